@@ -1,0 +1,83 @@
+"""Every error that the project raises, in one tree::
+
+    SidecarError
+    ├── SettingsError          a setting is missing or out of range; says which and the remedy
+    ├── InputError             somebody's input is not as documented; says what, where and what to do
+    │   ├── ControlError       a header, parameter or ext value that controls personalization
+    │   ├── EventError         one event; the rest of its batch is taken
+    │   ├── RowError           one row of a catalogue, events or cases file (path, line, reason)
+    │   └── FileError          a whole file: absent, unreadable, or without one good row
+    ├── ModelError             a model directory that does not fit: what was found, what was expected
+    ├── UpstreamError          OpenSearch could not be asked
+    │   ├── UpstreamUnavailable    no node took the connection
+    │   └── UpstreamTimeout        a node did not answer in time
+    ├── VersionConflict        somebody else wrote the state first; read again and retry
+    └── Skip                   ranking steps aside; carries the SkipReason that callers are told
+"""
+
+from __future__ import annotations
+
+from sidecar.records import SkipReason
+
+
+class SidecarError(Exception):
+    """Root of the tree above."""
+
+
+class SettingsError(SidecarError):
+    """A setting is missing, malformed or out of range."""
+
+
+class InputError(SidecarError):
+    """Input that is not as documented."""
+
+
+class ControlError(InputError):
+    """A personalization control with a value that it cannot have."""
+
+
+class EventError(InputError):
+    """An event that cannot be taken."""
+
+
+class RowError(InputError):
+    """A row that cannot be taken; ``line`` counts from 1."""
+
+    def __init__(self, path: str, line: int, reason: str) -> None:
+        super().__init__(f"{path}:{line}: {reason}")
+        self.path = path
+        self.line = line
+        self.reason = reason
+
+
+class FileError(InputError):
+    """A file that cannot be used at all."""
+
+
+class ModelError(SidecarError):
+    """A model directory that does not fit this program or this catalogue."""
+
+
+class UpstreamError(SidecarError):
+    """OpenSearch could not be asked, or broke off."""
+
+
+class UpstreamUnavailable(UpstreamError):
+    """No node accepted the connection."""
+
+
+class UpstreamTimeout(UpstreamError):
+    """A node accepted the request and did not answer in time."""
+
+
+class VersionConflict(SidecarError):
+    """The state was written by somebody else since it was read."""
+
+
+class Skip(SidecarError):
+    """Ranking steps aside: the engine's order is served and the caller told why."""
+
+    def __init__(self, reason: SkipReason, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else str(reason))
+        self.reason = reason
+        self.detail = detail

@@ -1,0 +1,155 @@
+"""The nouns that cross room borders: events, histories, states, candidates, rankings.
+
+Frozen, slotted, free of behaviour beyond their own shape; no I/O, no torch.
+Times are seconds since 1970-01-01 UTC as float; item and user ids are non-empty strings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+
+class SkipReason(StrEnum):
+    """Why a search came back in the engine's order; the WORD of ``X-Personalize-Status``."""
+
+    DISABLED = "disabled"
+    ANONYMOUS = "anonymous"
+    NO_HISTORY = "no_history"
+    NO_MODEL = "no_model"
+    GATED = "gated"  # this release's personal part did not prove itself on a dev window
+    SORT = "sort"
+    SCROLL = "scroll"
+    SEARCH_AFTER = "search_after"
+    SLICE = "slice"
+    SIZE_ZERO = "size_zero"
+    BEYOND_WINDOW = "beyond_window"
+    RESCORE = "rescore"
+    HYBRID = "hybrid"
+    FORMAT = "format"  # CBOR, SMILE, YAML: passed through, not decoded
+    UNREADABLE = "unreadable"  # the body is not JSON that the sidecar can read
+    NOT_A_SEARCH = "not_a_search"
+    NO_HITS = "no_hits"
+    UPSTREAM_ERROR = "upstream_error"
+    TIMEOUT = "timeout"  # history or ranking missed the deadline
+    STATE_UNAVAILABLE = "state_unavailable"
+    STATE_BEHIND = "state_behind"  # X-Personalize-State asked for a version not yet written
+    RANKING_ERROR = "ranking_error"
+    OVERLOAD = "overload"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that a shopper did. ``item_id`` is None for a search, ``ts`` None when unknown."""
+
+    user_id: str
+    event: str
+    item_id: str | None = None
+    ts: float | None = None
+    query: str | None = None
+    event_id: str | None = None
+    session_id: str | None = None
+    order_id: str | None = None
+    quantity: float | None = None
+    unit_price: float | None = None
+    position: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A user's kept events, oldest first, as columns of one length n (n may be 0)."""
+
+    item_ids: tuple[str | None, ...] = ()
+    events: tuple[str, ...] = ()
+    ts: tuple[float, ...] = ()
+    queries: tuple[str | None, ...] = ()
+    event_ids: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One search of a known user with what was bought afterwards; candidates in engine order."""
+
+    case_id: str
+    user_id: str
+    query: str
+    ts: float
+    history: History
+    candidates: tuple[str, ...]
+    bm25: tuple[float, ...]
+    relevant: tuple[str, ...]
+    in_candidates: bool
+    repeat: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UserState:
+    """What is known of one user: kept history and the encoder's hidden state after it.
+
+    ``hidden`` has shape (layers, width), or is None when no model has stepped yet;
+    ``model_version`` names the model that produced it. ``event_count`` counts every event ever
+    taken, kept or not. ``version`` is the document's ``_seq_no`` (-1: never written),
+    ``primary_term`` goes with it.
+    """
+
+    user_id: str
+    history: History = field(default_factory=History)
+    hidden: FloatArray | None = None
+    model_version: str | None = None
+    event_count: int = 0
+    version: int = -1
+    primary_term: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class QueryContext:
+    """Who searches, for what, and how the operator or the request wants it ranked."""
+
+    user_id: str | None
+    query: str | None
+    now: float
+    session_id: str | None = None
+    window: int = 100
+    weight: float = 1.0
+    explain: bool = False
+    min_state: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The window's hits in engine order: ids (K) and engine scores (K; NaN where a hit has none)."""
+
+    item_ids: tuple[str, ...]
+    engine_scores: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """An order over K candidates.
+
+    ``order`` (K) holds candidate positions, best first; ``scores`` (K) the blended scores, aligned
+    with the candidates; ``parts`` maps each signal's name to its part (K), whose sum over names is
+    ``scores`` to rounding. ``reasons`` (K, only when explained) names the events behind each score.
+    """
+
+    order: IntArray
+    scores: FloatArray
+    parts: Mapping[str, FloatArray] = field(default_factory=dict)
+    reasons: tuple[tuple[str, ...], ...] = ()
+    state_version: int = -1
+    model_version: str = ""

@@ -1,0 +1,117 @@
+"""The settings table, and the only reader of the environment.
+
+Each row is a dataclass field whose metadata holds its documentation; ``Settings.from_environ``
+reads ``SIDECAR_<FIELD>`` and refuses values out of range, naming the variable and the remedy.
+The README's table is held against this one by a test (``tests/unit/test_settings.py``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sidecar.errors import SettingsError
+
+PREFIX = "SIDECAR_"
+
+
+def _setting(default: Any, doc: str, *, low: float | None = None, high: float | None = None,
+             choices: tuple[str, ...] = ()) -> Any:
+    metadata = {"doc": doc, "low": low, "high": high, "choices": choices}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How one sidecar behaves. Durations carry their unit in the name."""
+
+    opensearch_url: str = _setting("http://127.0.0.1:9200", "OpenSearch nodes, comma-separated")
+    opensearch_authorization: str = _setting(
+        "", "Authorization header for the sidecar's own reads and writes (state, events, products)")
+    opensearch_ca: str = _setting("", "PEM file with the CA that signed the nodes' certificates")
+    opensearch_client_cert: str = _setting("", "PEM file with a client certificate and its key")
+    opensearch_verify: bool = _setting(True, "verify the nodes' certificates")
+    upstream_timeout_s: float = _setting(30.0, "longest wait for an answer of OpenSearch", low=0.1)
+    listen: str = _setting("127.0.0.1:8080", "address and port that gunicorn binds")
+    workers: int = _setting(0, "worker processes; 0: one a core, at most 8", low=0, high=256)
+    threads: int = _setting(8, "threads a worker", low=1, high=256)
+    model_dir: str = _setting("", "model directory written by train; empty: pass everything through")
+    device: str = _setting("auto", "where torch runs", choices=("auto", "cpu", "cuda"))
+    products_index: str = _setting("products", "index or alias of the catalogue")
+    states_index: str = _setting("personalize-states", "index that keeps one document a user")
+    events_index: str = _setting("ubi_events", "index of raw events, in UBI's form")
+    queries_index: str = _setting("ubi_queries", "index of searches and the order that was shown")
+    item_id_field: str = _setting(
+        "item_id", "keyword field equal to _id, for ids without a fetch; empty: always fetch once")
+    personalize: bool = _setting(True, "personalise when a request does not say on or off")
+    window: int = _setting(100, "hits that are reordered when a request does not say", low=1,
+                           high=10_000)
+    max_window: int = _setting(1000, "largest window that a request may ask for", low=1,
+                               high=10_000)
+    weight: float = _setting(1.0, "strength of the personal part when a request does not say",
+                             low=0.0, high=1.0)
+    timeout_ms: float = _setting(
+        50.0, "longest that ranking may take beyond the upstream's answer", low=0.0)
+    history_events: int = _setting(500, "events kept a user", low=1, high=10_000)
+    without_history: str = _setting(
+        "engine", "order for users without history: the engine's or the unpersonalised model's",
+        choices=("engine", "model"))
+    rewrite_scores: bool = _setting(False, "put blended scores into _score and max_score")
+    passthrough: str = _setting(
+        "read", "other requests let through: read-only ones, or all", choices=("read", "all"))
+    max_body_bytes: int = _setting(100 * 2**20, "largest request body", low=1024)
+    max_searches: int = _setting(
+        64, "searches a worker personalises at once; beyond them they pass through", low=1)
+    refresh_s: float = _setting(1.0, "how often changed products are looked for", low=0.1)
+    log_level: str = _setting("INFO", "least level that is logged",
+                              choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read ``SIDECAR_*``; unknown names under the prefix are errors, so that a typo shows.
+
+        Raises:
+            SettingsError: naming the variable, its value and what it must be.
+        """
+        source = os.environ if environ is None else environ
+        by_variable = {PREFIX + ALIASES.get(f.name, f.name).upper(): f
+                       for f in dataclasses.fields(cls)}
+        given = {name: text for name, text in source.items() if name.startswith(PREFIX)}
+        unknown = sorted(set(given) - set(by_variable))
+        if unknown:
+            raise SettingsError(f"{unknown[0]} is not a setting; see the README's settings table")
+        values = {by_variable[name].name: _parse(name, text, by_variable[name])
+                  for name, text in given.items()}
+        return cls(**values)
+
+
+# Field names that would clash with a Python keyword bear another name than their variable.
+ALIASES = {"passthrough": "pass"}
+
+
+def variable(field_name: str) -> str:
+    """Return the environment variable of a field, such as ``SIDECAR_WINDOW``."""
+    return PREFIX + ALIASES.get(field_name, field_name).upper()
+
+
+def _parse(name: str, text: str, field: dataclasses.Field[Any]) -> Any:
+    kind, meta = type(field.default), field.metadata
+    try:
+        value = _TRUTH[text.lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError):
+        wanted = "true or false" if kind is bool else f"of type {kind.__name__}"
+        raise SettingsError(f"{name} is {text!r}, must be {wanted}") from None
+    if meta["choices"] and value not in meta["choices"]:
+        raise SettingsError(f"{name} is {text!r}, must be one of {', '.join(meta['choices'])}")
+    low, high = meta["low"], meta["high"]
+    if (low is not None and not value >= low) or (high is not None and not value <= high):
+        bounds = f"{low}-{high}" if high is not None else f"at least {low}"
+        raise SettingsError(f"{name} is {text}, must be {bounds}")
+    return value
+
+
+_TRUTH = {"true": True, "on": True, "1": True, "yes": True,
+          "false": False, "off": False, "0": False, "no": False}

@@ -1,0 +1,63 @@
+"""What the main path asks of its stores; each has an OpenSearch form and an in-memory twin.
+
+One suite (``tests/contract``) runs on both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from sidecar.records import Event, UserState
+
+
+class PendingState(Protocol):
+    """A state read that is on its way."""
+
+    def result(self, deadline: float) -> UserState | None:
+        """Return the state, or None if the user has none.
+
+        Args:
+            deadline: instant on ``time.monotonic``'s clock.
+
+        Raises:
+            UpstreamTimeout: the deadline passed.
+            UpstreamError: the store could not be asked.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """Give the read up; its connection is not left half read."""
+        ...
+
+
+class StateStore(Protocol):
+    """One document a user. Reads are realtime: they see the last acknowledged write."""
+
+    def begin_get(self, user_id: str) -> PendingState:
+        """Send the read and return at once; errors surface in ``result``."""
+        ...
+
+    def get_many(self, user_ids: Sequence[str]) -> list[UserState | None]:
+        """Read several users at once, in the order asked for."""
+        ...
+
+    def put_many(self, states: Sequence[UserState]) -> list[UserState | Exception]:
+        """Write states, each only if its ``version`` is still the stored one (-1: only if absent).
+
+        Returns, aligned with the input, the state with its new version, or a ``VersionConflict``
+        or ``UpstreamError`` for that state alone.
+        """
+        ...
+
+    def delete(self, user_id: str) -> bool:
+        """Forget a user; False if there was nothing to forget."""
+        ...
+
+
+class EventLog(Protocol):
+    """The append-only log of raw events, for training."""
+
+    def append(self, events: Sequence[Event]) -> list[Exception | None]:
+        """Append events under their ``event_id``; an id that is already there is no error."""
+        ...
