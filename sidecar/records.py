@@ -6,7 +6,7 @@ Times are seconds since 1970-01-01 UTC as float; item and user ids are non-empty
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -153,3 +153,38 @@ class Ranking:
     reasons: tuple[tuple[str, ...], ...] = ()
     state_version: int = -1
     model_version: str = ""
+
+
+Headers = tuple[tuple[str, str], ...]  # names as they came, in order, repeats kept
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request as it goes over the wire, less what belongs to one connection (Host, framing).
+
+    ``target`` is path and query, percent-encoded as it came. A body that is an iterator is sent as
+    it is produced: under the Content-Length in ``headers`` if there is one, else chunked.
+    """
+
+    method: str
+    target: str
+    headers: Headers = ()
+    body: bytes | Iterator[bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """A whole answer; ``body`` holds the bytes as they came, still compressed if they were."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedResponse:
+    """An answer whose body is still on its way; whoever does not exhaust ``chunks`` closes it."""
+
+    status: int
+    headers: Headers
+    chunks: Iterator[bytes]
