@@ -2,16 +2,17 @@
 
     SidecarError
     ├── SettingsError          a setting is missing or out of range; says which and the remedy
-    ├── InputError             somebody's input is not as documented; says what, where and what to do
+    ├── InputError             somebody's input is not as documented; says what and where
     │   ├── ControlError       a header, parameter or ext value that controls personalization
     │   ├── EventError         one event; the rest of its batch is taken
     │   ├── RowError           one row of a catalogue, events or cases file (path, line, reason)
     │   └── FileError          a whole file: absent, unreadable, or without one good row
-    ├── ModelError             a model directory that does not fit: what was found, what was expected
+    ├── ModelError             a model directory that does not fit: what was found and expected
     ├── UpstreamError          OpenSearch could not be asked
     │   ├── UpstreamUnavailable    no node took the connection
     │   └── UpstreamTimeout        a node did not answer in time
     ├── VersionConflict        somebody else wrote the state first; read again and retry
+    ├── LaunchError            a program cannot start what it needs; says what is missing
     └── Skip                   ranking steps aside; carries the SkipReason that callers are told
 """
 
@@ -72,6 +73,10 @@ class UpstreamTimeout(UpstreamError):
 
 class VersionConflict(SidecarError):
     """The state was written by somebody else since it was read."""
+
+
+class LaunchError(SidecarError):
+    """A program cannot start what it needs; one line says what is missing and what to do."""
 
 
 class Skip(SidecarError):

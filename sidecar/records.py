@@ -129,7 +129,7 @@ class QueryContext:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The window's hits in engine order: ids (K) and engine scores (K; NaN where a hit has none)."""
+    """The window's hits in engine order: ids (K), engine scores (K; NaN where a hit has none)."""
 
     item_ids: tuple[str, ...]
     engine_scores: FloatArray

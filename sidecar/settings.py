@@ -38,7 +38,8 @@ class Settings:
     listen: str = _setting("127.0.0.1:8080", "address and port that gunicorn binds")
     workers: int = _setting(0, "worker processes; 0: one a core, at most 8", low=0, high=256)
     threads: int = _setting(8, "threads a worker", low=1, high=256)
-    model_dir: str = _setting("", "model directory written by train; empty: pass everything through")
+    model_dir: str = _setting(
+        "", "model directory written by train; empty: pass everything through")
     device: str = _setting("auto", "where torch runs", choices=("auto", "cpu", "cuda"))
     products_index: str = _setting("products", "index or alias of the catalogue")
     states_index: str = _setting("personalize-states", "index that keeps one document a user")
@@ -98,7 +99,8 @@ def variable(field_name: str) -> str:
 
 
 def _parse(name: str, text: str, field: dataclasses.Field[Any]) -> Any:
-    kind, meta = type(field.default), field.metadata
+    kind: Any = type(field.default)
+    meta = field.metadata
     try:
         value = _TRUTH[text.lower()] if kind is bool else kind(text)
     except (KeyError, ValueError):
