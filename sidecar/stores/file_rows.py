@@ -1,0 +1,254 @@
+"""What a row of a catalogue, events or cases file must hold, and the record it becomes.
+
+Converters take a row (a dict, which they may consume) and return the record, or raise ValueError
+with the reason: column, value, remedy. Pure but for what a catalogue must remember of earlier
+rows. The columns are described in the README.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+
+from sidecar.records import Case, Event, History
+
+Row = dict[str, Any]
+
+CATALOGUE_COLUMNS = ("item_id", "title")
+EVENT_COLUMNS = ("user_id", "event")
+CASE_COLUMNS = ("case_id", "user_id", "query", "ts", "candidates")
+
+_LEAST = -sys.float_info.max
+_MAX_ID_BYTES = 512  # OpenSearch's limit on _id
+_NOT_NEGATIVE = ("price", "review_count", "favourites", "shares")
+_FINITE = ("rating", "sales", "promotion")
+_TEXTS = ("description", "currency", "image_url")
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@lru_cache(2**16)
+def seconds(text: str) -> float:
+    """Return an ISO 8601 date or time in seconds since 1970 UTC; without a zone it is UTC.
+
+    Raises:
+        ValueError: it is not ISO 8601.
+    """
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _ts(value: Any, column: str = "ts") -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, date):  # a Parquet date or timestamp; datetime is a date
+        value = value.isoformat()
+    try:
+        return seconds(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{column} is {value!r}, must be ISO 8601 or null") from None
+
+
+def _id(value: Any, column: str) -> str:
+    """Return an id as text: files hold numbers too, and pandas makes them floats."""
+    if type(value) is str and value:
+        return sys.intern(value)
+    if type(value) is int or (type(value) is float and value.is_integer()):
+        return sys.intern(str(int(value)))
+    if value is None or value == "":
+        raise ValueError(f"{column} is missing")
+    raise ValueError(f"{column} is {value!r}, must be text or a whole number")
+
+
+def _text(value: Any, column: str) -> str:
+    if isinstance(value, str):
+        return value
+    raise ValueError(f"{column} is {value!r}, must be text")
+
+
+def _number(value: Any, column: str, low: float = _LEAST) -> float:
+    """Return a finite number; CSV's numbers come as text, a promotion may be true or false."""
+    if type(value) is float and low <= value < math.inf:
+        return value
+    if isinstance(value, bool) and column != "promotion":
+        raise ValueError(f"{column} is {value}, must be a number")
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{column} is {value!r}, must be a number") from None
+    if not math.isfinite(number) or number < low:
+        wanted = f"at least {low:g}" if low > _LEAST else "finite"
+        raise ValueError(f"{column} is {value}, must be {wanted}")
+    return number
+
+
+def _ids(value: Any, column: str) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"{column} is {value!r}, must be a list")
+    return tuple(_id(entry, column) for entry in value)
+
+
+def _optional_number(value: Any, column: str) -> float | None:
+    return None if value is None else _number(value, column)
+
+
+def _optional_id(value: Any, column: str) -> str | None:
+    return None if value is None or value == "" else _id(value, column)
+
+
+def event(row: Row) -> Event:
+    """Return an event; columns that the record does not name go to ``extra``."""
+    take = row.pop
+    position = _optional_number(take("position", None), "position")
+    query = take("query", None)
+    return Event(
+        user_id=_id(take("user_id", None), "user_id"),
+        event=_id(take("event", None), "event"),
+        item_id=_optional_id(take("item_id", None), "item_id"),
+        ts=_ts(take("ts", None)),
+        query=None if query is None else _text(query, "query"),
+        event_id=_optional_id(take("event_id", None), "event_id"),
+        session_id=_optional_id(take("session_id", None), "session_id"),
+        order_id=_optional_id(take("order_id", None), "order_id"),
+        quantity=_optional_number(take("quantity", None), "quantity"),
+        unit_price=_optional_number(take("unit_price", None), "unit_price"),
+        position=None if position is None else int(position),
+        extra=row or _NOTHING,
+    )
+
+
+class CatalogueConverter:
+    """Catalogue rows in normal form: ``item_id``, ``title``, ``brand`` and ``categories`` always
+    there, numbers as float, ``created_at`` as ISO 8601 in UTC, nulls left out, others kept.
+
+    One converter a pass over a file: it refuses a second row of the same item, and a vector whose
+    width differs from the first of its name.
+    """
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+        self._widths: dict[str, int] = {}
+
+    def __call__(self, row: Row) -> Row:
+        """Return the row in normal form, or raise ValueError with the reason."""
+        item_id = _id(row.pop("item_id", None), "item_id")
+        if len(item_id.encode()) > _MAX_ID_BYTES:
+            raise ValueError(f"item_id is longer than {_MAX_ID_BYTES} bytes, shorten it")
+        if item_id in self._seen:
+            raise ValueError(f"item_id {item_id!r} is there twice; the first row is kept")
+        brand, categories = row.pop("brand", None), row.pop("categories", None)
+        result: Row = {
+            "item_id": item_id,
+            "title": _text(row.pop("title", None), "title"),
+            "brand": None if brand is None or brand == "" else _id(brand, "brand"),
+            "categories": _categories(categories),
+        }
+        for column, value in row.items():
+            kept = None if value is None else self._optional(column, value)
+            if kept is not None:
+                result[column] = kept
+        self._seen.add(item_id)
+        return result
+
+    def _optional(self, column: str, value: Any) -> Any:
+        if column in _NOT_NEGATIVE:
+            return _number(value, column, low=0.0)
+        if column in _FINITE:
+            return _number(value, column)
+        if column in _TEXTS:
+            return _text(value, column)
+        if column == "created_at":
+            return datetime.fromtimestamp(_ts(value, column) or 0.0, UTC).isoformat()
+        if column == "vectors":
+            return self._vectors(value)
+        return value.isoformat() if isinstance(value, date) else value
+
+    def _vectors(self, value: Any) -> dict[str, list[float]] | None:
+        if not isinstance(value, dict):
+            raise ValueError(f"vectors is a {type(value).__name__}, must be an object of lists")
+        result = {}
+        for name, numbers in value.items():
+            if numbers is None:  # Parquet gives every row the names of all rows
+                continue
+            if not isinstance(numbers, list) or not numbers:
+                raise ValueError(f"vectors.{name} must be a list of numbers")
+            result[name] = [_number(number, f"vectors.{name}") for number in numbers]
+            width = self._widths.setdefault(name, len(numbers))
+            if len(numbers) != width:
+                raise ValueError(f"vectors.{name} has {len(numbers)} numbers, must have {width}"
+                                 " like those before")
+        return result or None
+
+
+def _categories(value: Any) -> list[str]:
+    """Return a list of names; in CSV they may be parted by ``|``."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        value = value.split("|")
+    if not isinstance(value, list):
+        raise ValueError(f"categories is {value!r}, must be a list of names")
+    return [_text(name, "categories") for name in value if name]
+
+
+def case(row: Row) -> Case:
+    """Return a case. What a file may leave out is worked out: ``bm25`` is NaN, ``in_candidates``
+    and ``repeat`` follow from the lists, an unknown ``ts`` is that of the newest event before it.
+    """
+    ts = _ts(row.get("ts"))
+    history = _history(row.get("history") or (), ts)
+    candidates = _ids(row.get("candidates"), "candidates")
+    if len(set(candidates)) < len(candidates):
+        raise ValueError("candidates holds an item twice")
+    relevant = _ids(row.get("relevant") or (), "relevant")
+    return Case(
+        case_id=_id(row.get("case_id"), "case_id"),
+        user_id=_id(row.get("user_id"), "user_id"),
+        query=_text(row.get("query") or "", "query"),
+        ts=ts if ts is not None else max(history.ts, default=0.0),
+        history=history,
+        candidates=candidates,
+        bm25=_scores(row.get("bm25"), len(candidates)),
+        relevant=relevant,
+        in_candidates=_flag(row, "in_candidates", set(relevant) & set(candidates)),
+        repeat=_flag(row, "repeat", set(relevant) & set(history.item_ids)),
+    )
+
+
+def _flag(row: Row, column: str, otherwise: object) -> bool:
+    value = row.get(column)
+    if isinstance(value, str):  # from CSV
+        return value.lower() in ("true", "1")
+    return bool(otherwise if value is None else value)
+
+
+def _scores(value: Any, count: int) -> tuple[float, ...]:
+    if value is None:
+        return (math.nan,) * count
+    if not isinstance(value, list) or len(value) != count:
+        raise ValueError(f"bm25 must be a list of {count} numbers, one a candidate")
+    return tuple(math.nan if score is None else _number(score, "bm25") for score in value)
+
+
+def _history(entries: Sequence[Any], case_ts: float | None) -> History:
+    """Return the columns of ``[[item_id, event, ts], …]``, oldest first.
+
+    An event of unknown time takes that of the event before it, the first the case's.
+    """
+    item_ids: list[str | None] = []
+    events: list[str] = []
+    times: list[float] = []
+    for entry in entries:
+        if not isinstance(entry, list) or len(entry) != 3:
+            raise ValueError(f"history holds {entry!r}, must hold [item_id, event, ts]")
+        ts = _ts(entry[2], "history's ts")
+        before = times[-1] if times else case_ts or 0.0
+        item_ids.append(_optional_id(entry[0], "history's item_id"))
+        events.append(_id(entry[1], "history's event"))
+        times.append(before if ts is None else ts)
+    count = len(events)
+    return History(tuple(item_ids), tuple(events), tuple(times), (None,) * count, ("",) * count)

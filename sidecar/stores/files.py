@@ -1,0 +1,136 @@
+"""Catalogue, events and cases files, read row by row; a bad row is refused, the others are taken.
+
+JSON lines (optionally .gz), Parquet and CSV hold the same columns. ``file_formats`` opens them,
+``file_rows`` says what a row must hold.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Generic, TypeVar
+
+import msgspec
+import pyarrow as pa
+
+from sidecar.errors import FileError, RowError
+from sidecar.records import Case, Event
+from sidecar.stores import file_rows
+from sidecar.stores.file_formats import open_source, row_count_hint
+
+__all__ = ["RefusedRows", "Rows", "read_cases", "read_catalogue", "read_events", "row_count_hint"]
+
+T = TypeVar("T")
+OnRefused = Callable[[RowError, Any], None]
+_BROKEN = (OSError, EOFError, zlib.error, UnicodeDecodeError, pa.ArrowException)
+
+
+class Rows(Iterable[T], Generic[T]):
+    """A file's records, in file order. May be iterated again, which starts over.
+
+    While iterating, ``taken`` counts the records, ``refused`` gathers why others were not, and
+    ``line`` is the line of the last row looked at.
+
+    Iterating raises FileError when the file breaks off, and at the end if no row was good.
+    """
+
+    def __init__(self, path: Path, required: tuple[str, ...],
+                 make_converter: Callable[[], Callable[[dict[str, Any]], T]],
+                 on_refused: OnRefused | None = None) -> None:
+        self.path = path
+        self.taken = 0
+        self.line = 0
+        self.refused: list[RowError] = []
+        self._source = open_source(path, required)
+        self._make_converter = make_converter
+        self._on_refused = on_refused
+
+    def __iter__(self) -> Iterator[T]:
+        self.taken, self.line, self.refused = 0, 0, []
+        convert, parse = self._make_converter(), self._source.parse
+        for line, raw in self._raw_rows():
+            self.line = line
+            try:
+                record = convert(parse(raw))
+            except (ValueError, msgspec.DecodeError) as reason:
+                self._refuse(raw, str(reason))
+                continue
+            self.taken += 1
+            yield record
+        if not self.taken:
+            first = f"; the first refusal: {self.refused[0]}" if self.refused else ""
+            raise FileError(f"{self.path} holds no row that can be taken{first}")
+
+    def _raw_rows(self) -> Iterator[tuple[int, Any]]:
+        try:
+            yield from self._source.rows()
+        except _BROKEN as error:
+            raise FileError(f"{self.path} breaks off after line {self.line}: {error}") from error
+
+    def _refuse(self, raw: Any, reason: str) -> None:
+        error = RowError(str(self.path), self.line, reason)
+        self.refused.append(error)
+        if self._on_refused:
+            self._on_refused(error, raw)
+
+
+def read_catalogue(path: Path, on_refused: OnRefused | None = None) -> Rows[dict[str, Any]]:
+    """Read items: ``item_id``, ``title``, ``brand`` and ``categories`` always, others as given.
+
+    Numbers are float, ``created_at`` ISO 8601 text in UTC, ``vectors`` lists of float by name;
+    nulls are left out (but a null brand), columns that are not documented are kept as they are.
+
+    Raises:
+        FileError: the file cannot be read at all.
+    """
+    return Rows(path, file_rows.CATALOGUE_COLUMNS, file_rows.CatalogueConverter, on_refused)
+
+
+def read_events(path: Path, on_refused: OnRefused | None = None) -> Rows[Event]:
+    """Read events in file order; ``item_id`` is None for a search, ``ts`` None when unknown.
+
+    Raises:
+        FileError: the file cannot be read at all.
+    """
+    return Rows(path, file_rows.EVENT_COLUMNS, lambda: file_rows.event, on_refused)
+
+
+def read_cases(path: Path, on_refused: OnRefused | None = None) -> Rows[Case]:
+    """Read evaluation cases; a history of length n has n empty event ids and no queries.
+
+    Raises:
+        FileError: the file cannot be read at all.
+    """
+    return Rows(path, file_rows.CASE_COLUMNS, lambda: file_rows.case, on_refused)
+
+
+class RefusedRows:
+    """Writes refused rows to a JSON lines file: ``line``, ``reason`` and the ``row`` as it was.
+
+    The file is made at the first refusal; one of an earlier run is removed at once, so that the
+    file is there exactly when rows were refused. Used as a context manager.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: IO[str] | None = None
+        path.unlink(missing_ok=True)
+
+    def write(self, error: RowError, raw: Any) -> None:
+        """Append one row; fits ``on_refused`` of the readers."""
+        if self._file is None:
+            self._file = self.path.open("w", encoding="utf-8")
+        row = raw.decode("utf-8", "replace").rstrip("\r\n") if isinstance(raw, bytes) else raw
+        entry = {"line": error.line, "reason": error.reason, "row": row}
+        self._file.write(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
+
+    def __enter__(self) -> RefusedRows:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        if self._file is not None:
+            self._file.close()

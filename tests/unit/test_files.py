@@ -1,0 +1,275 @@
+"""Readers of catalogue, events and cases files: what is taken, what is refused, and how it is said.
+
+Real files in a temporary directory; no network.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import math
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sidecar.errors import FileError
+from sidecar.records import Event
+from sidecar.stores.files import (
+    RefusedRows,
+    read_cases,
+    read_catalogue,
+    read_events,
+    row_count_hint,
+)
+
+ITEM = {"item_id": "a", "title": "Oat milk", "brand": "Moo", "categories": ["dairy", "milk"]}
+EVENT = {"user_id": "u", "event": "click", "item_id": "a", "ts": "2017-01-01T00:00:10"}
+CASE = {"case_id": "c", "user_id": "u", "query": "milk", "ts": "2017-01-02", "bm25": [2.0, 1.0],
+        "history": [["a", "purchase", "2017-01-01T00:00:10"]], "candidates": ["a", "b"],
+        "relevant": ["b"], "in_candidates": True, "repeat": False}
+
+
+def write_lines(path: Path, rows: Iterable[Any]) -> Path:
+    lines = (row if isinstance(row, str) else json.dumps(row) for row in rows)
+    content = "".join(line + "\n" for line in lines).encode()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+def reasons(rows: Any) -> list[str]:
+    list(rows)
+    return [error.reason for error in rows.refused]
+
+
+def test_event_columns_become_fields_and_others_extra(tmp_path: Path) -> None:
+    row = {**EVENT, "quantity": 2, "unit_price": 1.5, "position": 3, "order_id": 7, "country": "UK"}
+    rows = read_events(write_lines(tmp_path / "events.jsonl", [row]))
+    assert list(rows) == [Event("u", "click", "a", 1483228810.0, quantity=2.0, unit_price=1.5,
+                                position=3, order_id="7", extra={"country": "UK"})]
+    assert (rows.taken, rows.refused) == (1, [])
+
+
+def test_search_has_no_item_and_unknown_ts_is_none(tmp_path: Path) -> None:
+    row = {"user_id": 12, "event": "search", "item_id": None, "ts": None, "query": "milk"}
+    assert list(read_events(write_lines(tmp_path / "e.jsonl", [row]))) == [
+        Event("12", "search", None, None, "milk")]
+
+
+@pytest.mark.parametrize("text", ["2017-01-01T00:00:10", "2017-01-01T00:00:10Z",
+                                  "2017-01-01T01:00:10+01:00", "2017-01-01 00:00:10.000"])
+def test_ts_without_zone_is_utc(tmp_path: Path, text: str) -> None:
+    [event] = read_events(write_lines(tmp_path / "e.jsonl", [{**EVENT, "ts": text}]))
+    assert event.ts == 1483228810.0
+
+
+@pytest.mark.parametrize(("change", "reason"), [
+    ({"user_id": None}, "user_id is missing"),
+    ({"user_id": ""}, "user_id is missing"),
+    ({"user_id": ["u"]}, "user_id is ['u'], must be text or a whole number"),
+    ({"event": None}, "event is missing"),
+    ({"item_id": 1.5}, "item_id is 1.5, must be text or a whole number"),
+    ({"ts": "yesterday"}, "ts is 'yesterday', must be ISO 8601 or null"),
+    ({"ts": 1483228810}, "ts is 1483228810, must be ISO 8601 or null"),
+    ({"quantity": "many"}, "quantity is 'many', must be a number"),
+    ({"quantity": True}, "quantity is True, must be a number"),
+    ({"query": 3}, "query is 3, must be text"),
+])
+def test_event_is_refused_with_column_value_and_remedy(
+        tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    rows = read_events(write_lines(tmp_path / "e.jsonl", [EVENT, {**EVENT, **change}, EVENT]))
+    assert len(list(rows)) == 2
+    [error] = rows.refused
+    assert (error.line, error.reason) == (2, reason)
+    assert str(error) == f"{tmp_path}/e.jsonl:2: {reason}"
+
+
+def test_lines_that_are_no_json_object_are_refused_and_blank_ones_passed_over(
+        tmp_path: Path) -> None:
+    rows = read_events(write_lines(tmp_path / "e.jsonl", ["{", "", "[1]", EVENT]))
+    assert len(list(rows)) == 1
+    assert [error.line for error in rows.refused] == [1, 3]
+    assert rows.refused[1].reason == "row is a list, must be a JSON object"
+
+
+def test_iterating_again_starts_over(tmp_path: Path) -> None:
+    rows = read_catalogue(write_lines(tmp_path / "c.jsonl", [ITEM, {"item_id": "b"}]))
+    assert list(rows) == list(rows)
+    assert (rows.taken, len(rows.refused), rows.line) == (1, 1, 2)
+
+
+def test_catalogue_row_is_normalised_and_unknown_columns_are_kept(tmp_path: Path) -> None:
+    row = {"item_id": 5, "title": "x", "brand": None, "price": 3, "sales": -2, "promotion": True,
+           "rating": None, "created_at": "2017-01-01T01:00:00+01:00", "colour": ["red"],
+           "vectors": {"text": [1, 2.5]}}
+    [item] = read_catalogue(write_lines(tmp_path / "c.jsonl.gz", [row]))
+    assert item == {"item_id": "5", "title": "x", "brand": None, "categories": [], "price": 3.0,
+                    "sales": -2.0, "promotion": 1.0, "created_at": "2017-01-01T00:00:00+00:00",
+                    "colour": ["red"], "vectors": {"text": [1.0, 2.5]}}
+
+
+@pytest.mark.parametrize(("change", "reason"), [
+    ({"item_id": "a"}, "item_id 'a' is there twice; the first row is kept"),
+    ({"item_id": "ü" * 257}, "item_id is longer than 512 bytes, shorten it"),
+    ({"title": None}, "title is None, must be text"),
+    ({"price": -1}, "price is -1, must be at least 0"),
+    ({"price": "cheap"}, "price is 'cheap', must be a number"),
+    ({"rating": "nan"}, "rating is nan, must be finite"),
+    ({"categories": 7}, "categories is 7, must be a list of names"),
+    ({"categories": [7]}, "categories is 7, must be text"),
+    ({"vectors": [1.0]}, "vectors is a list, must be an object of lists"),
+    ({"vectors": {"text": []}}, "vectors.text must be a list of numbers"),
+    ({"vectors": {"text": [1.0]}}, "vectors.text has 1 numbers, must have 2 like those before"),
+    ({"created_at": "old"}, "created_at is 'old', must be ISO 8601 or null"),
+])
+def test_catalogue_row_is_refused(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    first = {**ITEM, "vectors": {"text": [1.0, 2.0]}}
+    path = write_lines(tmp_path / "c.jsonl", [first, {**ITEM, "item_id": "b", **change}])
+    assert reasons(read_catalogue(path)) == [reason]
+
+
+def test_item_id_of_512_bytes_is_taken(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "c.jsonl", [{**ITEM, "item_id": "ü" * 256}])
+    assert reasons(read_catalogue(path)) == []
+
+
+def test_case_is_read_whole(tmp_path: Path) -> None:
+    [case] = read_cases(write_lines(tmp_path / "cases.jsonl", [CASE]))
+    assert (case.ts, case.candidates, case.bm25) == (1483315200.0, ("a", "b"), (2.0, 1.0))
+    assert case.history.item_ids == ("a",)
+    assert case.history.ts == (1483228810.0,)
+    assert len(case.history.queries) == len(case.history.event_ids) == len(case.history)
+    assert (case.relevant, case.in_candidates, case.repeat) == (("b",), True, False)
+
+
+def test_case_without_optional_columns_has_them_worked_out(tmp_path: Path) -> None:
+    row = {"case_id": 1, "user_id": 2, "query": None, "ts": None, "candidates": [1, 2],
+           "relevant": [1], "history": [[1, "view", None], [3, "view", "2017-01-01"]]}
+    [case] = read_cases(write_lines(tmp_path / "cases.jsonl", [row]))
+    assert (case.case_id, case.query, case.in_candidates, case.repeat) == ("1", "", True, True)
+    assert all(math.isnan(score) for score in case.bm25)
+    assert case.ts == 1483228800.0
+
+
+@pytest.mark.parametrize(("change", "reason"), [
+    ({"bm25": [1.0]}, "bm25 must be a list of 2 numbers, one a candidate"),
+    ({"candidates": ["a", "a"]}, "candidates holds an item twice"),
+    ({"candidates": "a"}, "candidates is 'a', must be a list"),
+    ({"history": [["a"]]}, "history holds ['a'], must hold [item_id, event, ts]"),
+])
+def test_case_is_refused(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    path = write_lines(tmp_path / "cases.jsonl", [CASE, {**CASE, **change}])
+    assert reasons(read_cases(path)) == [reason]
+
+
+def test_csv_and_parquet_give_what_json_lines_give(tmp_path: Path) -> None:
+    items = [{**ITEM, "price": 1.5, "vectors": {"text": [1.0, 0.5]}},
+             {"item_id": "7", "title": 'say "hi",\nthere', "brand": None, "categories": []}]
+    wanted = list(read_catalogue(write_lines(tmp_path / "c.jsonl", items)))
+    pq.write_table(pa.Table.from_pylist(items), tmp_path / "c.parquet")
+    with (tmp_path / "c.csv").open("w", newline="") as text:
+        writer = csv.DictWriter(text, ["item_id", "title", "brand", "categories", "price",
+                                       "vectors"])
+        writer.writeheader()
+        for item in items:
+            writer.writerow({**item, "categories": "|".join(item["categories"]),
+                             "vectors": json.dumps(item.get("vectors"))
+                             if "vectors" in item else ""})
+    assert list(read_catalogue(tmp_path / "c.csv")) == wanted
+    assert list(read_catalogue(tmp_path / "c.parquet")) == wanted
+
+
+def test_csv_events_and_cases_are_read(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text(
+        "user_id,event,item_id,ts,quantity\nu,click,a,,2\nu,search,,,\n")
+    assert list(read_events(tmp_path / "e.csv")) == [
+        Event("u", "click", "a", quantity=2.0), Event("u", "search")]
+    (tmp_path / "cases.csv").write_text(
+        'case_id,user_id,query,ts,candidates,in_candidates\n'
+        'c,u,milk,2017-01-01,"[""a"", ""b""]",false\n')
+    [case] = read_cases(tmp_path / "cases.csv")
+    assert (case.candidates, case.in_candidates) == (("a", "b"), False)
+
+
+def test_csv_row_with_too_many_cells_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("user_id,event\nu,click,1\nu,click\n")
+    rows = read_events(tmp_path / "e.csv")
+    assert len(list(rows)) == 1
+    assert rows.refused[0].line == 2
+
+
+def test_parquet_times_nans_and_numeric_ids_are_read(tmp_path: Path) -> None:
+    table = pa.table({
+        "user_id": pa.array([1, 2]), "event": ["click", "click"],
+        "item_id": pa.array([1.0, math.nan]),
+        "ts": pa.array([datetime(2017, 1, 1, 0, 0, 10, tzinfo=UTC), None], pa.timestamp("ns"))})
+    pq.write_table(table, tmp_path / "e.parquet")
+    assert list(read_events(tmp_path / "e.parquet")) == [
+        Event("1", "click", "1", 1483228810.0), Event("2", "click")]
+
+
+@pytest.mark.parametrize("name", ["e.jsonl", "e.jsonl.gz", "e.csv", "e.parquet"])
+def test_missing_file_is_a_file_error(tmp_path: Path, name: str) -> None:
+    with pytest.raises(FileError, match="is not a file"):
+        read_events(tmp_path / name)
+
+
+def test_table_without_a_required_column_is_a_file_error(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("user,event\nu,click\n")
+    with pytest.raises(FileError, match="has no column user_id; its columns are user, event"):
+        read_events(tmp_path / "e.csv")
+    (tmp_path / "e.parquet").write_text("not parquet")
+    with pytest.raises(FileError, match="is not a Parquet file"):
+        read_events(tmp_path / "e.parquet")
+
+
+def test_file_without_a_good_row_is_a_file_error_that_quotes_the_first_refusal(
+        tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"holds no row.*e\.jsonl:1: user_id is missing"):
+        list(read_events(write_lines(tmp_path / "e.jsonl", [{"event": "click"}])))
+    with pytest.raises(FileError, match="holds no row"):
+        list(read_events(write_lines(tmp_path / "e.jsonl", [])))
+
+
+def test_gzip_that_breaks_off_is_a_file_error(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "e.jsonl.gz", [EVENT] * 5000)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(FileError, match="breaks off after line"):
+        list(read_events(path))
+    path.write_bytes(b"plain text\n")
+    with pytest.raises(FileError, match="breaks off after line 0"):
+        list(read_events(path))
+
+
+def test_row_count_hint_is_near_the_truth(tmp_path: Path) -> None:
+    rows = [{**EVENT, "item_id": str(n)} for n in range(30_000)]
+    plain = row_count_hint(write_lines(tmp_path / "e.jsonl", rows))
+    zipped = row_count_hint(write_lines(tmp_path / "e.jsonl.gz", rows))
+    assert plain == pytest.approx(30_000, rel=0.05)
+    assert zipped == plain
+    assert row_count_hint(write_lines(tmp_path / "few.jsonl", rows[:3])) == 3
+    assert row_count_hint(write_lines(tmp_path / "none.jsonl", [])) is None
+    pq.write_table(pa.table({"a": [1, 2]}), tmp_path / "e.parquet")
+    assert row_count_hint(tmp_path / "e.parquet") == 2
+
+
+def test_refused_rows_are_written_as_they_were(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "e.jsonl", [EVENT, "{broken", {"event": "click"}])
+    with RefusedRows(tmp_path / "e.refused.jsonl") as refused:
+        list(read_events(path, refused.write))
+    written = [json.loads(line) for line in refused.path.read_text().splitlines()]
+    assert [entry["line"] for entry in written] == [2, 3]
+    assert written[0]["row"] == "{broken"
+    assert written[1] == {"line": 3, "reason": "user_id is missing", "row": '{"event": "click"}'}
+
+
+def test_refused_rows_of_an_earlier_run_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "r.jsonl").write_text("old\n")
+    with RefusedRows(tmp_path / "r.jsonl"):
+        pass
+    assert not (tmp_path / "r.jsonl").exists()
