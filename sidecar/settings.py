@@ -39,7 +39,7 @@ class Settings:
     workers: int = _setting(0, "worker processes; 0: one a core, at most 8", low=0, high=256)
     threads: int = _setting(8, "threads a worker", low=1, high=256)
     model_dir: str = _setting(
-        "", "model directory written by train; empty: pass everything through")
+        "", "model directory written by train; empty: pass all through")
     device: str = _setting("auto", "where torch runs", choices=("auto", "cpu", "cuda"))
     products_index: str = _setting("products", "index or alias of the catalogue")
     states_index: str = _setting("personalize-states", "index that keeps one document a user")

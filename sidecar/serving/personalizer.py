@@ -1,0 +1,265 @@
+"""The middle of the main path: history → interest → order, by a deadline, or a named skip.
+
+``begin`` sends the history read and returns, so that it runs beside the upstream search;
+``order`` takes the hits once they are there. Whatever fails in between becomes a ``Skip``,
+counted, logged, and told to the caller, who then serves the engine's order.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotInTime
+from dataclasses import dataclass
+
+import numpy as np
+
+from sidecar.errors import Skip, UpstreamError, UpstreamTimeout
+from sidecar.records import Candidates, QueryContext, Ranking, SkipReason, UserState
+from sidecar.serving.models import RankerSource, Ranks
+from sidecar.serving.recompute import Recomputer
+from sidecar.serving.telemetry import Telemetry
+from sidecar.settings import Settings
+from sidecar.stores.protocols import PendingState, StateStore
+
+log = logging.getLogger(__name__)
+
+RANK_THREADS = 4  # with one, a slow ranking would hold every other search to its deadline
+REREAD_S = 0.002  # between reads while a demanded state version is not there yet
+
+
+@dataclass(slots=True)
+class Timings:
+    """Milliseconds waited for the history, beyond the upstream's answer, and for the order."""
+
+    history_ms: float = 0.0
+    rank_ms: float = 0.0
+
+
+class Personalizer:
+    """Begins the tickets of a worker process; used by all its threads, created after the fork."""
+
+    def __init__(self, settings: Settings, states: StateStore, ranker_source: RankerSource,
+                 telemetry: Telemetry) -> None:
+        self.states = states
+        self.ranker_source = ranker_source
+        self.telemetry = telemetry
+        self.orders_strangers = settings.without_history == "model"
+        self._slots = threading.BoundedSemaphore(settings.max_searches)
+        self._pool = ThreadPoolExecutor(RANK_THREADS, thread_name_prefix="rank")
+        self._recomputer = Recomputer(states, telemetry)
+        self._faults = FaultLog()
+
+    def begin(self, context: QueryContext) -> Ticket:
+        """Start one search's history read; never raises, never waits for an answer."""
+        reason = self._refusal(context)
+        if reason is not None:
+            return Ticket(self, context, refusal=reason)
+        ticket = Ticket(self, context, release=self._slots.release)
+        ticket.read()
+        return ticket
+
+    def rank(self, candidates: Candidates, state: UserState | None, context: QueryContext,
+             deadline: float) -> Ranking:
+        """Rank in a thread of the pool and stop waiting at ``deadline``.
+
+        A ranking that comes too late still ends, so that a state it recomputed serves the next
+        search; one that has not begun is dropped.
+
+        Raises:
+            Skip: TIMEOUT, NO_MODEL, or the ranker's own reason.
+        """
+        ranker = self.ranker_source()
+        if ranker is None:
+            raise Skip(SkipReason.NO_MODEL)
+        future = self._pool.submit(self._rank, ranker, candidates, state, context)
+        return _in_time(future, deadline)
+
+    def report(self, outcome: Skip | None) -> None:
+        """Count a search's outcome, and log it where an operator should look."""
+        self.telemetry.searched(None if outcome is None else outcome.reason)
+        if outcome is not None:
+            self._faults.log(outcome)
+
+    def close(self) -> None:
+        """Drop rankings that wait; running ones and write-backs under way end by themselves."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._recomputer.close()
+
+    def _refusal(self, context: QueryContext) -> SkipReason | None:
+        if context.user_id is None and not self.orders_strangers:
+            return SkipReason.ANONYMOUS
+        if self.ranker_source() is None:
+            return SkipReason.NO_MODEL
+        return None if self._slots.acquire(blocking=False) else SkipReason.OVERLOAD
+
+    def _rank(self, ranker: Ranks, candidates: Candidates, state: UserState | None,
+              context: QueryContext) -> Ranking:
+        if state is not None:
+            state = self._recomputer.fit(state, ranker)
+        ranking = ranker.rank(candidates, state, context)
+        if not _is_permutation(ranking, len(candidates)):
+            raise ValueError(f"ranker {ranker.version} returned no permutation of its candidates")
+        return ranking
+
+
+class Ticket:
+    """One search under way; ``order`` or ``cancel`` ends it and gives its slot back."""
+
+    def __init__(self, personalizer: Personalizer, context: QueryContext, *,
+                 refusal: SkipReason | None = None,
+                 release: Callable[[], None] | None = None) -> None:
+        self.context = context
+        self.timings = Timings()
+        self.state_version = -1
+        self._personalizer = personalizer
+        self._refusal = refusal
+        self._release = release
+        self._pending: PendingState | None = None
+
+    def __del__(self) -> None:
+        self.cancel()
+
+    def read(self) -> None:
+        """Send the history read; a store that cannot be asked shows in ``order``."""
+        if self.context.user_id is None:
+            return
+        try:
+            self._pending = self._personalizer.states.begin_get(self.context.user_id)
+        except UpstreamError:
+            self._refusal = SkipReason.STATE_UNAVAILABLE
+
+    def order(self, candidates: Candidates, deadline: float) -> Ranking:
+        """Return the personal order of the window's hits.
+
+        Args:
+            candidates: K hits in engine order.
+            deadline: instant on ``time.monotonic``'s clock; the caller waits no longer.
+
+        Raises:
+            Skip: with the reason, for every failure; counted and logged here, once.
+        """
+        try:
+            ranking = self._order(candidates, deadline)
+        except Skip as skip:
+            self._personalizer.report(skip)
+            raise
+        except Exception as error:  # the main path's edge: ranking never fails a search
+            failure = Skip(SkipReason.RANKING_ERROR, type(error).__name__)
+            failure.__cause__ = error
+            self._personalizer.report(failure)
+            raise failure from error
+        finally:
+            self.cancel()
+        self._personalizer.report(None)
+        return ranking
+
+    def cancel(self) -> None:
+        """Give the search up; harmless when it has ended."""
+        pending, self._pending = self._pending, None
+        release, self._release = self._release, None
+        if pending is not None:
+            pending.cancel()
+        if release is not None:
+            release()
+
+    def _order(self, candidates: Candidates, deadline: float) -> Ranking:
+        if self._refusal is not None:
+            raise Skip(self._refusal)
+        if not len(candidates):
+            raise Skip(SkipReason.NO_HITS)
+        started = time.perf_counter()
+        try:
+            state = self._state(deadline)
+        finally:
+            self.timings.history_ms = _since(started)
+            self._personalizer.telemetry.timed("history", self.timings.history_ms)
+        started = time.perf_counter()
+        try:
+            return self._personalizer.rank(candidates, state, self.context, deadline)
+        finally:
+            self.timings.rank_ms = _since(started)
+            self._personalizer.telemetry.timed("rank", self.timings.rank_ms)
+
+    def _state(self, deadline: float) -> UserState | None:
+        state = self._read_at_least(self.context.min_state, deadline)
+        if state is not None and len(state.history):
+            self.state_version = state.version
+            return state
+        if not self._personalizer.orders_strangers:
+            raise Skip(SkipReason.NO_HISTORY)
+        return None
+
+    def _read_at_least(self, version: int | None, deadline: float) -> UserState | None:
+        """Read until the state has reached ``version``; Skip(STATE_BEHIND) at the deadline."""
+        state = self._result(deadline)
+        while version is not None and (state is None or state.version < version):
+            if time.monotonic() + REREAD_S >= deadline:
+                raise Skip(SkipReason.STATE_BEHIND)
+            time.sleep(REREAD_S)
+            self.read()
+            if self._pending is None:
+                raise Skip(self._refusal or SkipReason.ANONYMOUS)
+            state = self._result(deadline)
+        return state
+
+    def _result(self, deadline: float) -> UserState | None:
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return None
+        try:
+            return pending.result(deadline)
+        except UpstreamTimeout as error:
+            raise Skip(SkipReason.TIMEOUT, "history read") from error
+        except UpstreamError as error:
+            raise Skip(SkipReason.STATE_UNAVAILABLE, str(error)) from error
+
+
+class FaultLog:
+    """Logs skips that an operator should look at: one line a reason a second, with their number."""
+
+    FAULTS = frozenset({SkipReason.TIMEOUT, SkipReason.STATE_UNAVAILABLE, SkipReason.STATE_BEHIND,
+                        SkipReason.RANKING_ERROR, SkipReason.OVERLOAD})
+
+    def __init__(self, every_s: float = 1.0) -> None:
+        self._every_s = every_s
+        self._lock = threading.Lock()
+        self._quiet_until: dict[SkipReason, float] = {}
+        self._unsaid: dict[SkipReason, int] = {}
+
+    def log(self, skip: Skip) -> None:
+        """Write the line, or count the skip towards the next one."""
+        if skip.reason not in self.FAULTS:
+            log.debug("search not personalised", extra={"reason": str(skip.reason)})
+            return
+        now = time.monotonic()
+        with self._lock:
+            count = self._unsaid.get(skip.reason, 0) + 1
+            is_quiet = now < self._quiet_until.get(skip.reason, 0.0)
+            self._unsaid[skip.reason] = count if is_quiet else 0
+            if is_quiet:
+                return
+            self._quiet_until[skip.reason] = now + self._every_s
+        is_bug = skip.reason is SkipReason.RANKING_ERROR
+        log.warning("search not personalised", exc_info=skip.__cause__ if is_bug else None,
+                    extra={"reason": str(skip.reason), "detail": skip.detail, "count": count})
+
+
+def _in_time(future: Future[Ranking], deadline: float) -> Ranking:
+    try:
+        return future.result(max(0.0, deadline - time.monotonic()))
+    except NotInTime as error:
+        future.cancel()
+        raise Skip(SkipReason.TIMEOUT, "ranking") from error
+
+
+def _is_permutation(ranking: Ranking, count: int) -> bool:
+    return (ranking.order.size == count
+            and bool((np.bincount(ranking.order, minlength=count) == 1).all()))
+
+
+def _since(started: float) -> float:
+    return (time.perf_counter() - started) * 1000.0

@@ -1,0 +1,78 @@
+"""Fits a stored state to the model in use: a new model means a new hidden state.
+
+The kept events are stepped through the new encoder at a user's first search after the swap. The
+result serves at once and is written back off the request's path; whoever overtook that write has
+stepped the state already, so a conflict needs no second try.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import queue
+import threading
+
+from cachetools import LRUCache
+
+from sidecar.records import FloatArray, UserState
+from sidecar.serving.models import Ranks
+from sidecar.serving.telemetry import Telemetry
+from sidecar.stores.protocols import StateStore
+
+log = logging.getLogger(__name__)
+
+KEPT = 4096  # hidden states kept a worker: 1 KB each for two layers of 128
+WAITING = 1024  # write-backs waiting; those beyond are dropped and tried again at the next search
+
+
+class Recomputer:
+    """Recomputes a hidden state once a (user, state version, model version); writes it back."""
+
+    def __init__(self, states: StateStore, telemetry: Telemetry) -> None:
+        self._states = states
+        self._telemetry = telemetry
+        self._hidden: LRUCache[tuple[str, int, str], FloatArray] = LRUCache(KEPT)
+        self._lock = threading.Lock()
+        self._waiting: queue.Queue[UserState | None] = queue.Queue(WAITING)
+        self._writer: threading.Thread | None = None
+
+    def fit(self, state: UserState, ranker: Ranks) -> UserState:
+        """Return the state as ``ranker`` would have left it; the same object if it already is."""
+        if state.hidden is not None and state.model_version == ranker.version:
+            return state
+        key = (state.user_id, state.version, ranker.version)
+        with self._lock:
+            hidden = self._hidden.get(key)
+        if hidden is not None:
+            return dataclasses.replace(state, hidden=hidden, model_version=ranker.version)
+        hidden = ranker.advance(None, state.history)
+        with self._lock:
+            self._hidden[key] = hidden
+        fitted = dataclasses.replace(state, hidden=hidden, model_version=ranker.version)
+        self._telemetry.state_recomputed()
+        self._write_later(fitted)
+        return fitted
+
+    def close(self) -> None:
+        """Let the writer end after what it holds."""
+        with self._lock:
+            if self._writer is not None:
+                self._waiting.put(None)
+
+    def _write_later(self, state: UserState) -> None:
+        with self._lock:
+            if self._writer is None:
+                self._writer = threading.Thread(target=self._write, name="state-writer",
+                                                daemon=True)
+                self._writer.start()
+        try:
+            self._waiting.put_nowait(state)
+        except queue.Full:
+            log.debug("state write-back dropped")
+
+    def _write(self) -> None:
+        while (state := self._waiting.get()) is not None:
+            try:
+                self._states.put_many([state])
+            except Exception as error:  # nobody waits for this write, and the next search retries
+                log.warning("state write-back failed", extra={"error": repr(error)})

@@ -1,0 +1,110 @@
+"""What the sidecar counts and times, under one roof; Prometheus reads it at ``/metrics``.
+
+Counters add up over worker processes when ``PROMETHEUS_MULTIPROC_DIR`` is set before the first
+import of ``prometheus_client`` (gunicorn's configuration does). Nothing here holds a user id, a
+query or an item id: labels are words from closed lists.
+"""
+
+from __future__ import annotations
+
+import os
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from sidecar.records import SkipReason
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+STAGES = ("upstream", "history", "rank", "total")
+
+# Bounds in seconds. Half a millisecond to ten seconds: below is noise, above is an outage.
+_BOUNDS = (.0005, .001, .002, .003, .005, .0075, .01, .015, .02, .03, .05, .1, .25, .5, 1., 2.5,
+           10.)
+
+_SEARCHES = Counter("personalize_searches", "searches by what was done to their order",
+                    ("status", "reason"))
+_STAGES = Histogram("personalize_stage_seconds", "time a search spends in each stage",
+                    ("stage",), buckets=_BOUNDS)
+_EVENTS = Counter("personalize_events", "events by what became of them", ("outcome",))
+_CONFLICTS = Counter("personalize_state_conflicts", "state writes that somebody else had overtaken")
+_RECOMPUTED = Counter("personalize_states_recomputed", "states stepped anew for another model")
+_MODEL = Gauge("personalize_model_info", "1 for the model that ranks, by its version",
+               ("version",), multiprocess_mode="livemax")
+_SWAPS = Counter("personalize_model_loads", "model loads by outcome", ("outcome",))
+_ITEMS = Gauge("personalize_catalogue_items", "items that can be scored",
+               multiprocess_mode="livemax")
+_ITEM_CHANGES = Counter("personalize_catalogue_changes", "product changes taken into the ranking")
+
+
+class Telemetry:
+    """Counts outcomes and times stages; thread-safe, cheap enough for every request."""
+
+    def __init__(self) -> None:
+        self._searches = {reason: _SEARCHES.labels("skipped", str(reason)) for reason in SkipReason}
+        self._applied = _SEARCHES.labels("applied", "")
+        self._stages = {stage: _STAGES.labels(stage) for stage in STAGES}
+        self._model: str | None = None
+
+    def searched(self, reason: SkipReason | None) -> None:
+        """Count one search's outcome; None: its hits were put in a personal order."""
+        (self._applied if reason is None else self._searches[reason]).inc()
+
+    def timed(self, stage: str, milliseconds: float) -> None:
+        """Time one of ``STAGES``."""
+        self._stages[stage].observe(milliseconds / 1000.0)
+
+    def events(self, *, taken: int, refused: int = 0, duplicates: int = 0) -> None:
+        """Count one answered batch of events."""
+        for outcome, count in (("taken", taken), ("refused", refused), ("duplicate", duplicates)):
+            if count:
+                _EVENTS.labels(outcome).inc(count)
+
+    def state_conflict(self, count: int = 1) -> None:
+        """Count state writes that have to be done again on a newer version."""
+        _CONFLICTS.inc(count)
+
+    def state_recomputed(self) -> None:
+        """Count one state whose hidden state came from another model."""
+        _RECOMPUTED.inc()
+
+    def model_in_use(self, version: str, items: int) -> None:
+        """Name the model that ranks from now on."""
+        if self._model not in (None, version):
+            _MODEL.labels(self._model).set(0)
+        _MODEL.labels(version).set(1)
+        self._model = version
+        _SWAPS.labels("loaded").inc()
+        _ITEMS.set(items)
+
+    def model_refused(self) -> None:
+        """Count a model directory that could not be loaded."""
+        _SWAPS.labels("refused").inc()
+
+    def catalogue(self, items: int, changed: int) -> None:
+        """Note the item table's size after ``changed`` rows were taken in."""
+        _ITEMS.set(items)
+        if changed:
+            _ITEM_CHANGES.inc(changed)
+
+
+def exposition() -> bytes:
+    """Render every metric in Prometheus's text form, summed over the worker processes."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
+
+
+def forget_process(pid: int) -> None:
+    """Drop the gauges of a worker that ended; its counts stay in the sums."""
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        mark_process_dead(pid)  # type: ignore[no-untyped-call]
