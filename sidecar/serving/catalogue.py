@@ -1,0 +1,80 @@
+"""Keeps the item table as fresh as the catalogue, without a restart and off the request's path.
+
+A model brings a snapshot of the items that it was trained with; product changes since then, and
+new products, are read from OpenSearch in the background and written into the ranker's table.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from sidecar.serving.models import RankerSource, Ranks
+from sidecar.serving.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+
+class Changes(Protocol):
+    """A reader of product changes that remembers how far it has read."""
+
+    def poll(self) -> Iterable[Sequence[Mapping[str, Any]]]:
+        """Yield batches of rows changed since the last poll; the first poll: every row."""
+        ...
+
+
+class CatalogueRefresh:
+    """Brings product changes to the ranker in use; one a worker process."""
+
+    def __init__(self, open_changes: Callable[[], Changes], ranker_source: RankerSource,
+                 telemetry: Telemetry, *, refresh_s: float) -> None:
+        self._open_changes = open_changes
+        self._ranker_source = ranker_source
+        self._telemetry = telemetry
+        self._refresh_s = refresh_s
+        self._lock = threading.Lock()
+        self._ranker: Ranks | None = None  # whom _changes has been read for
+        self._changes: Changes | None = None
+        self._stopped = threading.Event()
+        self._is_failing = False
+
+    def refresh(self) -> int:
+        """Take in what changed since the last call; return how many items did."""
+        ranker = self._ranker_source()
+        return 0 if ranker is None else self.bring_up_to_date(ranker)
+
+    def bring_up_to_date(self, ranker: Ranks) -> int:
+        """Take in every change that ``ranker`` has not seen, before or after it is in use."""
+        with self._lock:
+            if ranker is not self._ranker or self._changes is None:
+                self._ranker, self._changes = ranker, self._open_changes()
+            changed = 0
+            for rows in self._changes.poll():
+                changed += ranker.items.upsert(rows)
+        self._telemetry.catalogue(len(ranker.items), changed)
+        return changed
+
+    def start(self) -> None:
+        """Refresh every ``refresh_s`` in a thread of its own; the first time at once."""
+        threading.Thread(target=self._run, name="catalogue-refresh", daemon=True).start()
+
+    def stop(self) -> None:
+        """End the thread at its next look."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            self._refresh_or_log()
+            self._stopped.wait(self._refresh_s)
+
+    def _refresh_or_log(self) -> None:
+        try:
+            self.refresh()
+        except Exception as error:  # the table stays as it is; the next look tries again
+            if not self._is_failing:
+                log.warning("catalogue refresh failed", extra={"error": repr(error)})
+            self._is_failing = True
+        else:
+            self._is_failing = False

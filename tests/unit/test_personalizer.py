@@ -1,0 +1,300 @@
+"""The main path's middle, with a store and a ranker whose behaviour each test chooses."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from sidecar.errors import Skip, UpstreamTimeout, UpstreamUnavailable, VersionConflict
+from sidecar.records import (
+    Candidates,
+    FloatArray,
+    History,
+    QueryContext,
+    Ranking,
+    SkipReason,
+    UserState,
+)
+from sidecar.serving.personalizer import Personalizer
+from sidecar.serving.telemetry import Telemetry
+from sidecar.settings import Settings
+
+USER = "shopper-4711"
+HISTORY = History(("a",), ("click",), (1.0,), (None,), ("e1",))
+CANDIDATES = Candidates(("a", "b", "c"), np.array([3.0, 2.0, 1.0], np.float32))
+
+
+class Read:
+    """A read whose answer is computed when it is asked for."""
+
+    def __init__(self, answer: Callable[[float], UserState | None]) -> None:
+        self.answer = answer
+        self.is_cancelled = False
+
+    def result(self, deadline: float) -> UserState | None:
+        return self.answer(deadline)
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+class States:
+    """Hands out the given answers in turn, the last one for ever; records what is written."""
+
+    def __init__(self, *answers: Callable[[float], UserState | None] | UserState | None) -> None:
+        self.answers = list(answers)
+        self.reads: list[Read] = []
+        self.written: list[UserState] = []
+        self.is_written = threading.Event()
+
+    def begin_get(self, user_id: str) -> Read:
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        self.reads.append(Read(answer if callable(answer) else lambda deadline: answer))
+        return self.reads[-1]
+
+    def get_many(self, user_ids: Sequence[str]) -> list[UserState | None]:
+        raise NotImplementedError
+
+    def put_many(self, states: Sequence[UserState]) -> list[UserState | Exception]:
+        self.written.extend(states)
+        self.is_written.set()
+        return [VersionConflict("overtaken") for _ in states]
+
+    def delete(self, user_id: str) -> bool:
+        raise NotImplementedError
+
+
+class Reversing:
+    """A ranker that turns the engine's order round."""
+
+    version = "v1"
+    items: list[str] = []  # noqa: RUF012 (never written)
+
+    def __init__(self) -> None:
+        self.states: list[UserState | None] = []
+        self.advanced = 0
+
+    def rank(self, candidates: Candidates, state: UserState | None,
+             context: QueryContext) -> Ranking:
+        self.states.append(state)
+        count = len(candidates)
+        return Ranking(np.arange(count)[::-1], np.arange(count, dtype=np.float32),
+                       state_version=-1 if state is None else state.version,
+                       model_version=self.version)
+
+    def advance(self, hidden: FloatArray | None, events: History) -> FloatArray:
+        self.advanced += 1
+        return np.full((1, 4), len(events), np.float32)
+
+    def warm_up(self) -> None:
+        pass
+
+
+def state(version: int = 7, model: str = "v1", history: History = HISTORY) -> UserState:
+    return UserState(USER, history, np.zeros((1, 4), np.float32), model, 1, version, 1)
+
+
+def context(user_id: str | None = USER, min_state: int | None = None) -> QueryContext:
+    return QueryContext(user_id, "milk", now=10.0, min_state=min_state)
+
+
+def personalizer(states: States, ranker: Reversing | None = None,
+                 settings: Settings | None = None) -> Personalizer:
+    chosen = ranker if ranker is not None else Reversing()
+    return Personalizer(settings or Settings(), states, lambda: chosen, Telemetry())
+
+
+def soon(seconds: float = 2.0) -> float:
+    return time.monotonic() + seconds
+
+
+def skip_of(ticket_of: Personalizer, asked: QueryContext, deadline: float) -> SkipReason:
+    with pytest.raises(Skip) as caught:
+        ticket_of.begin(asked).order(CANDIDATES, deadline)
+    return caught.value.reason
+
+
+def test_known_user_gets_the_rankers_order():
+    ticket = personalizer(States(state())).begin(context())
+    ranking = ticket.order(CANDIDATES, soon())
+    assert ranking.order.tolist() == [2, 1, 0]
+    assert ticket.state_version == ranking.state_version == 7
+    assert ticket.timings.rank_ms > 0.0
+
+
+def test_history_read_is_sent_before_the_hits_are_there():
+    """That is what lets it run beside the upstream search."""
+    states = States(state())
+    personalizer(states).begin(context())
+    assert len(states.reads) == 1
+
+
+@pytest.mark.parametrize(("states", "asked", "reason"), [
+    (States(state()), context(user_id=None), SkipReason.ANONYMOUS),
+    (States(None), context(), SkipReason.NO_HISTORY),
+    (States(state(history=History())), context(), SkipReason.NO_HISTORY),
+])
+def test_search_without_history_keeps_engine_order(states, asked, reason):
+    assert skip_of(personalizer(states), asked, soon()) is reason
+
+
+def test_search_of_a_stranger_is_not_read_for():
+    states = States(state())
+    skip_of(personalizer(states), context(user_id=None), soon())
+    assert states.reads == []
+
+
+@pytest.mark.parametrize("asked", [context(user_id=None), context()])
+def test_strangers_are_ranked_where_the_operator_says_so(asked):
+    ranker = Reversing()
+    chosen = personalizer(States(None), ranker, Settings(without_history="model"))
+    assert chosen.begin(asked).order(CANDIDATES, soon()).order.tolist() == [2, 1, 0]
+    assert ranker.states == [None]
+
+
+def test_missing_model_is_named_and_nothing_is_read():
+    states = States(state())
+    without = Personalizer(Settings(), states, lambda: None, Telemetry())
+    assert skip_of(without, context(), soon()) is SkipReason.NO_MODEL
+    assert states.reads == []
+
+
+def test_no_hits_are_no_ranking():
+    ticket = personalizer(States(state())).begin(context())
+    with pytest.raises(Skip, match="no_hits"):
+        ticket.order(Candidates((), np.zeros(0, np.float32)), soon())
+
+
+def fails_with(error: Exception) -> Callable[[float], UserState | None]:
+    def answer(deadline: float) -> UserState | None:
+        raise error
+    return answer
+
+
+@pytest.mark.parametrize(("error", "reason"), [
+    (UpstreamTimeout("late"), SkipReason.TIMEOUT),
+    (UpstreamUnavailable("gone"), SkipReason.STATE_UNAVAILABLE),
+    (RuntimeError("a bug"), SkipReason.RANKING_ERROR),
+])
+def test_failed_history_read_is_a_skip(error, reason):
+    assert skip_of(personalizer(States(fails_with(error))), context(), soon()) is reason
+
+
+def test_store_that_refuses_the_read_is_a_skip():
+    states = States(state())
+    states.begin_get = fails_with(UpstreamUnavailable("gone"))
+    assert skip_of(personalizer(states), context(), soon()) is SkipReason.STATE_UNAVAILABLE
+
+
+def test_slow_ranking_costs_its_deadline_and_no_more():
+    ranker = Reversing()
+    release = threading.Event()
+    ranker.rank = lambda candidates, state, context: release.wait(5)
+    started = time.monotonic()
+    assert skip_of(personalizer(States(state()), ranker), context(),
+                   soon(0.05)) is SkipReason.TIMEOUT
+    assert time.monotonic() - started < 0.5
+    release.set()
+
+
+def test_slow_ranking_does_not_hold_other_searches():
+    ranker = Reversing()
+    usual, release = ranker.rank, threading.Event()
+    ranker.rank = lambda candidates, state, context: release.wait(5)
+    chosen = personalizer(States(state()), ranker)
+    skip_of(chosen, context(), soon(0.02))
+    ranker.rank = usual
+    assert chosen.begin(context()).order(CANDIDATES, soon()).order.tolist() == [2, 1, 0]
+    release.set()
+
+
+@pytest.mark.parametrize("order", [[0, 1], [0, 1, 1], [0, 1, 3], [-1, 0, 1]])
+def test_order_that_is_no_permutation_is_refused(order):
+    """A ranker's bug may cost the personal order; it must never lose or repeat a hit."""
+    ranker = Reversing()
+    ranker.rank = lambda *_: Ranking(np.array(order), np.zeros(3, np.float32))
+    assert skip_of(personalizer(States(state()), ranker), context(),
+                   soon()) is SkipReason.RANKING_ERROR
+
+
+def test_ranking_error_says_neither_who_nor_what(caplog):
+    ranker = Reversing()
+    ranker.rank = lambda *_: 1 / 0
+    with caplog.at_level(logging.INFO, "sidecar"):
+        skip_of(personalizer(States(state()), ranker), context(), soon())
+    assert [record.message for record in caplog.records] == ["search not personalised"]
+    assert caplog.records[0].reason == "ranking_error"
+    assert caplog.records[0].exc_info is not None
+    assert USER not in caplog.text
+    assert "milk" not in caplog.text
+
+
+def test_many_faults_make_one_line_a_second(caplog):
+    chosen = personalizer(States(fails_with(UpstreamUnavailable("gone"))))
+    for _ in range(50):
+        skip_of(chosen, context(), soon())
+    assert len(caplog.records) == 1
+
+
+def test_demanded_state_is_waited_for():
+    states = States(None, state(version=3), state(version=8))
+    ranking = personalizer(states).begin(context(min_state=8)).order(CANDIDATES, soon())
+    assert ranking.state_version == 8
+    assert len(states.reads) == 3
+
+
+def test_demanded_state_that_never_comes_is_a_skip():
+    deadline = soon(0.05)
+    assert skip_of(personalizer(States(state(version=3))), context(min_state=4),
+                   deadline) is SkipReason.STATE_BEHIND
+    assert time.monotonic() < deadline + 0.2
+
+
+def test_searches_beyond_the_limit_are_not_personalised():
+    chosen = personalizer(States(state()), settings=Settings(max_searches=2))
+    first, second = chosen.begin(context()), chosen.begin(context())
+    assert skip_of(chosen, context(), soon()) is SkipReason.OVERLOAD
+    first.order(CANDIDATES, soon())
+    second.cancel()
+    chosen.begin(context()).order(CANDIDATES, soon())
+
+
+def test_slots_come_back_whatever_happens():
+    chosen = personalizer(States(None), settings=Settings(max_searches=1))
+    for _ in range(3):
+        assert skip_of(chosen, context(), soon()) is SkipReason.NO_HISTORY
+    chosen.begin(context())  # forgotten by its holder
+    assert skip_of(chosen, context(), soon()) is SkipReason.NO_HISTORY
+
+
+def test_cancelled_search_cancels_its_read():
+    states = States(state())
+    ticket = personalizer(states).begin(context())
+    ticket.cancel()
+    ticket.cancel()
+    assert states.reads[0].is_cancelled
+
+
+def test_state_of_another_model_is_recomputed_once_and_written_back():
+    states, ranker = States(state(model="v0")), Reversing()
+    chosen = personalizer(states, ranker)
+    for _ in range(3):
+        chosen.begin(context()).order(CANDIDATES, soon())
+    assert ranker.advanced == 1
+    assert all(s is not None and s.model_version == "v1" for s in ranker.states)
+    assert states.is_written.wait(5)
+    assert [s.version for s in states.written] == [7]
+
+
+def test_state_that_moved_on_is_recomputed_again():
+    """The cache may skip work for the same version only."""
+    states, ranker = States(state(7, "v0"), state(8, "v0")), Reversing()
+    chosen = personalizer(states, ranker)
+    for _ in range(2):
+        chosen.begin(context()).order(CANDIDATES, soon())
+    assert ranker.advanced == 2
