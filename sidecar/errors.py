@@ -11,6 +11,7 @@
     ├── UpstreamError          OpenSearch could not be asked
     │   ├── UpstreamUnavailable    no node took the connection
     │   └── UpstreamTimeout        a node did not answer in time
+    ├── ClientGone             whoever waited for an answer has hung up; nobody needs it any more
     ├── VersionConflict        somebody else wrote the state first; read again and retry
     ├── LaunchError            a program cannot start what it needs; says what is missing
     └── Skip                   ranking steps aside; carries the SkipReason that callers are told
@@ -69,6 +70,10 @@ class UpstreamUnavailable(UpstreamError):
 
 class UpstreamTimeout(UpstreamError):
     """A node accepted the request and did not answer in time."""
+
+
+class ClientGone(SidecarError):
+    """The client hung up; its upstream request was cancelled."""
 
 
 class VersionConflict(SidecarError):

@@ -1,0 +1,248 @@
+"""The OpenSearch nodes behind the sidecar: which one to ask, and what may be asked twice.
+
+Nodes are taken in turn. One that took no connection, or broke off before it answered, is left
+alone for a while that doubles with each failure in a row, unless every node is in that state.
+A request is sent again only where that is safe: no connection was made, so nothing was sent; or
+not one byte of an answer came and asking twice changes nothing (``idempotent``).
+Make one ``Upstream`` a process, after the fork; it is safe to use from many threads.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Iterator
+
+from sidecar.errors import SettingsError, UpstreamUnavailable
+from sidecar.records import HttpRequest, HttpResponse, StreamedResponse
+from sidecar.settings import Settings
+from sidecar.stores.http import Address, Connection, NothingReceived
+
+IDLE_CONNECTIONS = 64  # kept open a node; more are made under load and closed after it
+IDLE_S = 55.0  # below the minute after which common load balancers drop idle connections
+BACKOFF_S = 1.0
+LONGEST_BACKOFF_S = 60.0
+
+
+class Node:
+    """One node: its idle connections, newest first, and how it has been answering."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.failures = 0
+        self.dead_until = 0.0
+        self._idle: deque[Connection] = deque(maxlen=IDLE_CONNECTIONS)
+
+    def connect(self, deadline: float, *, fresh: bool = False) -> Connection:
+        """Return an idle connection that is still good, or a new one.
+
+        Raises:
+            UpstreamUnavailable: the node took no connection; it counts as dead for a while.
+        """
+        while not fresh:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                break
+            if time.monotonic() - connection.idle_since < IDLE_S and not connection.is_stale():
+                connection.is_reused = True
+                return connection
+            connection.close()
+        try:
+            return Connection(self.address, deadline)
+        except UpstreamUnavailable:
+            self.failed()
+            raise
+
+    def give_back(self, connection: Connection) -> None:
+        """Take back a connection whose answer has been read, and note that the node is well."""
+        self.failures = 0
+        self.dead_until = 0.0
+        if not connection.can_be_kept() or len(self._idle) >= IDLE_CONNECTIONS:
+            connection.close()
+            return
+        connection.idle_since = time.monotonic()
+        self._idle.append(connection)
+
+    def failed(self) -> None:
+        """Leave the node alone for a while: 1 s, then twice as long with every further failure."""
+        wait = min(LONGEST_BACKOFF_S, BACKOFF_S * 2.0 ** min(self.failures, 10))
+        self.failures += 1
+        self.dead_until = time.monotonic() + wait
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        while self._idle:
+            self._idle.pop().close()
+
+
+class Exchange:
+    """One request that has been sent, and its answer when somebody asks for it.
+
+    Ask once, for ``result`` or ``stream``, or ``cancel``; used by one thread.
+    """
+
+    def __init__(self, upstream: Upstream, request: HttpRequest, *, idempotent: bool,
+                 deadline: float, client: socket.socket | None) -> None:
+        """Send at once; see ``Upstream.begin``."""
+        self._upstream = upstream
+        self._request = request
+        self._may_repeat = idempotent and not isinstance(request.body, Iterator)
+        self._deadline = deadline
+        self._client = client
+        self._node, self._connection = upstream.connect(deadline)
+        self._send()
+
+    def _send(self) -> None:
+        try:
+            self._connection.send(self._request, self._deadline)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def result(self, deadline: float | None = None) -> HttpResponse:
+        """Return the whole answer.
+
+        Args:
+            deadline: instant on ``time.monotonic``'s clock; None: ``upstream_timeout_s`` after the
+                request was sent.
+
+        Raises:
+            UpstreamTimeout: the deadline passed; the connection is closed, which cancels a search.
+            UpstreamUnavailable: no answer, a broken one, or not HTTP.
+            ClientGone: nobody waits any longer.
+        """
+        until = self._deadline if deadline is None else deadline
+        try:
+            status, headers = self._read_head(until)
+            body = self._connection.read_rest(until, self._client)
+        except BaseException:
+            self._connection.close()
+            raise
+        self._node.give_back(self._connection)
+        return HttpResponse(status, headers, body)
+
+    def stream(self) -> StreamedResponse:
+        """Return status and headers with the body still to come; raises as ``result``.
+
+        While the body comes, ``upstream_timeout_s`` bounds the silence between two chunks.
+        """
+        try:
+            status, headers = self._read_head(self._deadline)
+        except BaseException:
+            self._connection.close()
+            raise
+        return StreamedResponse(status, headers, self._chunks())
+
+    def cancel(self) -> None:
+        """Give up: close the connection, which cancels a search on OpenSearch's side."""
+        self._connection.close()
+
+    def _chunks(self) -> Iterator[bytes]:
+        try:
+            yield from self._connection.read_chunks(self._upstream.timeout_s, self._client)
+        except BaseException:  # GeneratorExit too: half-read connections are of no use
+            self._connection.close()
+            raise
+        self._node.give_back(self._connection)
+
+    def _read_head(self, deadline: float) -> tuple[int, tuple[tuple[str, str], ...]]:
+        try:
+            return self._connection.read_head(deadline, self._client)
+        except NothingReceived:
+            self._connection.close()
+            if not self._connection.is_reused:
+                self._node.failed()
+            if not self._may_repeat:
+                raise
+            self._node, self._connection = self._upstream.connect(deadline, fresh=True)
+            self._send()
+            return self._connection.read_head(deadline, self._client)
+
+
+class Upstream:
+    """All nodes of the settings; thread-safe; made after the fork."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Read where the nodes are; connects to none yet.
+
+        Raises:
+            SettingsError: an URL, certificate or key that cannot be used.
+        """
+        self.timeout_s = settings.upstream_timeout_s
+        self.own_headers: tuple[tuple[str, str], ...] = (
+            (("Authorization", settings.opensearch_authorization),)
+            if settings.opensearch_authorization else ())
+        tls = _tls(settings)
+        urls = [url.strip() for url in settings.opensearch_url.split(",") if url.strip()]
+        if not urls:
+            raise SettingsError("opensearch_url is empty; set SIDECAR_OPENSEARCH_URL")
+        self._nodes = [Node(Address.from_url(url, tls)) for url in urls]
+        self._turn = itertools.count()
+
+    def begin(self, request: HttpRequest, *, idempotent: bool, deadline: float | None = None,
+              client: socket.socket | None = None) -> Exchange:
+        """Connect, send, and return without waiting for the answer.
+
+        Args:
+            request: sent as it is; the sidecar's own reads and writes add ``own_headers``.
+            idempotent: asking twice changes nothing, so it may be sent again.
+            deadline: instant on ``time.monotonic``'s clock; None: ``upstream_timeout_s`` from now.
+            client: the socket of whoever waits for the answer; when it closes, so does the
+                upstream's connection, which cancels a search.
+
+        Raises:
+            UpstreamUnavailable: no node took the connection.
+            UpstreamTimeout: the node stopped reading the request.
+        """
+        until = time.monotonic() + self.timeout_s if deadline is None else deadline
+        return Exchange(self, request, idempotent=idempotent, deadline=until, client=client)
+
+    def fetch(self, request: HttpRequest, *, idempotent: bool,
+              deadline: float | None = None) -> HttpResponse:
+        """Send and wait for the whole answer; raises as ``begin`` and ``Exchange.result``."""
+        return self.begin(request, idempotent=idempotent, deadline=deadline).result()
+
+    def connect(self, deadline: float, *, fresh: bool = False) -> tuple[Node, Connection]:
+        """Return a connection to the first node in turn that takes one."""
+        broken: UpstreamUnavailable | None = None
+        for node in self._in_turn():
+            try:
+                return node, node.connect(deadline, fresh=fresh)
+            except UpstreamUnavailable as error:
+                broken = error
+        raise broken or UpstreamUnavailable("no node is configured")
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        for node in self._nodes:
+            node.close()
+
+    def _in_turn(self) -> list[Node]:
+        """Return living nodes in turn; then the dead, the soonest to be tried again first."""
+        if len(self._nodes) == 1:
+            return self._nodes
+        start = next(self._turn) % len(self._nodes)
+        turned = self._nodes[start:] + self._nodes[:start]
+        now = time.monotonic()
+        living = [node for node in turned if node.dead_until <= now]
+        dead = sorted((node for node in turned if node.dead_until > now),
+                      key=lambda node: node.dead_until)
+        return living + dead
+
+
+def _tls(settings: Settings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.opensearch_ca or None)
+        if settings.opensearch_client_cert:
+            context.load_cert_chain(settings.opensearch_client_cert)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError("opensearch_ca or opensearch_client_cert cannot be read as PEM: "
+                            f"{error}") from error
+    if not settings.opensearch_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
