@@ -1,0 +1,52 @@
+"""gunicorn's configuration, from the settings.
+
+Nothing is loaded before the fork: torch's threads and OpenSearch's connections do not survive one
+(gunicorn issue 2478, pytorch issues 49555 and 68861). Each worker loads and warms its model before
+it accepts its first connection; until then the kernel holds what arrives.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from typing import Any
+
+# One intra-op thread: the matrices are small, and workers share the cores anyway. numpy reads
+# these when it is imported, which the settings do.
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+from sidecar.settings import Settings  # noqa: E402 (see above)
+
+_settings = Settings.from_environ()
+
+wsgi_app = "sidecar.web.wsgi:application()"
+bind = _settings.listen
+workers = _settings.workers or min(os.cpu_count() or 1, 8)
+worker_class = "gthread"
+threads = _settings.threads
+worker_connections = 1000 + threads
+preload_app = False
+timeout = 120  # covers a worker's start with a large model; a request is bounded by its deadlines
+graceful_timeout = 30
+keepalive = 75  # longer than the usual load balancer's 60 s, so that it is the one to close
+limit_request_line = 0  # OpenSearch bounds it; a source parameter may be long
+limit_request_field_size = 65_536
+control_socket_disable = True
+accesslog = None
+loglevel = _settings.log_level.lower()
+
+if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    _metrics_dir = tempfile.mkdtemp(prefix="personalize-metrics-")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics_dir
+    _master = os.getpid()
+    atexit.register(lambda: os.getpid() == _master and shutil.rmtree(_metrics_dir, True))
+
+
+def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
+    """Take an ended worker's gauges out of the metrics."""
+    from sidecar.serving.telemetry import forget_process
+
+    forget_process(worker.pid)

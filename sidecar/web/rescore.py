@@ -1,0 +1,114 @@
+"""``POST /_personalize/rescore``: an order for hits that somebody else has searched.
+
+The OpenSearch plugin calls it; so may any search service. Ids and engine scores in engine order
+come in, positions best first go out. A skip is an answer, not an error: positions in the order
+in which they came, and the reason.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from flask import Blueprint, Response, request
+
+from sidecar.errors import InputError, Skip
+from sidecar.records import Candidates, QueryContext, Ranking
+from sidecar.serving import explanations
+from sidecar.serving.personalizer import Personalizer, Ticket
+from sidecar.settings import Settings
+
+
+class RescoreHit(msgspec.Struct, frozen=True):
+    """One hit; ``score`` is null where the engine gave none."""
+
+    id: str
+    score: float | None = None
+
+
+class RescoreRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The request's body."""
+
+    hits: list[RescoreHit]
+    user_id: str | None = None
+    session_id: str | None = None
+    query: str | None = None
+    weight: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] | None = None
+    explain: bool = False
+    state: int | None = None
+
+
+_decoder = msgspec.json.Decoder(RescoreRequest)
+_encoder = msgspec.json.Encoder()
+
+
+def create_blueprint(settings: Settings, personalizer: Personalizer) -> Blueprint:
+    """Return the path; rankings may take ``settings.timeout_ms`` from the request's arrival."""
+    blueprint = Blueprint("rescore", __name__, url_prefix="/_personalize")
+
+    @blueprint.post("/rescore")
+    def rescore() -> Response:
+        started = time.monotonic()
+        asked = _read(request.get_data(cache=False), settings)
+        candidates = _candidates(asked.hits)
+        ticket = personalizer.begin(_context(asked, settings))
+        try:
+            ranking = ticket.order(candidates, started + settings.timeout_ms / 1000.0)
+        except Skip as skip:
+            return _respond(_skipped(skip, len(candidates)), f"skipped; reason={skip.reason}",
+                            ticket, started)
+        return _respond(_applied(ranking, candidates, asked.explain), "applied", ticket, started)
+
+    return blueprint
+
+
+def _read(body: bytes, settings: Settings) -> RescoreRequest:
+    try:
+        asked = _decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InputError(f"body is not a rescore request: {error}") from error
+    if len(asked.hits) > settings.max_window:
+        raise InputError(f"hits has {len(asked.hits)} entries, must be at most "
+                         f"{settings.max_window}; ask for a smaller window or set "
+                         "SIDECAR_MAX_WINDOW")
+    return asked
+
+
+def _context(asked: RescoreRequest, settings: Settings) -> QueryContext:
+    return QueryContext(
+        user_id=asked.user_id or None, query=asked.query, now=time.time(),
+        session_id=asked.session_id or None, window=len(asked.hits),
+        weight=settings.weight if asked.weight is None else asked.weight,
+        explain=asked.explain, min_state=asked.state)
+
+
+def _candidates(hits: list[RescoreHit]) -> Candidates:
+    scores = [np.nan if hit.score is None else hit.score for hit in hits]
+    return Candidates(tuple(hit.id for hit in hits), np.array(scores, dtype=np.float32))
+
+
+def _applied(ranking: Ranking, candidates: Candidates, explain: bool) -> dict[str, Any]:
+    answer = {"applied": True, "reason": None, "state": ranking.state_version,
+              "model": ranking.model_version, "order": ranking.order.tolist(),
+              "scores": ranking.scores.tolist()}
+    if explain:
+        answer["explanations"] = explanations.entries(ranking, candidates, range(len(candidates)))
+    return answer
+
+
+def _skipped(skip: Skip, count: int) -> dict[str, Any]:
+    return {"applied": False, "reason": str(skip.reason), "state": -1, "model": None,
+            "order": list(range(count)), "scores": None}
+
+
+def _respond(answer: dict[str, Any], status: str, ticket: Ticket, started: float) -> Response:
+    response = Response(_encoder.encode(answer), content_type="application/json")
+    timings, total_ms = ticket.timings, (time.monotonic() - started) * 1000.0
+    response.headers["X-Personalize-Status"] = status
+    response.headers["X-Personalize-State"] = str(answer["state"])
+    response.headers["Server-Timing"] = (f"history;dur={timings.history_ms:.3f}, "
+                                         f"rank;dur={timings.rank_ms:.3f}, "
+                                         f"total;dur={total_ms:.3f}")
+    return response

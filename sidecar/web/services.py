@@ -1,0 +1,89 @@
+"""What a worker process is made of, put together after the fork."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from sidecar.serving.catalogue import CatalogueRefresh
+from sidecar.serving.events import EventIntake
+from sidecar.serving.models import ModelLoader, ModelSource, Ranks
+from sidecar.serving.personalizer import Personalizer
+from sidecar.serving.telemetry import Telemetry
+from sidecar.settings import Settings
+from sidecar.stores.event_log import OpenSearchEventLog
+from sidecar.stores.products import ProductChanges
+from sidecar.stores.protocols import StateStore
+from sidecar.stores.states import OpenSearchStateStore
+from sidecar.stores.upstream import Upstream
+from sidecar.web.searches import SearchGateway
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The long-lived parts of one worker; ``start`` before the first request, ``close`` at last."""
+
+    settings: Settings
+    telemetry: Telemetry
+    upstream: Upstream
+    states: StateStore
+    models: ModelSource
+    catalogue: CatalogueRefresh
+    personalizer: Personalizer
+    intake: EventIntake
+    gateway: SearchGateway
+
+    def start(self) -> None:
+        """Load and warm the model, then watch for newer ones and for changed products.
+
+        A model that cannot be loaded is logged and shown by ``/_personalize/health/ready``;
+        searches then keep the engine's order.
+        """
+        self.models.check()
+        self.models.start()
+        self.catalogue.start()
+
+    def close(self) -> None:
+        """End the threads and connections."""
+        self.models.stop()
+        self.catalogue.stop()
+        self.personalizer.close()
+        self.upstream.close()
+
+
+def build(settings: Settings) -> Services:
+    """Put a worker's parts together; connects to nothing and loads nothing yet.
+
+    Raises:
+        SettingsError: a setting that only its part can judge, such as a certificate's path.
+    """
+    telemetry = Telemetry()
+    upstream = Upstream(settings)
+    states = OpenSearchStateStore(settings, upstream)
+    models = ModelSource(settings.model_dir, _loader(settings), telemetry)
+    catalogue = CatalogueRefresh(lambda: ProductChanges(settings, upstream), models, telemetry,
+                                 refresh_s=settings.refresh_s)
+    models.before_switch = catalogue.bring_up_to_date
+    personalizer = Personalizer(settings, states, models, telemetry)
+    return Services(
+        settings=settings, telemetry=telemetry, upstream=upstream, states=states, models=models,
+        catalogue=catalogue, personalizer=personalizer,
+        intake=EventIntake(settings, states, OpenSearchEventLog(settings, upstream), models,
+                           time.time),
+        gateway=SearchGateway(settings, upstream, personalizer))
+
+
+def _loader(settings: Settings) -> ModelLoader:
+    """Return the checkpoint's reader; torch is imported at the first load, in the worker."""
+    def load(model_dir: Path) -> Ranks:
+        from sidecar.stores.models import load_ranker
+
+        return load_ranker(model_dir, settings.device)
+
+    def version(model_dir: Path) -> str:
+        from sidecar.stores.models import model_version
+
+        return model_version(model_dir)
+
+    return ModelLoader(load, version)

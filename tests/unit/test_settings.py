@@ -1,0 +1,71 @@
+"""The settings table: what it takes, what it refuses, and that the README says the same."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from scripts import settings_table
+from sidecar.errors import SettingsError
+from sidecar.settings import Settings, variable
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_defaults_hold_in_an_empty_environment():
+    assert Settings.from_environ({}) == Settings()
+
+
+def test_other_programs_variables_are_left_alone():
+    assert Settings.from_environ({"PATH": "/bin", "SIDE": "1"}) == Settings()
+
+
+def test_values_are_read_in_their_type():
+    read = Settings.from_environ({
+        "SIDECAR_WINDOW": "200", "SIDECAR_WEIGHT": "0.5", "SIDECAR_PERSONALIZE": "off",
+        "SIDECAR_OPENSEARCH_URL": "https://a:9200,https://b:9200", "SIDECAR_PASS": "all"})
+    assert (read.window, read.weight, read.personalize) == (200, 0.5, False)
+    assert read.opensearch_url == "https://a:9200,https://b:9200"
+    assert read.passthrough == "all"
+
+
+@pytest.mark.parametrize(("name", "value", "said"), [
+    ("SIDECAR_WINDOWS", "200", "SIDECAR_WINDOWS is not a setting"),
+    ("SIDECAR_WINDOW", "many", "SIDECAR_WINDOW is 'many'"),
+    ("SIDECAR_WINDOW", "0", "must be 1-10000"),
+    ("SIDECAR_WINDOW", "10001", "must be 1-10000"),
+    ("SIDECAR_WEIGHT", "1.01", "must be 0.0-1.0"),
+    ("SIDECAR_WEIGHT", "nan", "must be 0.0-1.0"),
+    ("SIDECAR_TIMEOUT_MS", "-1", "must be at least 0.0"),
+    ("SIDECAR_PERSONALIZE", "perhaps", "must be true or false"),
+    ("SIDECAR_DEVICE", "tpu", "must be one of auto, cpu, cuda"),
+])
+def test_refusal_names_the_variable_its_value_and_the_remedy(name, value, said):
+    with pytest.raises(SettingsError, match=name) as caught:
+        Settings.from_environ({name: value})
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(Settings), ids=lambda field: field.name)
+def test_every_default_is_one_that_the_setting_would_take(field):
+    text = str(field.default)
+    assert getattr(Settings.from_environ({variable(field.name): text}), field.name) == field.default
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(Settings), ids=lambda field: field.name)
+def test_every_bound_is_taken_and_what_lies_beyond_refused(field):
+    name = variable(field.name)
+    for bound, step in ((field.metadata["low"], -1), (field.metadata["high"], 1)):
+        if bound is None:
+            continue
+        kind = type(field.default)
+        assert getattr(Settings.from_environ({name: str(kind(bound))}), field.name) == bound
+        with pytest.raises(SettingsError, match=name):
+            Settings.from_environ({name: str(kind(bound + step))})
+
+
+def test_readme_has_the_table_as_the_code_has_it():
+    """After a change: ``python -m scripts.settings_table`` prints what belongs there."""
+    assert settings_table.render() in (ROOT / "README.md").read_text(encoding="utf-8")
