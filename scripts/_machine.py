@@ -97,3 +97,13 @@ def is_port_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def find_free_port(companions: tuple[int, ...] = ()) -> int:
+    """Return a port that is free now, and with it the ports ``companions`` above it."""
+    while True:
+        with closing(socket.socket()) as probe:
+            probe.bind((LOOPBACK, 0))
+            port: int = probe.getsockname()[1]
+        if all(is_port_free(port + offset) for offset in (0, *companions)):
+            return port

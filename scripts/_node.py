@@ -8,6 +8,7 @@ loopback address only; node *i* (from 0) has HTTP port ``port + i`` and transpor
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import http.client
 import json
 import os
@@ -123,6 +124,22 @@ class Node:
         return "\n".join([line for line in lines if not line.startswith("\tat ")][-LOG_TAIL_LINES:])
 
 
+def reachable_home(preferred: Path) -> Path:
+    """Return ``preferred``, or a stand-in where the nodes' user cannot enter its parents.
+
+    A checkout under root's private home is the usual case; the stand-in under /var/tmp belongs
+    to that one path, and outlives a reboot.
+    """
+    run_as = unprivileged_user()
+    parent = preferred.parent
+    while not parent.exists():
+        parent = parent.parent
+    if can_reach(parent, run_as):
+        return preferred
+    digest = hashlib.sha256(str(preferred).encode()).hexdigest()[:12]
+    return Path("/var/tmp") / f"opensearch-home-{digest}"
+
+
 def nodes_of(home: Path) -> list[Node]:
     """Return the nodes that a home holds, running or not, in the order of their numbers."""
     folders = (path for path in home.glob("node-*") if path.is_dir())
@@ -201,6 +218,8 @@ def command_line(pid: int) -> str:
 
 def _prepare_home(plan: ClusterPlan, run_as: RunAs | None) -> None:
     plan.home.mkdir(parents=True, exist_ok=True)
+    if plan.home.stat().st_uid != os.geteuid():
+        raise LaunchError(f"{plan.home} belongs to another user; choose another --home")
     if run_as and not can_reach(plan.home, run_as):
         plan.home.chmod(0o755)
         if not can_reach(plan.home, run_as):

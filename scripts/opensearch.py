@@ -21,10 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scripts._distribution import LOCAL
-from scripts._node import ClusterPlan, health, nodes_of, start, stop
+from scripts._node import ClusterPlan, health, nodes_of, reachable_home, start, stop
 from sidecar.errors import LaunchError
-
-DEFAULT_HOME = LOCAL / "node"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     commands = {"up": _up, "down": _down, "status": _status}
     try:
+        options.home = (options.home or reachable_home(LOCAL / "node")).absolute()
         return commands[options.command](options)
     except LaunchError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -49,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
                        ("down", "stop the nodes; the data stays"),
                        ("status", "print what runs, as JSON; exit code 1 if nothing does")):
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("--home", type=Path, default=DEFAULT_HOME, metavar="DIR",
+        command.add_argument("--home", type=Path, metavar="DIR",
                              help="folder of the cluster's data, logs and configuration "
                                   "(default: .local/node)")
         if name == "up":
@@ -76,7 +75,7 @@ def _port(text: str) -> int:
 
 
 def _up(options: argparse.Namespace) -> int:
-    plan = ClusterPlan(home=options.home.absolute(), port=options.port, nodes=options.nodes,
+    plan = ClusterPlan(home=options.home, port=options.port, nodes=options.nodes,
                        heap=options.heap,
                        plugins=tuple(path.absolute() for path in options.plugin))
     if not start(plan):
@@ -86,13 +85,13 @@ def _up(options: argparse.Namespace) -> int:
 
 
 def _down(options: argparse.Namespace) -> int:
-    stopped = stop(options.home.absolute())
+    stopped = stop(options.home)
     print(f"stopped {stopped} node{'' if stopped == 1 else 's'}", file=sys.stderr)
     return 0
 
 
 def _status(options: argparse.Namespace) -> int:
-    home = options.home.absolute()
+    home = options.home
     plan = ClusterPlan.saved(home)
     running = {node.name: pid for node in nodes_of(home) if (pid := node.pid()) is not None}
     answer = health(plan.urls[0]) if plan and running else None
