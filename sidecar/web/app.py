@@ -37,12 +37,12 @@ class Front:
 def create_app(services: Services) -> Flask:
     """Return the WSGI application over ``services``, which the caller closes."""
     app = Flask("sidecar", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = services.settings.max_body_bytes
     settings = services.settings
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     errors.register(app)
     app.register_blueprint(rescore.create_blueprint(settings, services.personalizer))
-    app.register_blueprint(events.create_blueprint(services.intake, services.telemetry))
-    app.register_blueprint(users.create_blueprint(services.states))
+    app.register_blueprint(events.create_blueprint(settings, services.intake))
+    app.register_blueprint(users.create_blueprint(services.states, services.logs))
     app.register_blueprint(health.create_blueprint(services.upstream, services.models,
                                                    settings.opensearch_authorization))
     app.register_blueprint(metrics.create_blueprint())

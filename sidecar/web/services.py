@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +11,9 @@ from sidecar.serving.models import ModelLoader, ModelSource, Ranks
 from sidecar.serving.personalizer import Personalizer
 from sidecar.serving.telemetry import Telemetry
 from sidecar.settings import Settings
-from sidecar.stores.event_log import OpenSearchEventLog
+from sidecar.stores.event_log import open_logs
 from sidecar.stores.products import ProductChanges
-from sidecar.stores.protocols import StateStore
+from sidecar.stores.protocols import Logs, StateStore
 from sidecar.stores.states import OpenSearchStateStore
 from sidecar.stores.upstream import Upstream
 from sidecar.web.searches import SearchGateway
@@ -28,6 +27,7 @@ class Services:
     telemetry: Telemetry
     upstream: Upstream
     states: StateStore
+    logs: Logs
     models: ModelSource
     catalogue: CatalogueRefresh
     personalizer: Personalizer
@@ -61,16 +61,16 @@ def build(settings: Settings) -> Services:
     telemetry = Telemetry()
     upstream = Upstream(settings)
     states = OpenSearchStateStore(settings, upstream)
+    logs = open_logs(settings, upstream)
     models = ModelSource(settings.model_dir, _loader(settings), telemetry)
     catalogue = CatalogueRefresh(lambda: ProductChanges(settings, upstream), models, telemetry,
                                  refresh_s=settings.refresh_s)
     models.before_switch = catalogue.bring_up_to_date
     personalizer = Personalizer(settings, states, models, telemetry)
     return Services(
-        settings=settings, telemetry=telemetry, upstream=upstream, states=states, models=models,
-        catalogue=catalogue, personalizer=personalizer,
-        intake=EventIntake(settings, states, OpenSearchEventLog(settings, upstream), models,
-                           time.time),
+        settings=settings, telemetry=telemetry, upstream=upstream, states=states, logs=logs,
+        models=models, catalogue=catalogue, personalizer=personalizer,
+        intake=EventIntake(settings, states, logs, models, telemetry),
         gateway=SearchGateway(settings, upstream, personalizer))
 
 

@@ -1,0 +1,141 @@
+"""Measures what personalization costs a search; reads a query log and two servers, writes numbers.
+
+Usage::
+
+    python -m scripts.bench --sidecar http://127.0.0.1:8080 --opensearch http://127.0.0.1:9200 \\
+        --queries cases.jsonl.gz --window 100 --clients 8
+
+The bare engine and the sidecar are asked the same searches in the same run with the same client,
+taking turns, so that a busy machine is busy for both. Sections: latency (one client, paired),
+closed loop (``--clients``; the ceiling, processor time, memory), open loop (latency under load,
+counted from when a request was due), events (acknowledgements, and whether the next search saw
+them). Histories in the queries file are sent to the sidecar first; it keeps what it has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from scripts import _bench_report, _bench_sections
+from scripts._bench_arms import MEANINGS, Arms, Target
+from scripts._bench_searches import Log, generate, read, send_histories
+from scripts._bench_sections import Bench, Report
+from sidecar.errors import SidecarError
+
+SECTIONS = ("latency", "closed", "open", "events")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the sections and print their numbers; 0 done, 1 failed, 2 misused."""
+    options = _parser().parse_args(argv)
+    try:
+        report = run(options)
+    except (SidecarError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(report, indent=1) if options.json else _bench_report.render(report))
+    return 0
+
+
+def run(options: argparse.Namespace) -> Report:
+    """Run the sections asked for and return their reports.
+
+    Raises:
+        SidecarError: no searches, no products, or a server that does not take what it is sent.
+        OSError: a server cannot be reached.
+    """
+    log = _log(options)
+    if not options.no_histories:
+        progress = partial(tqdm, desc="histories", unit="batch", file=sys.stderr,
+                           disable=not sys.stderr.isatty())
+        send_histories(options.sidecar, log, progress)
+    target = Target(options.sidecar, options.opensearch, options.index,
+                    options.fields.split(","), options.window)
+    bench = Bench(Arms(target, options.arms), log, options.seed, _say)
+    report: Report = {"conditions": _conditions(options, log)}
+    if "latency" in options.sections:
+        report["latency"] = _bench_sections.latency(bench, options.searches, options.warm_up)
+    if "closed" in options.sections:
+        report["closed"] = _bench_sections.throughput(
+            bench, options.load_arms, clients=options.clients, rounds=options.rounds,
+            seconds=options.seconds)
+    if "open" in options.sections:
+        report["open"] = _bench_sections.open_latency(
+            bench, options.load_arms, rate=options.rate or _three_quarters(report),
+            seconds=options.open_seconds, event_every=options.event_every)
+    if "events" in options.sections:
+        report["events"] = _bench_sections.events(bench, clients=min(options.clients, 4),
+                                                  seconds=options.seconds)
+    return report
+
+
+def _log(options: argparse.Namespace) -> Log:
+    if options.generate:
+        return generate(options.opensearch, options.index, options.generate, options.seed)
+    return read(options.queries)
+
+
+def _three_quarters(report: Report) -> float:
+    """Return three quarters of the slowest arm's ceiling; 50 where none was measured."""
+    ceilings = [arm["searches_per_s"] for arm in report.get("closed", {}).values()]
+    return 0.75 * min(ceilings) if ceilings else 50.0
+
+
+def _conditions(options: argparse.Namespace, log: Log) -> dict[str, Any]:
+    return {"cores": os.cpu_count(), "machine": platform.machine(), "system": platform.system(),
+            "python": platform.python_version(), "window": options.window,
+            "clients": options.clients, "index": options.index, "users": len(log.by_user),
+            "searches_in_log": sum(map(len, log.by_user)), "seed": options.seed}
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m scripts.bench",
+                                     description=(__doc__ or "").splitlines()[0])
+    add = parser.add_argument
+    add("--sidecar", required=True, metavar="URL")
+    add("--opensearch", required=True, metavar="URL", help="the node behind the sidecar")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--queries", type=Path, metavar="FILE",
+                        help="rows with query and user_id, or a cases file")
+    source.add_argument("--generate", type=int, metavar="N",
+                        help="make up N searches and histories from the products' titles")
+    add("--index", default="products", metavar="ALIAS")
+    add("--fields", default="title,brand,categories", help="fields searched, comma-separated")
+    add("--window", type=int, default=100, metavar="K")
+    add("--clients", type=int, default=8, metavar="N", help="clients of the closed loop")
+    add("--json", action="store_true", help="print every number as JSON")
+    add("--sections", nargs="+", choices=SECTIONS, default=SECTIONS)
+    add("--arms", nargs="+", choices=MEANINGS, default=list(MEANINGS),
+        help="arms of the latency section")
+    add("--load-arms", nargs="+", choices=MEANINGS, default=["bare", "off", "personal"],
+        help="arms of the closed and the open loop")
+    add("--searches", type=int, default=1000, metavar="N", help="searches of the latency section")
+    add("--warm-up", type=int, default=200, metavar="N", help="searches before them, not counted")
+    add("--rounds", type=int, default=5, metavar="N", help="rounds of the closed loop")
+    add("--seconds", type=float, default=4.0, metavar="S", help="seconds an arm in each round")
+    add("--rate", type=float, metavar="R",
+        help="searches a second of the open loop (default: 3/4 of the slowest arm's ceiling)")
+    add("--open-seconds", type=float, default=20.0, metavar="S", help="600 makes it a soak")
+    add("--event-every", type=int, default=10, metavar="N",
+        help="in the open loop, a click after every N searches; 0: none")
+    add("--no-histories", action="store_true", help="send no histories before measuring")
+    add("--seed", type=int, default=0, metavar="N")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
