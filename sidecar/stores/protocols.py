@@ -6,6 +6,7 @@ One suite (``tests/contract``) runs on both.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from sidecar.records import Event, UserState
@@ -55,9 +56,49 @@ class StateStore(Protocol):
         ...
 
 
+class PendingAppend(Protocol):
+    """A log entry, or many, on the way."""
+
+    def result(self) -> list[Exception | None]:
+        """Return, aligned with the events, None or why an event is not in the log.
+
+        An ``EventError`` is the log's last word on an event; an ``UpstreamUnavailable`` may pass.
+
+        Raises:
+            UpstreamError: the log could not be asked; any part of the events may be in it.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """Wait no longer; any part of the events may be in the log."""
+        ...
+
+
 class EventLog(Protocol):
     """The append-only log of raw events, for training."""
 
-    def append(self, events: Sequence[Event]) -> list[Exception | None]:
-        """Append events under their ``event_id``; an id that is already there is no error."""
+    def begin_append(self, events: Sequence[Event]) -> PendingAppend:
+        """Send events, each under its ``event_id``, and return at once; errors surface in
+        ``result``. An id that is already there is no error, and its first event stays.
+        """
         ...
+
+    def append(self, events: Sequence[Event]) -> list[Exception | None]:
+        """Append events and wait for it; see ``begin_append`` and ``PendingAppend.result``."""
+        ...
+
+    def forget(self, user_id: str) -> int:
+        """Delete a user's events; returns how many there were."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """The two logs that UBI knows: what shoppers did, and what they searched for."""
+
+    events: EventLog
+    queries: EventLog
+
+    def forget(self, user_id: str) -> int:
+        """Delete a user's entries of both; returns how many there were."""
+        return self.events.forget(user_id) + self.queries.forget(user_id)

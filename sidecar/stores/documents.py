@@ -1,0 +1,158 @@
+"""How do the stores talk to OpenSearch? JSON over the lean client, errors as one exception tree.
+
+``Documents`` is one index or alias; the stores on top of it know what a document means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from sidecar.errors import UpstreamError, UpstreamUnavailable
+from sidecar.records import HttpRequest, HttpResponse
+from sidecar.stores.upstream import Exchange, Upstream
+
+_BULK_ANSWER = "filter_path=items.*.status,items.*._seq_no,items.*._primary_term,items.*.error"
+_OVERLOADED = frozenset({429, 502, 503, 504})  # of one document; these pass
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """OpenSearch's word on what went wrong with a document."""
+
+    type: str = ""
+    reason: str | None = None
+    caused_by: Any = None
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of one line of a bulk request."""
+
+    status: int
+    seq_no: int = msgspec.field(default=-1, name="_seq_no")
+    primary_term: int = msgspec.field(default=0, name="_primary_term")
+    error: Reason | None = None
+
+    @property
+    def is_overload(self) -> bool:
+        """True where the same line may pass a moment later."""
+        return self.status in _OVERLOADED
+
+    @property
+    def reason(self) -> str:
+        """Return why the line was refused, with the innermost cause."""
+        if self.error is None:
+            return f"status {self.status}"
+        cause = self.error.caused_by
+        inner = cause.get("reason") if isinstance(cause, dict) else None
+        return f"{self.error.reason or self.error.type}{': ' + str(inner) if inner else ''}"
+
+
+class _BulkAnswer(msgspec.Struct, frozen=True):
+    items: list[dict[str, Outcome]] = []
+
+
+_bulk_decoder = msgspec.json.Decoder(_BulkAnswer)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingBulk:
+    """A bulk request on its way; ``result`` waits for it."""
+
+    count: int
+    exchange: Exchange | None = None
+    failure: UpstreamError | None = None
+
+    def result(self) -> list[Outcome]:
+        """Return what became of each line, in order.
+
+        Raises:
+            UpstreamError: OpenSearch could not be asked, or refused the request as a whole.
+        """
+        if self.failure is not None:
+            raise self.failure
+        if self.exchange is None:
+            return []
+        response = self.exchange.result()
+        check(response)
+        outcomes = [outcome for item in _bulk_decoder.decode(response.body).items
+                    for outcome in item.values()]
+        if len(outcomes) != self.count:
+            raise UpstreamError(f"bulk answered {len(outcomes)} items for {self.count} lines")
+        return outcomes
+
+    def cancel(self) -> None:
+        """Wait for the answer no longer; the lines may be written or not."""
+        if self.exchange is not None:
+            self.exchange.cancel()
+
+
+class Documents:
+    """One index, by id and in bulk; thread-safe."""
+
+    def __init__(self, upstream: Upstream, index: str) -> None:
+        self._upstream = upstream
+        self._path = "/" + quote(index, safe=",*")
+        self._headers = (*upstream.own_headers, ("Content-Type", "application/json"))
+        self._bulk_headers = (*upstream.own_headers, ("Content-Type", "application/x-ndjson"))
+
+    def begin_get(self, doc_id: str) -> Exchange:
+        """Send a realtime read by id; raises UpstreamUnavailable."""
+        return self._upstream.begin(self._request("GET", document_path(doc_id)), idempotent=True)
+
+    def fetch(self, method: str, path: str, body: bytes | None = None) -> HttpResponse:
+        """Ask the index, and wait; ``path`` begins with ``/`` and is percent-encoded.
+
+        Raises:
+            UpstreamError: OpenSearch could not be asked. Its refusals are answers like others.
+        """
+        return self._upstream.fetch(self._request(method, path, body), idempotent=True)
+
+    def begin_bulk(self, lines: Sequence[bytes], count: int) -> PendingBulk:
+        """Send ``count`` operations and return; errors surface in ``result``.
+
+        Only operations that may be sent twice: creates under a known id, writes under if_seq_no.
+        """
+        if not count:
+            return PendingBulk(0)
+        body = b"\n".join((*lines, b""))
+        request = HttpRequest("POST", f"{self._path}/_bulk?{_BULK_ANSWER}", self._bulk_headers,
+                              body)
+        try:
+            return PendingBulk(count, self._upstream.begin(request, idempotent=True))
+        except UpstreamError as error:
+            return PendingBulk(count, failure=error)
+
+    def _request(self, method: str, path: str, body: bytes | None = None) -> HttpRequest:
+        return HttpRequest(method, self._path + path, self._headers, body)
+
+
+def document_path(doc_id: str) -> str:
+    """Return a document's path below its index; dots too are encoded, or ``..`` would climb."""
+    return "/_doc/" + quote(doc_id, safe="").replace(".", "%2E")
+
+
+def check(response: HttpResponse) -> HttpResponse:
+    """Return the response if it is a success.
+
+    Raises:
+        UpstreamUnavailable: OpenSearch is there, and cannot serve this now.
+        UpstreamError: it refused, with its own reason.
+    """
+    if response.status < 300:
+        return response
+    message = f"opensearch answered {response.status}: {_reason(response.body)}"
+    if response.status in _OVERLOADED:
+        raise UpstreamUnavailable(message)
+    raise UpstreamError(message)
+
+
+def _reason(body: bytes) -> str:
+    try:
+        error = msgspec.json.decode(body)["error"]
+        return str(error["reason"] if isinstance(error, dict) else error)
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError):
+        return body[:200].decode("utf-8", "replace")

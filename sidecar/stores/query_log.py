@@ -1,0 +1,113 @@
+"""The log of what was shown: each personalised search with its hits in the order the client saw.
+
+Written behind the search's back: a bounded queue and one thread. A search never waits for it; when
+OpenSearch cannot keep up, entries are dropped and counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from sidecar.errors import UpstreamError
+from sidecar.settings import Settings
+from sidecar.stores.documents import Documents
+from sidecar.stores.event_log import create_line
+from sidecar.stores.ubi import timestamp
+from sidecar.stores.upstream import Upstream
+
+log = logging.getLogger(__name__)
+
+WAITING = 4096  # entries of a page each, some 1 KB
+BULK = 500
+GATHER_S = 0.1  # lets a bulk request gather, so that logging costs a fraction of a search
+CLOSE_S = 5.0
+
+_encode = msgspec.json.Encoder().encode
+
+
+class QueryLog:
+    """Appends to the index of UBI queries; thread-safe, one a process, made after the fork.
+
+    ``dropped`` counts the entries that are not in the log: the queue was full, or OpenSearch
+    refused them or could not be asked.
+    """
+
+    def __init__(self, settings: Settings, upstream: Upstream) -> None:
+        self.dropped = 0
+        self._documents = Documents(upstream, settings.queries_index)
+        self._waiting: queue.Queue[Mapping[str, Any] | None] = queue.Queue(WAITING)
+        self._lock = threading.Lock()
+        self._writer: threading.Thread | None = None
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Log one search; never waits, never raises.
+
+        Args:
+            record: a document as UBI's query log has it (``query_id``, ``query_response_id``,
+                ``user_query``, ``client_id``, ``query_response_hit_ids`` in shown order, …).
+                Its ``query_response_id`` becomes the ``_id``; the time is added where it lacks.
+        """
+        try:
+            self._waiting.put_nowait({"timestamp": timestamp(time.time()), **record})
+        except queue.Full:
+            self._drop(1)
+            return
+        if self._writer is None:
+            self._start()
+
+    def close(self) -> None:
+        """Write what waits, and end the thread; gives up after ``CLOSE_S``."""
+        if self._writer is not None:
+            try:
+                self._waiting.put(None, timeout=CLOSE_S)
+            except queue.Full:
+                return
+            self._writer.join(CLOSE_S)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._writer is None:
+                self._writer = threading.Thread(target=self._write, name="query-log", daemon=True)
+                self._writer.start()
+
+    def _write(self) -> None:
+        is_open = True
+        while is_open:
+            records = [self._waiting.get()]
+            if records[0] is not None:
+                time.sleep(GATHER_S)
+            while len(records) < BULK and not self._waiting.empty():
+                records.append(self._waiting.get())
+            is_open = None not in records
+            self._send([record for record in records if record is not None])
+
+    def _send(self, records: list[Mapping[str, Any]]) -> None:
+        try:
+            lines: list[bytes] = []
+            for record in records:
+                doc_id = record.get("query_response_id") or secrets.token_urlsafe(12)
+                lines += (create_line(str(doc_id)), _encode(record))
+            outcomes = self._documents.begin_bulk(lines, len(records)).result()
+        except (UpstreamError, TypeError, ValueError, OverflowError) as error:
+            self._drop(len(records))
+            log.warning("shown orders were not logged",
+                        extra={"entries": len(records), "error": str(error)})
+            return
+        refused = [outcome for outcome in outcomes
+                   if outcome.status >= 300 and outcome.status != 409]
+        if refused:
+            self._drop(len(refused))
+            log.warning("shown orders were refused",
+                        extra={"entries": len(refused), "error": refused[0].reason})
+
+    def _drop(self, count: int) -> None:
+        with self._lock:
+            self.dropped += count
