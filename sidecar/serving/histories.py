@@ -1,0 +1,117 @@
+"""How does a user's history grow? Sorted, without repetitions, and never longer than it may be.
+
+Pure. The kept window is a function of the events taken: late ones are put in their place, and
+an event that has left the window, or lies before it, changes nothing, however often it is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import attrgetter, itemgetter
+
+from sidecar.records import Event, History, UserState
+
+SHOWN_ONLY = frozenset({"impression"})  # what a shop did, not a shopper: logged, kept nowhere
+KEPT_QUERY_CHARS = 256  # of a query in the history; the log has it whole
+
+_ts = attrgetter("ts")
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """A history with events added.
+
+    ``appended`` holds the new events, oldest first, where all came after the kept ones, so that
+    the encoder may step on from its hidden state; it is None where one had to be put in between,
+    and the encoder has to start over. ``added`` counts the events that entered the window,
+    ``duplicates`` those whose id was there already.
+    """
+
+    history: History
+    appended: History | None
+    added: int
+    duplicates: int
+
+
+def grow(state: UserState, events: Sequence[Event], limit: int) -> Growth:
+    """Add events (with ``ts`` and ``event_id``) to a state's history, in order of time.
+
+    Events of equal time stay in the order they arrived. Left out are repetitions of a kept id,
+    impressions, events with neither item nor query, and those before the kept window; where
+    events have left the window already, that includes those as old as its oldest, which may be
+    one that left.
+
+    Args:
+        state: the state as read.
+        events: this user's new events, in the order they arrived.
+        limit: most events kept, at least 1.
+    """
+    new, duplicates = _news(state, events, limit)
+    if not new:
+        return Growth(state.history, History(), 0, duplicates)
+    kept, appended = state.history, _columns(new)
+    joined = _join(kept, appended)
+    if kept.ts and appended.ts[0] < kept.ts[-1]:
+        return Growth(_newest(_in_order(joined), limit), None, len(new), duplicates)
+    return Growth(_newest(joined, limit), appended, len(new), duplicates)
+
+
+def _news(state: UserState, events: Sequence[Event], limit: int) -> tuple[list[Event], int]:
+    """Return the events that enter the window, sorted by time, and how many were repetitions."""
+    kept = state.history
+    seen = set(kept.event_ids)
+    new: list[Event] = []
+    duplicates = 0
+    for event in events:
+        if event.event_id in seen:
+            duplicates += 1
+        elif _leaves_trace(event) and not _is_before(kept, event, state.event_count, limit):
+            new.append(event)
+        seen.add(event.event_id or "")
+    new.sort(key=_ts)
+    return new, duplicates
+
+
+def _leaves_trace(event: Event) -> bool:
+    has_content = event.item_id is not None or event.query is not None
+    return has_content and event.event not in SHOWN_ONLY
+
+
+def _is_before(kept: History, event: Event, event_count: int, limit: int) -> bool:
+    """True where the event lies before the window, or may have left it already."""
+    assert event.ts is not None
+    if event_count > len(kept):
+        return bool(kept.ts) and event.ts <= kept.ts[0]
+    return len(kept) >= limit and event.ts < kept.ts[0]
+
+
+def _columns(events: Sequence[Event]) -> History:
+    return History(
+        item_ids=tuple(event.item_id for event in events),
+        events=tuple(event.event for event in events),
+        ts=tuple(event.ts or 0.0 for event in events),
+        queries=tuple(event.query and event.query[:KEPT_QUERY_CHARS] for event in events),
+        event_ids=tuple(event.event_id or "" for event in events),
+    )
+
+
+def _join(first: History, second: History) -> History:
+    return History(first.item_ids + second.item_ids, first.events + second.events,
+                   first.ts + second.ts, first.queries + second.queries,
+                   first.event_ids + second.event_ids)
+
+
+def _newest(history: History, limit: int) -> History:
+    if len(history) <= limit:
+        return history
+    cut = slice(len(history) - limit, None)
+    return History(history.item_ids[cut], history.events[cut], history.ts[cut],
+                   history.queries[cut], history.event_ids[cut])
+
+
+def _in_order(history: History) -> History:
+    """Sort by time; events of equal time stay as they are."""
+    rows = zip(history.item_ids, history.events, history.ts, history.queries, history.event_ids,
+               strict=True)
+    return History(*zip(*sorted(rows, key=itemgetter(2)), strict=True))
