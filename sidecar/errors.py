@@ -4,6 +4,7 @@
     ├── SettingsError          a setting is missing or out of range; says which and the remedy
     ├── InputError             somebody's input is not as documented; says what and where
     │   ├── ControlError       a header, parameter or ext value that controls personalization
+    │   ├── UnreadableError    a request or answer that is no JSON the sidecar can take apart
     │   ├── EventError         one event; the rest of its batch is taken
     │   ├── RowError           one row of a catalogue, events or cases file (path, line, reason)
     │   └── FileError          a whole file: absent, unreadable, or without one good row
@@ -36,6 +37,10 @@ class InputError(SidecarError):
 
 class ControlError(InputError):
     """A personalization control with a value that it cannot have."""
+
+
+class UnreadableError(InputError):
+    """A body that cannot be taken apart; it passes through as it is."""
 
 
 class EventError(InputError):

@@ -1,0 +1,220 @@
+"""A search's answer taken apart into hits and what surrounds them, and put together again.
+
+Hits are slices of the bytes that came, and are written back as such; nothing outside ``hits.hits``
+changes. Offsets come from where msgspec's raw values lie in the answer's own buffer, so the answer
+is walked through once. Pure; no I/O.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from sidecar.errors import UnreadableError
+from sidecar.records import Candidates
+from sidecar.search import spans
+
+
+class _Hit(msgspec.Struct):
+    index: str = msgspec.field(name="_index", default="")
+    id: str | None = msgspec.field(name="_id", default=None)
+    score: float | None = msgspec.field(name="_score", default=None)
+    fields: dict[str, msgspec.Raw] | None = None
+
+
+class _IdHit(msgspec.Struct):
+    fields: dict[str, tuple[str]]
+    index: str = msgspec.field(name="_index", default="")
+    score: float | None = msgspec.field(name="_score", default=None)
+
+
+class _Hits(msgspec.Struct):
+    hits: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b""))
+
+
+class _Answer(msgspec.Struct):
+    hits: _Hits = msgspec.field(default_factory=_Hits)
+
+
+_ANSWER = msgspec.json.Decoder(_Answer)
+_RAW_HITS = msgspec.json.Decoder(list[msgspec.Raw])
+_ID_HITS = msgspec.json.Decoder(list[_IdHit])
+_HIT = msgspec.json.Decoder(_Hit)
+_NAMES: msgspec.json.Decoder[list[str]] = msgspec.json.Decoder(list[str])
+_FAILURES = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+Key = tuple[str, str]  # _index and _id: an id alone may stand in several indices
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer's bytes with its hits, in engine order.
+
+    ``keys``, ``scores`` and ``hits`` are aligned; a score is NaN where the hit has none; ``hits``
+    is empty where only ids were asked for. ``start`` and ``end`` bound the hits inside ``body``
+    (equal where there are none), ``between`` is what the writer puts between two of them.
+    """
+
+    body: bytes
+    keys: tuple[Key, ...]
+    scores: tuple[float, ...]
+    hits: tuple[bytes, ...]
+    start: int
+    end: int
+    between: bytes
+
+    def candidates(self, count: int) -> Candidates:
+        """Return the first ``count`` hits for the ranking."""
+        return Candidates(tuple(item_id for _, item_id in self.keys[:count]),
+                          np.array(self.scores[:count], dtype=np.float32))
+
+    def with_hits(self, hits: Sequence[bytes]) -> bytes:
+        """Return the answer with these hits in place of its own."""
+        start, end = self.body[:self.start], self.body[self.end:]
+        if not hits and self.keys:  # an empty array, as a pretty writer and a terse one put it
+            space = b" " if len(self.between) > 1 else b""
+            start, end = start.rstrip() + space, end.lstrip()
+        return b"".join((start, self.between.join(hits), end))
+
+
+def read_answer(body: bytes, id_field: str | None = None) -> Answer:
+    """Take an answer apart.
+
+    Args:
+        body: JSON, not compressed, pretty or not.
+        id_field: the doc value that stands for ``_id`` where a hit has none.
+
+    Raises:
+        UnreadableError: not a search's answer, or a hit without an id.
+    """
+    try:
+        array = _ANSWER.decode(body).hits.hits
+        raws = _RAW_HITS.decode(array) if len(memoryview(array)) else []
+        hits = [_HIT.decode(raw) for raw in raws]
+    except _FAILURES as error:
+        raise UnreadableError(f"not readable as a search's answer: {error}") from None
+    keys = tuple((hit.index, _id_of(hit, id_field)) for hit in hits)
+    scores = tuple(math.nan if hit.score is None else hit.score for hit in hits)
+    return Answer(body, keys, scores, tuple(bytes(raw) for raw in raws), *_place(body, array))
+
+
+def read_ids(body: bytes, id_field: str) -> Answer:
+    """Take an answer apart that carries ids in a doc value, and nothing else of its hits.
+
+    Raises:
+        UnreadableError: as ``read_answer``; also a hit whose doc value is absent or not single.
+    """
+    try:
+        array = _ANSWER.decode(body).hits.hits
+        hits = _ID_HITS.decode(array) if len(memoryview(array)) else []
+        keys = tuple((hit.index, hit.fields[id_field][0]) for hit in hits)
+    except (*_FAILURES, KeyError) as error:
+        raise UnreadableError(f"no hits with {id_field} as a doc value: {error}") from None
+    scores = tuple(math.nan if hit.score is None else hit.score for hit in hits)
+    return Answer(body, keys, scores, (), *_place(body, array))
+
+
+def _place(body: bytes, array: msgspec.Raw) -> tuple[int, int, bytes]:
+    """Return where the hits begin and end inside the body, and what stands between two.
+
+    Writers put the same white space before the first hit as before every other.
+    """
+    text = bytes(array)
+    if not text:
+        return 0, 0, b","
+    lead = len(text[1:]) - len(text[1:].lstrip())
+    tail = len(text[:-1].rstrip())
+    origin = _address(array) - _address(body)
+    return origin + 1 + lead, max(origin + tail, origin + 1 + lead), b"," + text[1:1 + lead]
+
+
+def _id_of(hit: _Hit, id_field: str | None) -> str:
+    if hit.id is not None:
+        return hit.id
+    raw = (hit.fields or {}).get(id_field or "")
+    try:
+        names = _NAMES.decode(raw) if raw is not None else []
+    except _FAILURES:
+        names = []
+    if len(names) != 1:
+        raise UnreadableError(f"a hit has neither _id nor one value of {id_field or 'a doc value'}")
+    return names[0]
+
+
+def _address(buffer: bytes | msgspec.Raw) -> int:
+    """Return where a buffer lies in memory; a raw value lies inside the answer it came from."""
+    address: int = np.frombuffer(buffer, np.uint8).__array_interface__["data"][0]
+    return address
+
+
+def without_keys(hit: bytes, hidden: Collection[str], field: str | None = None) -> bytes | None:
+    """Cut out of a hit what only the sidecar asked for; None if nothing is left of it.
+
+    Args:
+        hit: as written by OpenSearch.
+        hidden: keys that the client's filter_path does not select.
+        field: a doc value to take out of ``fields``, and ``fields`` with it if it was alone.
+    """
+    if field is not None:
+        hit = _without_field(hit, field)
+    if hidden:
+        hit = spans.cut(hit, spans.members(hit), hidden)
+    return None if hit == b"{}" else hit
+
+
+def _without_field(hit: bytes, field: str) -> bytes:
+    top = spans.members(hit)
+    if "fields" not in top:
+        return hit
+    fields = spans.value(hit, top["fields"])
+    left = spans.cut(fields, spans.members(fields), (field,))
+    if left == b"{}":
+        return spans.cut(hit, top, ("fields",))
+    return spans.put(hit, top["fields"], left)
+
+
+def score_text(hit: bytes) -> bytes:
+    """Return a hit's score with the digits that OpenSearch wrote; empty if it has none."""
+    top = spans.members(hit)
+    return spans.value(hit, top["_score"]) if "_score" in top else b""
+
+
+def with_score(hit: bytes, score: float) -> bytes:
+    """Return the hit with another ``_score``; one without stays without."""
+    top = spans.members(hit)
+    return spans.put(hit, top["_score"], _number(score)) if "_score" in top else hit
+
+
+def with_max_score(body: bytes, score: float) -> bytes:
+    """Return an answer with another ``hits.max_score``; one without stays without."""
+    top = spans.members(body)
+    if "hits" not in top:
+        return body
+    hits = spans.value(body, top["hits"])
+    inner = spans.members(hits)
+    if "max_score" not in inner:
+        return body
+    return spans.put(body, top["hits"], spans.put(hits, inner["max_score"], _number(score)))
+
+
+def _number(score: float) -> bytes:
+    return msgspec.json.encode(float(np.float32(score))) if math.isfinite(score) else b"null"
+
+
+def with_ext(body: bytes, name: str, section: Mapping[str, Any]) -> bytes:
+    """Return an answer with one more section in its top-level ``ext``."""
+    added = msgspec.json.encode(name) + b":" + msgspec.json.encode(section)
+    top = spans.members(body)
+    if "ext" in top:
+        ext = spans.value(body, top["ext"])
+        inner = ext.rstrip()[1:].lstrip()
+        new = b"{" + added + (b"" if inner == b"}" else b",") + inner
+        return spans.put(body, top["ext"], new)
+    at = max((span.end for span in top.values()), default=body.index(b"{") + 1)
+    comma = b"," if top else b""
+    return body[:at] + comma + b'"ext":{' + added + b"}" + body[at:]

@@ -1,0 +1,176 @@
+"""What a request says about its own personalization: header over parameter over ext over default.
+
+The table is DESIGN's; every control has the three forms. Values that a control cannot have are
+refused, never guessed at. Pure; no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from sidecar.errors import ControlError
+from sidecar.records import Headers
+from sidecar.search.targets import Target
+from sidecar.settings import Settings
+
+LONGEST_ID_BYTES = 512  # OpenSearch's limit of an _id, and a user's state is kept under its id
+
+
+class Form(NamedTuple):
+    """The three names of one control."""
+
+    header: str
+    parameter: str
+    ext: str
+
+
+ENABLED = Form("x-personalize", "personalize", "enabled")
+USER = Form("x-personalize-user", "personalize_user", "user_id")
+SESSION = Form("x-personalize-session", "personalize_session", "session_id")
+WINDOW = Form("x-personalize-window", "personalize_window", "window_size")
+WEIGHT = Form("x-personalize-weight", "personalize_weight", "weight")
+EXPLAIN = Form("x-personalize-explain", "personalize_explain", "explain")
+STATE = Form("x-personalize-state", "personalize_state", "state")
+FORMS = (ENABLED, USER, SESSION, WINDOW, WEIGHT, EXPLAIN, STATE)
+HEADERS = frozenset(form.header for form in FORMS)
+PARAMETERS = frozenset(form.parameter for form in FORMS)
+OWN_EXT = ("personalize", "personalize_request_parameters")  # sections that OpenSearch never sees
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """One request's controls, with the defaults filled in."""
+
+    enabled: bool
+    user_id: str | None
+    session_id: str | None
+    window: int
+    weight: float
+    explain: bool
+    min_state: int | None
+
+
+Value = TypeVar("Value")
+
+
+class _Source:
+    """Looks a control up in the three places, and words what is wrong with it."""
+
+    def __init__(self, headers: Headers, target: Target, ext: Mapping[str, Any]) -> None:
+        self._headers = {name.lower(): _as_utf8(text) for name, text in headers
+                         if name[:2] in ("X-", "x-")}
+        self._target = target
+        block = ext.get("personalize")
+        if block is not None and not isinstance(block, Mapping):
+            raise ControlError("ext.personalize is no object; name controls in one or leave it out")
+        self._ext: Mapping[str, Any] = block or {}
+        unknown = set(self._ext) - {form.ext for form in FORMS}
+        if unknown:
+            raise ControlError(f"ext.personalize has {min(unknown)!r}, which is no control; "
+                               f"it takes {', '.join(form.ext for form in FORMS)}")
+
+    def read(self, form: Form, parse: Callable[[Any], Value], wanted: str) -> Value | None:
+        """Return the first of header, parameter and ext that is given; None if none is."""
+        for name, given in ((form.header, self._headers.get(form.header)),
+                            (form.parameter, self._target.get(form.parameter)),
+                            (f"ext.personalize.{form.ext}", self._ext.get(form.ext))):
+            if given is None or given == "":
+                continue
+            try:
+                return parse(given)
+            except (ValueError, TypeError, KeyError, OverflowError):
+                raise ControlError(f"{name} is {str(given)[:80]!r}, must be {wanted}") from None
+        return None
+
+
+def read_controls(headers: Headers, target: Target, ext: Mapping[str, Any],
+                  settings: Settings) -> Controls:
+    """Read a request's controls.
+
+    Args:
+        headers: the request's, as they came.
+        target: its path and parameters.
+        ext: the body's ``ext`` object, decoded; empty if there is none.
+        settings: the defaults, and the largest window.
+
+    Raises:
+        ControlError: a value that a control cannot have, with its place and the remedy.
+    """
+    source = _Source(headers, target, ext)
+    enabled = source.read(ENABLED, _switch, "on or off")
+    user_id = source.read(USER, _identifier, f"text of at most {LONGEST_ID_BYTES} bytes")
+    window = source.read(WINDOW, lambda v: _within(_whole(v), 1, settings.max_window),
+                         f"1-{settings.max_window}")
+    weight = source.read(WEIGHT, lambda v: _within(_number(v), 0.0, 1.0), "0-1")
+    return Controls(
+        enabled=settings.personalize if enabled is None else enabled,
+        user_id=user_id or _user_of_others(ext),
+        session_id=source.read(SESSION, _identifier, f"text of at most {LONGEST_ID_BYTES} bytes"),
+        window=min(settings.window, settings.max_window) if window is None else window,
+        weight=settings.weight if weight is None else weight,
+        explain=bool(source.read(EXPLAIN, _switch, "true or false")),
+        min_state=source.read(STATE, lambda v: _within(_whole(v), 0, 2**63), "a state's version"),
+    )
+
+
+def _user_of_others(ext: Mapping[str, Any]) -> str | None:
+    """Return the user that UBI's or Amazon's ext section names; theirs are not refused."""
+    for section, key in (("ubi", "client_id"), ("personalize_request_parameters", "user_id")):
+        block = ext.get(section)
+        given = block.get(key) if isinstance(block, Mapping) else None
+        try:
+            if given is not None and given != "":
+                return _identifier(given)
+        except ValueError:
+            continue
+    return None
+
+
+_SWITCH = {"on": True, "true": True, "1": True, "yes": True,
+           "off": False, "false": False, "0": False, "no": False}
+
+
+def _switch(given: Any) -> bool:
+    return given if isinstance(given, bool) else _SWITCH[given.strip().lower()]
+
+
+def _identifier(given: Any) -> str:
+    if isinstance(given, bool) or not isinstance(given, str | int):
+        raise ValueError(given)
+    text = str(given).strip()
+    if not text or len(text.encode("utf-8", "surrogatepass")) > LONGEST_ID_BYTES:
+        raise ValueError(given)
+    return text
+
+
+def _as_utf8(text: str) -> str:
+    """Read a header as UTF-8, which most clients mean; its bytes arrive as latin-1."""
+    if text.isascii():
+        return text
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text
+
+
+def _whole(given: Any) -> int:
+    if isinstance(given, bool) or (isinstance(given, float) and not given.is_integer()):
+        raise ValueError(given)
+    return int(given)
+
+
+def _number(given: Any) -> float:
+    if isinstance(given, bool):
+        raise ValueError(given)
+    return float(given)
+
+
+Number = TypeVar("Number", int, float)
+
+
+def _within(number: Number, low: Number, high: Number) -> Number:
+    if not low <= number <= high:
+        raise ValueError(number)
+    return number

@@ -1,0 +1,105 @@
+"""``filter_path``: what it leaves of the hits, and how to see ids and scores through it.
+
+The sidecar needs each hit's ``_index``, ``_id`` and ``_score``. Where a client's filter takes
+them away, the filter is widened for the upstream, and what was added is cut out of each hit again.
+Pure; no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+HITS = ("hits", "hits")
+_Pattern = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HitFilter:
+    """A filter that still shows what is needed, and the hits' keys that it shows only for that."""
+
+    text: str
+    hidden: frozenset[str]
+
+
+def shows_hits(text: str) -> bool:
+    """Return True if anything inside ``hits.hits`` can be left by the filter."""
+    includes, excludes = _patterns(text)
+    if any(_covers(pattern, HITS) for pattern in excludes):
+        return False
+    return not includes or any(_meets(pattern, HITS) for pattern in includes)
+
+
+def widen(text: str, keys: Iterable[str]) -> HitFilter | None:
+    """Return a filter that also shows these keys of every hit.
+
+    None if a pattern with wildcards takes one of them away: it may take others too, so it can be
+    neither kept nor dropped.
+    """
+    includes, excludes = _patterns(text)
+    kept = list(excludes)
+    added: list[_Pattern] = []
+    hidden = set()
+    for key in keys:
+        path = (*HITS, key)
+        for pattern in [p for p in kept if _covers(p, path)]:
+            if pattern != path:
+                return None
+            kept.remove(pattern)
+            hidden.add(key)
+        if includes and not any(_covers(pattern, path) for pattern in includes):
+            added.append(path)
+            hidden.add(key)
+    written = [_write(p) for p in (*includes, *added)] + ["-" + _write(p) for p in kept]
+    return HitFilter(",".join(written), frozenset(hidden))
+
+
+@lru_cache(maxsize=256)
+def _patterns(text: str) -> tuple[tuple[_Pattern, ...], tuple[_Pattern, ...]]:
+    """Split into what is to be shown and what is to be left out."""
+    names = [name.strip() for name in text.split(",")]
+    return (tuple(_split(name) for name in names if name and not name.startswith("-")),
+            tuple(_split(name[1:]) for name in names if name.startswith("-")))
+
+
+def _split(name: str) -> _Pattern:
+    return tuple(part.replace("\0", "\\.") for part in name.replace("\\.", "\0").split("."))
+
+
+def _write(pattern: _Pattern) -> str:
+    return ".".join(pattern)
+
+
+def _covers(pattern: _Pattern, path: tuple[str, ...]) -> bool:
+    """Return True if the pattern selects the path or something that it lies in."""
+    if not pattern:
+        return True
+    if not path:
+        return False
+    if pattern[0] == "**":
+        return (_covers(pattern[1:], path) if pattern[1:] else True) or _covers(pattern, path[1:])
+    return _matches(pattern[0], path[0]) and _covers(pattern[1:], path[1:])
+
+
+def _meets(pattern: _Pattern, path: tuple[str, ...]) -> bool:
+    """Return True if the pattern selects the path, something around it, or something inside."""
+    if not pattern or not path or pattern[0] == "**":
+        return True
+    return _matches(pattern[0], path[0]) and _meets(pattern[1:], path[1:])
+
+
+def _matches(pattern: str, name: str) -> bool:
+    """Compare one segment; ``*`` stands for any characters."""
+    first, *others = pattern.split("*")
+    if not others:
+        return pattern == name
+    if not name.startswith(first):
+        return False
+    at = len(first)
+    for piece in others[:-1]:
+        at = name.find(piece, at)
+        if at < 0:
+            return False
+        at += len(piece)
+    return len(name) - at >= len(others[-1]) and name.endswith(others[-1])

@@ -1,0 +1,211 @@
+"""What is to be done with one search: pass it through, with a reason, or reorder a window of it.
+
+The rules are PROTOCOL's first table, read from the request alone. Where a parameter and the body
+both speak, the parameter counts, as in OpenSearch. Pure; no I/O.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from sidecar.errors import UnreadableError
+from sidecar.records import HttpRequest, QueryContext, SkipReason
+from sidecar.search import filter_paths
+from sidecar.search.controls import Controls, read_controls
+from sidecar.search.filter_paths import HitFilter
+from sidecar.search.query_texts import query_text
+from sidecar.search.requests import SearchRequest, foreign, take_apart, without_own
+from sidecar.search.targets import Target, parse
+from sidecar.settings import Settings
+
+DEFAULT_SIZE = 10
+DEFAULT_RESCORE_WINDOW = 10  # OpenSearch's, where a rescore names none
+HIT_KEYS = ("_index", "_id", "_score")  # what has to be seen of a hit
+
+
+class Window(NamedTuple):
+    """The page asked for (``first``, ``size``) and how many hits from the top are reordered."""
+
+    first: int
+    size: int
+    hits: int
+
+    @property
+    def needed(self) -> int:
+        """Return how many hits from the top cover both window and page."""
+        return max(self.hits, self.first + self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPlan:
+    """One search: what it asked of the sidecar, and what the sidecar is going to do.
+
+    ``skip`` is None exactly if ``search``, ``window`` and ``context`` are there. ``request`` is
+    what OpenSearch gets when the search passes through.
+    """
+
+    request: HttpRequest
+    skip: SkipReason | None
+    controls: Controls | None = None
+    search: SearchRequest | None = None
+    window: Window | None = None
+    context: QueryContext | None = None
+    hit_filter: HitFilter | None = None
+
+
+def plan_search(request: HttpRequest, settings: Settings, now: float) -> SearchPlan:
+    """Decide what to do with a search request, whose body is not compressed.
+
+    Args:
+        request: as the client sent it.
+        settings: defaults and limits.
+        now: seconds since 1970, handed on to the ranking.
+
+    Raises:
+        ControlError: a personalization control with a value that it cannot have.
+    """
+    target = parse(request.target)
+    if _is_other_format(request, target):
+        return _as_it_came(request, target, SkipReason.FORMAT)
+    try:
+        search = take_apart(request, target)
+        controls = read_controls(request.headers, target, search.ext, settings)
+        return _plan(search, controls, settings, now)
+    except UnreadableError:
+        return _as_it_came(request, target, SkipReason.UNREADABLE)
+
+
+def _plan(search: SearchRequest, controls: Controls, settings: Settings,
+          now: float) -> SearchPlan:
+    skip = _unwanted(controls, settings) or _unfit(search)
+    if skip is not None:
+        return SearchPlan(search.untouched(), skip, controls, search)
+    window = _window(search, controls.window)
+    text = search.target.get("filter_path")
+    hit_filter = filter_paths.widen(text, HIT_KEYS) if text else None
+    if window.size == 0:
+        skip = SkipReason.SIZE_ZERO
+    elif window.first >= window.hits:
+        skip = SkipReason.BEYOND_WINDOW
+    elif text and (hit_filter is None or not filter_paths.shows_hits(text)):
+        skip = SkipReason.FILTER_PATH
+    if skip in (None, SkipReason.BEYOND_WINDOW):
+        search = with_user_preference(search, controls.user_id)
+    context = QueryContext(
+        user_id=controls.user_id,
+        query=query_text(search.get("query"), search.ext, search.target.get("q")),
+        now=now, session_id=controls.session_id, window=window.hits, weight=controls.weight,
+        explain=controls.explain, min_state=controls.min_state)
+    return SearchPlan(search.untouched(), skip, controls, search, window, context, hit_filter)
+
+
+def with_smaller_window(plan: SearchPlan, limit: int) -> SearchPlan:
+    """Return the plan with at most ``limit`` hits reordered: an index allows no wider fetch."""
+    assert plan.window is not None
+    assert plan.context is not None
+    window = plan.window._replace(hits=min(plan.window.hits, limit))
+    skip = SkipReason.BEYOND_WINDOW if window.first >= window.hits else None
+    return replace(plan, window=window, skip=skip,
+                   context=replace(plan.context, window=window.hits))
+
+
+def with_user_preference(search: SearchRequest, user_id: str | None) -> SearchRequest:
+    """Let one user's searches go to the same shard copies, so that replicas keep equal scores in
+    one order from page to page; a client's own preference stays.
+    """
+    if user_id is None or "preference" in search.target or "pit" in search.members:
+        return search
+    digest = hashlib.blake2b(user_id.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return search.with_parameter("preference", f"user-{digest}")
+
+
+def _as_it_came(request: HttpRequest, target: Target, reason: SkipReason) -> SearchPlan:
+    return SearchPlan(replace(request, target=str(without_own(target)),
+                              headers=foreign(request.headers)), reason)
+
+
+def _is_other_format(request: HttpRequest, target: Target) -> bool:
+    """Return True for CBOR, SMILE and YAML, going in or coming out."""
+    wanted = target.get("format")
+    if wanted is not None and wanted.lower() != "json":
+        return True
+    for name, text in request.headers:
+        kind = text.lower()
+        if name.lower() == "content-type" and request.body and "json" not in kind:
+            return True
+        if name.lower() == "accept" and any(
+                other in kind for other in ("yaml", "cbor", "smile", "text/plain")):
+            return True
+    return False
+
+
+def _unwanted(controls: Controls, settings: Settings) -> SkipReason | None:
+    if not controls.enabled:
+        return SkipReason.DISABLED
+    if controls.user_id is None and settings.without_history == "engine":
+        return SkipReason.ANONYMOUS
+    return None
+
+
+def _unfit(search: SearchRequest) -> SkipReason | None:
+    """Return why the order of these hits is not the sidecar's to change."""
+    if "scroll" in search.target:
+        return SkipReason.SCROLL
+    if "search_after" in search.members:
+        return SkipReason.SEARCH_AFTER
+    if "slice" in search.members:
+        return SkipReason.SLICE
+    if not all(_is_by_score(sort) for sort in _sorts(search)):
+        return SkipReason.SORT
+    return None
+
+
+def _sorts(search: SearchRequest) -> list[Any]:
+    """Return the leading sort key of body and parameter, each where there is one."""
+    leading = []
+    for sort in (search.get("sort"), search.target.get("sort")):
+        if isinstance(sort, str) and sort:
+            leading.append(sort.split(",")[0])
+        elif isinstance(sort, list):
+            leading.extend(sort[:1])
+        elif sort:
+            leading.append(sort)
+    return leading
+
+
+def _is_by_score(key: Any) -> bool:
+    if isinstance(key, dict) and len(key) == 1 and "_score" in key:
+        order = key["_score"]
+        order = order.get("order", "desc") if isinstance(order, dict) else order
+        return isinstance(order, str) and order.lower() == "desc"
+    return key in ("_score", "_score:desc")
+
+
+def _window(search: SearchRequest, wanted: int) -> Window:
+    first = _count(search.target.get("from"), search.get("from"), 0)
+    size = _count(search.target.get("size"), search.get("size"), DEFAULT_SIZE)
+    return Window(first, size, min([wanted, *_rescore_windows(search.get("rescore"))]))
+
+
+def _count(parameter: str | None, member: Any, default: int) -> int:
+    """Read ``from`` or ``size`` as OpenSearch does: text is a number too, a fraction is cut off."""
+    given = default if parameter is None and member is None else (
+        member if parameter is None else parameter)
+    try:
+        count = int(given) if parameter is not None else int(float(given))
+    except (ValueError, TypeError, OverflowError):
+        raise UnreadableError("from or size is no number") from None
+    if isinstance(given, bool) or not 0 <= count < 2**31:
+        raise UnreadableError("from or size is out of range")
+    return count
+
+
+def _rescore_windows(rescore: Any) -> list[int]:
+    """Return each rescorer's window: below it, scores are not comparable with those inside."""
+    if rescore is None:
+        return []
+    rescorers = rescore if isinstance(rescore, list) else [rescore]
+    return [_count(None, r.get("window_size") if isinstance(r, dict) else None,
+                   DEFAULT_RESCORE_WINDOW) for r in rescorers]

@@ -1,0 +1,114 @@
+"""One search request taken apart so that parts of it can be asked for differently.
+
+A ``SearchRequest`` keeps the body's members as the bytes they were written in; what is derived
+from it (a wider fetch, ids only, one page) is put together from those bytes. Pure; no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sidecar.errors import UnreadableError
+from sidecar.records import Headers, HttpRequest
+from sidecar.search import spans
+from sidecar.search.controls import HEADERS, OWN_EXT, PARAMETERS
+from sidecar.search.targets import Target
+
+_FRAMING = frozenset({"content-length", "content-encoding", "accept-encoding"})
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """A search as the client meant it, without the sidecar's own controls.
+
+    ``members`` maps the body's keys to their values as written, ``ext`` aside; ``ext`` is the
+    whole ext object decoded, own sections included; ``kept_ext`` what OpenSearch is to see of it.
+    """
+
+    method: str
+    target: Target
+    headers: Headers
+    body: bytes
+    members: Mapping[str, bytes]
+    ext: Mapping[str, Any]
+    kept_ext: bytes | None = None
+
+    def get(self, name: str) -> Any:
+        """Return a member's value decoded; None if it is absent."""
+        raw = self.members.get(name)
+        return None if raw is None else spans.decode(raw)
+
+    def untouched(self) -> HttpRequest:
+        """Return the request as it came, less own controls; its answer goes to the client."""
+        return HttpRequest(self.method, str(self.target), self.headers, self.body or None)
+
+    def rewritten(self, target: Target, members: Mapping[str, bytes]) -> HttpRequest:
+        """Return a request of the sidecar's making, whose answer it can read."""
+        kept = tuple(header for header in self.headers if header[0].lower() not in _FRAMING)
+        if not any(name.lower() == "content-type" for name, _ in kept):
+            kept += (("Content-Type", "application/json"),)
+        return HttpRequest(self.method, str(target), kept, spans.build(members))
+
+    def with_parameter(self, name: str, value: str) -> SearchRequest:
+        """Return the request with one more query parameter."""
+        return replace(self, target=self.target.with_parameter(name, value))
+
+
+def take_apart(request: HttpRequest, target: Target) -> SearchRequest:
+    """Read a search's body, or the ``source`` parameter in its place, and take own controls out.
+
+    Raises:
+        UnreadableError: the body is not a JSON object, or a key stands in it twice.
+    """
+    body, target, headers = _body_of(request, target)
+    if not body.strip():
+        return SearchRequest(request.method, without_own(target), foreign(headers), body, {}, {})
+    top = spans.members(body)
+    members = {name: spans.value(body, span) for name, span in top.items() if name != "ext"}
+    ext: Mapping[str, Any] = {}
+    kept_ext = None
+    if "ext" in top:
+        raw = spans.value(body, top["ext"])
+        ext, kept_ext = _own_ext_out_of(raw)
+        if kept_ext is None:
+            body = spans.cut(body, top, ("ext",))
+        elif kept_ext is not raw:
+            body = spans.put(body, top["ext"], kept_ext)
+    return SearchRequest(request.method, without_own(target), foreign(headers), body, members, ext,
+                         kept_ext)
+
+
+def _own_ext_out_of(raw: bytes) -> tuple[Mapping[str, Any], bytes | None]:
+    """Return ext decoded, and its bytes without own sections: None if nothing is left."""
+    ext = spans.decode(raw)
+    if not isinstance(ext, dict):
+        return {}, raw
+    if not any(name in ext for name in OWN_EXT):
+        return ext, raw
+    kept = spans.cut(raw, spans.members(raw), OWN_EXT)
+    return ext, None if kept == b"{}" else kept
+
+
+def _body_of(request: HttpRequest, target: Target) -> tuple[bytes, Target, Headers]:
+    body = request.body if isinstance(request.body, bytes) else b""
+    source = target.get("source")
+    if body or source is None:
+        return body, target, request.headers
+    kind = target.get("source_content_type") or "application/json"
+    if "json" not in kind:
+        raise UnreadableError("source is not JSON")
+    headers = tuple(header for header in request.headers if header[0].lower() != "content-type")
+    return (source.encode("utf-8", "surrogatepass"),
+            target.without(("source", "source_content_type")), (*headers, ("Content-Type", kind)))
+
+
+def without_own(target: Target) -> Target:
+    """Return the target without the sidecar's own parameters, which OpenSearch would refuse."""
+    return target.without(PARAMETERS)
+
+
+def foreign(headers: Headers) -> Headers:
+    """Return the headers without the sidecar's own."""
+    return tuple(header for header in headers if header[0].lower() not in HEADERS)
