@@ -107,7 +107,10 @@ class Personalizer:
 
 
 class Ticket:
-    """One search under way; ``order`` or ``cancel`` ends it and gives its slot back."""
+    """One search under way; ``order`` or ``cancel`` ends it and gives its slot back.
+
+    ``refusal``, if there is one, is known at once: why ``order`` is going to step aside.
+    """
 
     def __init__(self, personalizer: Personalizer, context: QueryContext, *,
                  refusal: SkipReason | None = None,
@@ -116,7 +119,7 @@ class Ticket:
         self.timings = Timings()
         self.state_version = -1
         self._personalizer = personalizer
-        self._refusal = refusal
+        self.refusal = refusal
         self._release = release
         self._pending: PendingState | None = None
 
@@ -130,7 +133,7 @@ class Ticket:
         try:
             self._pending = self._personalizer.states.begin_get(self.context.user_id)
         except UpstreamError:
-            self._refusal = SkipReason.STATE_UNAVAILABLE
+            self.refusal = SkipReason.STATE_UNAVAILABLE
 
     def order(self, candidates: Candidates, deadline: float) -> Ranking:
         """Return the personal order of the window's hits.
@@ -167,8 +170,8 @@ class Ticket:
             release()
 
     def _order(self, candidates: Candidates, deadline: float) -> Ranking:
-        if self._refusal is not None:
-            raise Skip(self._refusal)
+        if self.refusal is not None:
+            raise Skip(self.refusal)
         if not len(candidates):
             raise Skip(SkipReason.NO_HITS)
         started = time.perf_counter()
@@ -202,7 +205,7 @@ class Ticket:
             time.sleep(REREAD_S)
             self.read()
             if self._pending is None:
-                raise Skip(self._refusal or SkipReason.ANONYMOUS)
+                raise Skip(self.refusal or SkipReason.ANONYMOUS)
             state = self._result(deadline)
         return state
 
