@@ -5,6 +5,7 @@
     ├── InputError             somebody's input is not as documented; says what and where
     │   ├── ControlError       a header, parameter or ext value that controls personalization
     │   ├── UnreadableError    a request or answer that is no JSON the sidecar can take apart
+    │   ├── BodyTooLarge       a request's body beyond the operator's limit
     │   ├── EventError         one event; the rest of its batch is taken
     │   ├── RowError           one row of a catalogue, events or cases file (path, line, reason)
     │   └── FileError          a whole file: absent, unreadable, or without one good row
@@ -41,6 +42,10 @@ class ControlError(InputError):
 
 class UnreadableError(InputError):
     """A body that cannot be taken apart; it passes through as it is."""
+
+
+class BodyTooLarge(InputError):
+    """A request body with more bytes than the operator takes."""
 
 
 class EventError(InputError):

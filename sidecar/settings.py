@@ -66,6 +66,9 @@ class Settings:
     max_body_bytes: int = _setting(100 * 2**20, "largest request body", low=1024)
     max_searches: int = _setting(
         64, "searches a worker personalises at once; beyond them they pass through", low=1)
+    max_requests: int = _setting(
+        1024, "requests for OpenSearch that a worker serves at once; beyond them it answers 429",
+        low=1)
     refresh_s: float = _setting(1.0, "how often changed products are looked for", low=0.1)
     log_level: str = _setting("INFO", "least level that is logged",
                               choices=("DEBUG", "INFO", "WARNING", "ERROR"))

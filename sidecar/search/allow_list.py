@@ -1,0 +1,49 @@
+"""Which requests, searches aside, an operator lets through. Pure; no I/O.
+
+The default list reads and changes nothing: documents, indices, mappings and settings, searches of
+every kind and what they need (scrolls and points in time are opened and closed), the state of the
+cluster. ``GET _refresh`` and ``GET _flush`` change something and are not on it. Fixed words of a
+path are compared undecoded, as OpenSearch does.
+"""
+
+from __future__ import annotations
+
+from sidecar.search.targets import segments
+
+_READ = frozenset({
+    "", "_alias", "_aliases", "_analyze", "_cat", "_cluster", "_component_template", "_count",
+    "_data_stream", "_doc", "_explain", "_field_caps", "_index_template", "_ingest", "_list",
+    "_mapping", "_mget", "_msearch", "_mtermvectors", "_nodes", "_plugins", "_rank_eval",
+    "_recovery", "_remote", "_render", "_resolve", "_script_context", "_script_language",
+    "_scripts", "_search", "_search_shards", "_segments", "_settings", "_shard_stores", "_source",
+    "_stats", "_tasks", "_template", "_termvectors", "_validate"})
+_POST = frozenset({
+    "_analyze", "_count", "_explain", "_field_caps", "_mget", "_msearch", "_mtermvectors",
+    "_rank_eval", "_render", "_search", "_search_shards", "_termvectors", "_validate"})
+_DELETE = frozenset({("_search", "scroll"), ("_search", "point_in_time")})
+_METHODS = ("GET", "HEAD", "OPTIONS", "POST", "DELETE")
+
+
+def is_allowed(method: str, path: str) -> bool:
+    """Return True if the read-only list has this method and path."""
+    endpoint = _endpoint(path)
+    if method in ("GET", "HEAD"):
+        return endpoint[0] in _READ
+    if method == "POST":
+        return endpoint[0] in _POST
+    if method == "DELETE":
+        return endpoint[:2] in _DELETE
+    return method == "OPTIONS"
+
+
+def allowed_methods(path: str) -> list[str]:
+    """Return the methods that the list has for a path; OPTIONS alone means: none of its own."""
+    return [method for method in _METHODS if is_allowed(method, path)]
+
+
+def _endpoint(path: str) -> tuple[str, ...]:
+    """Return the path from its first fixed word on; ``("",)`` for an index or the root alone."""
+    parts = segments(path)
+    if parts[:1] == ["_all"] or (parts and not parts[0].startswith("_")):
+        parts = parts[1:]
+    return tuple(parts) or ("",)

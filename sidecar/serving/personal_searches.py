@@ -1,0 +1,246 @@
+"""A search that is to be personalised: its window fetched, ordered, and one page of it written.
+
+Either whole hits from the top through the window in one fetch, or ids first and the page's hits
+after (``search.fetches`` says when). The second way falls back to the first whenever ids do not
+serve or the page's hits turn out not to be those that were ranked.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sidecar.errors import Skip, UnreadableError
+from sidecar.records import HttpRequest, HttpResponse, Ranking, SkipReason
+from sidecar.search import answers, fetches, headers, refusals
+from sidecar.search.answers import Answer
+from sidecar.search.plans import SearchPlan, Window, with_smaller_window
+from sidecar.serving.memory import Memory
+from sidecar.serving.outcomes import Outcome
+from sidecar.serving.pages import Page, write_page
+from sidecar.serving.passing import Reply, finished, passed
+from sidecar.serving.personalizer import Personalizer, Ticket
+from sidecar.serving.shown import ShownLog, shown_record
+from sidecar.settings import Settings
+from sidecar.stores.upstream import Upstream
+
+log = logging.getLogger(__name__)
+
+WHOLE_FOR_S = 10.0
+LIMIT_FOR_S = 60.0
+
+
+class PersonalSearches:
+    """What the personalised searches of a process share; used by all its threads.
+
+    ``fetched_whole`` remembers index expressions whose ids did not serve, ``window_limits`` the
+    widest window that an index allowed; both for seconds, since mappings and settings change.
+    """
+
+    def __init__(self, settings: Settings, upstream: Upstream, personalizer: Personalizer,
+                 shown: ShownLog | None) -> None:
+        self.settings = settings
+        self.upstream = upstream
+        self.personalizer = personalizer
+        self.shown = shown
+        self.fetched_whole: Memory[bool] = Memory(WHOLE_FOR_S)
+        self.window_limits: Memory[int] = Memory(LIMIT_FOR_S)
+
+    def reply(self, plan: SearchPlan, outcome: Outcome, client: socket.socket | None) -> Reply:
+        """Answer a search whose plan has no skip.
+
+        Raises:
+            UpstreamError: OpenSearch could not be asked.
+            ClientGone: the client hung up.
+        """
+        assert plan.search is not None
+        index = plan.search.target.index_expression()
+        limit = self.window_limits.get(index)
+        if limit is not None:
+            plan = with_smaller_window(plan, limit)
+        search = _Search(self, plan, index, outcome, client)
+        if plan.skip is not None:
+            return search.passed(plan.skip)
+        try:
+            return search.run()
+        except _Refused as refused:
+            limit = refusals.window_limit(refused.response.body)
+            if limit is None or not 0 < limit < search.window.hits:
+                return search.refused(refused.response)
+            self.window_limits.put(index, limit)
+            return self.reply(with_smaller_window(plan, limit), outcome, client)
+
+
+class _Refused(Exception):
+    """OpenSearch refused a request of the sidecar's making."""
+
+    def __init__(self, response: HttpResponse) -> None:
+        super().__init__(response.status)
+        self.response = response
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """An answer with its headers, and whether it holds whole hits or ids only."""
+
+    response: HttpResponse
+    answer: Answer
+    is_whole: bool
+
+
+class _Search:
+    """One search under way; used once, by one thread."""
+
+    def __init__(self, shared: PersonalSearches, plan: SearchPlan, index: str, outcome: Outcome,
+                 client: socket.socket | None) -> None:
+        assert plan.search is not None
+        assert plan.window is not None
+        self.window: Window = plan.window
+        self._shared = shared
+        self._plan = plan
+        self._index = index
+        self._outcome = outcome
+        self._client = client
+        self._field = shared.settings.item_id_field
+        self._accepted = headers.get(plan.search.headers, "accept-encoding")
+
+    def run(self) -> Reply:
+        """Fetch, order, write; whatever ranking cannot do leaves the engine's order."""
+        assert self._plan.context is not None
+        ticket = self._shared.personalizer.begin(self._plan.context)
+        try:
+            if ticket.refusal is not None:
+                return self.passed(ticket.refusal)
+            is_split = (fetches.can_split(self._plan, self._field)
+                        and not self._shared.fetched_whole.get(self._index))
+            fetch = fetches.id_fetch if is_split else fetches.whole_fetch
+            response = self._ask(fetch(self._plan, self._field))
+            return self._ordered(self._take_apart(response, is_split), ticket)
+        except UnreadableError as error:
+            log.debug("answer not taken apart", extra={"error": str(error)})
+            return self.passed(SkipReason.NO_IDS)
+        except Skip as skip:
+            return self.passed(skip.reason)
+        finally:
+            ticket.cancel()
+
+    def passed(self, reason: SkipReason) -> Reply:
+        """Serve the engine's order: the answer to the client's own request."""
+        assert self._plan.search is not None
+        self._outcome.skipped(reason)
+        return passed(self._shared.upstream, self._plan.request, self._outcome, self._client)
+
+    def refused(self, response: HttpResponse) -> Reply:
+        """Answer with OpenSearch's refusal, asked for anew where the wording could be ours."""
+        if refusals.may_be_our_doing(response.status):
+            return self.passed(SkipReason.UPSTREAM_ERROR)
+        self._outcome.skipped(SkipReason.UPSTREAM_ERROR)
+        return finished(response, self._accepted, self._outcome)
+
+    def _ordered(self, fetched: _Fetched, ticket: Ticket) -> Reply:
+        ranking = self._rank(fetched.answer, ticket)
+        if ranking is None and not fetched.is_whole:
+            return passed(self._shared.upstream, self._plan.request, self._outcome, self._client)
+        page = self._page(fetched, _order(fetched.answer, ranking))
+        body = write_page(page, self._plan, fetched.answer, ranking, self._shared.settings)
+        self._log(page)
+        return finished(replace(fetched.response, body=body), self._accepted, self._outcome)
+
+    def _take_apart(self, response: HttpResponse, is_split: bool) -> _Fetched:
+        """Read the answer; ids that do not serve lead to a fetch of whole hits."""
+        if is_split:
+            try:
+                answer = answers.read_ids(response.body, self._field)
+                if len(set(answer.keys)) == len(answer.keys):
+                    return _Fetched(response, answer, is_whole=False)
+            except UnreadableError as error:
+                log.debug("ids do not serve", extra={"error": str(error)})
+            response = self._ask_whole()
+        return _Fetched(response, answers.read_answer(response.body, self._field), is_whole=True)
+
+    def _rank(self, answer: Answer, ticket: Ticket) -> Ranking | None:
+        """Return the personal order of the window; None, with the reason noted, if there is none.
+
+        The deadline counts from the upstream's answer.
+        """
+        count = min(self.window.hits, len(answer.keys))
+        deadline = time.monotonic() + self._shared.settings.timeout_ms / 1000
+        try:
+            ranking = ticket.order(answer.candidates(count), deadline)
+        except Skip as skip:
+            self._outcome.skipped(skip.reason, is_counted=True)
+            self._outcome.state = ticket.state_version
+            return None
+        finally:
+            self._outcome.is_counted = True
+            self._outcome.times_ms["history"] = ticket.timings.history_ms
+            self._outcome.times_ms["rank"] = ticket.timings.rank_ms
+        self._outcome.state = ranking.state_version
+        return ranking
+
+    def _page(self, fetched: _Fetched, order: Sequence[int]) -> Page:
+        """Return the page's hits in shown order, fetched now if only ids are there."""
+        answer = fetched.answer
+        shown = order[self.window.first:self.window.first + self.window.size]
+        keys = [answer.keys[position] for position in shown]
+        if fetched.is_whole:
+            return Page(answer, keys, [answer.hits[position] for position in shown])
+        hits = self._hits(answer, shown) if shown else []
+        if hits is not None:
+            return Page(answer, keys, hits)
+        whole = answers.read_answer(self._ask_whole().body, self._field)
+        rank = {answer.keys[position]: place for place, position in enumerate(order)}
+        shown = sorted(range(len(whole.keys)), key=lambda p: rank.get(whole.keys[p], len(rank)))
+        shown = shown[self.window.first:self.window.first + self.window.size]
+        return Page(whole, [whole.keys[p] for p in shown], [whole.hits[p] for p in shown])
+
+    def _hits(self, answer: Answer, shown: Sequence[int]) -> list[bytes] | None:
+        """Fetch hits by id; None unless each is there with the very score that was ranked."""
+        request = fetches.page_fetch(self._plan, [answer.keys[position][1] for position in shown])
+        try:
+            fetched = answers.read_answer(self._ask(request).body, self._field)
+        except (UnreadableError, _Refused):
+            return None
+        found = {key: place for place, key in enumerate(fetched.keys)}
+        hits = []
+        for position in shown:
+            place = found.get(answer.keys[position])
+            if place is None or not _same(fetched.scores[place], answer.scores[position]):
+                return None
+            hits.append(fetched.hits[place])
+        return hits
+
+    def _ask_whole(self) -> HttpResponse:
+        self._shared.fetched_whole.put(self._index, True)
+        return self._ask(fetches.whole_fetch(self._plan, self._field))
+
+    def _ask(self, request: HttpRequest) -> HttpResponse:
+        with self._outcome.stage("upstream"):
+            response = self._shared.upstream.begin(request, idempotent=True,
+                                                   client=self._client).result()
+        if response.status != 200:
+            raise _Refused(response)
+        return response
+
+    def _log(self, page: Page) -> None:
+        if self._shared.shown is None:
+            return
+        record = shown_record(self._plan, [item_id for _, item_id in page.keys])
+        if record is not None:
+            self._shared.shown.append(record)
+
+
+def _order(answer: Answer, ranking: Ranking | None) -> list[int]:
+    """Return positions in shown order: the window as ranked, then the engine's order."""
+    if ranking is None:
+        return list(range(len(answer.keys)))
+    order: list[int] = ranking.order.tolist()
+    return [*order, *range(len(order), len(answer.keys))]
+
+
+def _same(one: float, other: float) -> bool:
+    return one == other or (math.isnan(one) and math.isnan(other))

@@ -1,0 +1,65 @@
+"""The main path: one search, from what the client sent to what it gets.
+
+plan → the history read and the upstream search, side by side → order → splice. Whatever ranking
+cannot do becomes a skip: the client gets the engine's order and the reason. What OpenSearch
+refuses reaches the client in OpenSearch's words, as the answer to the client's own request.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+
+from sidecar.errors import UnreadableError
+from sidecar.records import HttpRequest, SkipReason
+from sidecar.search import headers
+from sidecar.search.plans import plan_search
+from sidecar.serving.outcomes import Outcome
+from sidecar.serving.passing import Reply, passed
+from sidecar.serving.personal_searches import PersonalSearches
+from sidecar.serving.personalizer import Personalizer
+from sidecar.serving.shown import ShownLog
+from sidecar.settings import Settings
+from sidecar.stores.upstream import Upstream
+
+
+class SearchPath:
+    """Answers searches; one a process, used by all its threads."""
+
+    def __init__(self, settings: Settings, upstream: Upstream, personalizer: Personalizer,
+                 shown: ShownLog | None = None) -> None:
+        self._settings = settings
+        self._upstream = upstream
+        self._telemetry = personalizer.telemetry
+        self._personal = PersonalSearches(settings, upstream, personalizer, shown)
+
+    def answer(self, request: HttpRequest, client: socket.socket | None = None) -> Reply:
+        """Answer a search.
+
+        Args:
+            request: as the client sent it, less the headers of its connection.
+            client: the client's socket, watched while OpenSearch works.
+
+        Raises:
+            ControlError: a personalization control with a value that it cannot have.
+            UpstreamError: OpenSearch could not be asked.
+            ClientGone: the client hung up.
+        """
+        outcome = Outcome(self._telemetry)
+        try:
+            plain = headers.unpacked(request, self._settings.max_body_bytes)
+        except UnreadableError:
+            outcome.skipped(SkipReason.UNREADABLE)
+            return passed(self._upstream, request, outcome, client)
+        plan = plan_search(plain, self._settings, time.time())
+        if plan.skip is None:
+            return self._personal.reply(plan, outcome, client)
+        outcome.skipped(plan.skip)
+        return passed(self._upstream, plan.request, outcome, client)
+
+    def other(self, request: HttpRequest, client: socket.socket | None = None) -> Reply:
+        """Let a request through that is no search; raises as ``answer``, less ``ControlError``."""
+        outcome = Outcome(self._telemetry)
+        outcome.skipped(SkipReason.NOT_A_SEARCH, is_counted=True)
+        return passed(self._upstream, request, outcome, client,
+                      idempotent=request.method in ("GET", "HEAD", "OPTIONS"))

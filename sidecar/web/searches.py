@@ -1,0 +1,215 @@
+"""The WSGI side of everything that belongs to OpenSearch: searches, and whatever passes through.
+
+A plain WSGI callable, not a Flask view: a search touches no request context, no routing, no JSON
+of Flask's. Targets are taken raw from the server (``RAW_URI``), so that percent-encoded index
+names and date math reach OpenSearch as they came.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote
+
+from sidecar.errors import BodyTooLarge, ClientGone, SidecarError
+from sidecar.records import Headers, HttpRequest, StreamedResponse
+from sidecar.search import headers as http_headers
+from sidecar.search.allow_list import allowed_methods, is_allowed
+from sidecar.search.targets import Endpoint, endpoint
+from sidecar.serving.passing import Reply
+from sidecar.serving.personalizer import Personalizer
+from sidecar.serving.searches import SearchPath
+from sidecar.serving.shown import ShownLog
+from sidecar.settings import Settings
+from sidecar.stores.upstream import Upstream
+from sidecar.web.errors import describe, error_body
+
+log = logging.getLogger(__name__)
+
+StartResponse = Callable[..., Any]
+CHUNK_BYTES = 64 * 1024
+RETRY_AFTER_S = "1"
+
+
+class SearchGateway:
+    """Answers every request that is not the sidecar's own; one a process, for all its threads."""
+
+    def __init__(self, settings: Settings, upstream: Upstream, personalizer: Personalizer,
+                 shown: ShownLog | None = None) -> None:
+        self._settings = settings
+        self._searches = SearchPath(settings, upstream, personalizer, shown)
+        self._places = threading.BoundedSemaphore(settings.max_requests)
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        if not self._places.acquire(blocking=False):
+            return _refusal(environ, start_response, 429, "rejected_execution_exception",
+                            f"{self._settings.max_requests} requests are being served; "
+                            "retry later, or raise SIDECAR_MAX_REQUESTS",
+                            (("Retry-After", RETRY_AFTER_S),))
+        try:
+            body = self._answer(environ, start_response)
+        except BaseException:
+            self._places.release()
+            raise
+        return _Body(body, self._places.release)
+
+    def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        method, target = environ["REQUEST_METHOD"], _raw_target(environ)
+        path = target.partition("?")[0]
+        try:
+            kind = endpoint(method, path)
+            if kind is Endpoint.OTHER and self._settings.passthrough != "all" \
+                    and not is_allowed(method, path):
+                return self._not_allowed(environ, start_response, method, path)
+            request = self._request(environ, method, target, is_streamed=kind is Endpoint.OTHER)
+            client = _client_socket(environ)
+            answer = self._searches.other if kind is Endpoint.OTHER else self._searches.answer
+            return _sent(answer(request, client), start_response)
+        except ClientGone:
+            start_response("499 Client Closed Request", [("Content-Length", "0")])
+            return ()
+        except Exception as error:
+            return _failure(environ, start_response, error)
+
+    def _request(self, environ: dict[str, Any], method: str, target: str, *,
+                 is_streamed: bool) -> HttpRequest:
+        """Return the request; a search's body is read, any other's streams."""
+        headers = http_headers.for_upstream(_headers(environ))
+        body = self._body(environ)
+        if body is None:
+            return HttpRequest(method, target, headers)
+        if is_streamed:
+            return HttpRequest(method, target, headers, body)
+        headers = http_headers.replaced(headers, content_length=None)
+        return HttpRequest(method, target, headers, b"".join(body))
+
+    def _body(self, environ: dict[str, Any]) -> Iterator[bytes] | None:
+        length = environ.get("CONTENT_LENGTH")
+        most = self._settings.max_body_bytes
+        if not length and "chunked" not in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
+            return None
+        if length and int(length) > most:
+            raise BodyTooLarge(f"body has {length} bytes, at most {most} are taken; send it in "
+                               "parts, or raise SIDECAR_MAX_BODY_BYTES")
+        if length == "0":
+            return None
+        return _chunks(environ["wsgi.input"], int(length) if length else None, most)
+
+    @staticmethod
+    def _not_allowed(environ: dict[str, Any], start_response: StartResponse, method: str,
+                     path: str) -> Iterable[bytes]:
+        methods = [m for m in allowed_methods(path) if m != "OPTIONS"]
+        if not methods:
+            return _refusal(environ, start_response, 403, "security_exception",
+                            f"{path[:200]} is not on the sidecar's read-only list; "
+                            "send it to OpenSearch itself, or set SIDECAR_PASS=all")
+        return _refusal(environ, start_response, 405, "method_not_allowed_exception",
+                        f"{method} {path[:200]} is not on the sidecar's read-only list, which has "
+                        f"{', '.join(methods)}; send it to OpenSearch itself, or set "
+                        "SIDECAR_PASS=all", (("Allow", ",".join(methods)),))
+
+
+class _Body:
+    """An answer's body that gives its place back once it was sent, or will not be."""
+
+    def __init__(self, chunks: Iterable[bytes], release: Callable[[], None]) -> None:
+        self._chunks = chunks
+        self._release = release
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._chunks)
+
+    def close(self) -> None:
+        """Called by the server at the end, whatever the end was."""
+        try:
+            close = getattr(self._chunks, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self._release()
+
+
+def _sent(reply: Reply, start_response: StartResponse) -> Iterable[bytes]:
+    try:
+        phrase = HTTPStatus(reply.status).phrase
+    except ValueError:
+        phrase = "Unknown"
+    start_response(f"{reply.status} {phrase}", list(reply.headers))
+    return reply.chunks if isinstance(reply, StreamedResponse) else (reply.body,)
+
+
+def _failure(environ: dict[str, Any], start_response: StartResponse,
+             error: Exception) -> Iterable[bytes]:
+    if isinstance(error, BodyTooLarge):
+        return _refusal(environ, start_response, 413, "content_too_long_exception", str(error))
+    status, kind, reason = describe(error)
+    if not isinstance(error, SidecarError):
+        log.error("request failed", exc_info=error)
+    more = (("Retry-After", RETRY_AFTER_S),) if status == 503 else ()
+    return _refusal(environ, start_response, status, kind, reason, more)
+
+
+def _refusal(environ: dict[str, Any], start_response: StartResponse, status: int, kind: str,
+             reason: str, more: Headers = ()) -> Iterable[bytes]:
+    body = error_body(status, kind, reason)
+    start_response(f"{status} {HTTPStatus(status).phrase}",
+                   [("Content-Type", "application/json; charset=UTF-8"),
+                    ("Content-Length", str(len(body))), *more])
+    return () if environ["REQUEST_METHOD"] == "HEAD" else (body,)
+
+
+def _raw_target(environ: dict[str, Any]) -> str:
+    """Return path and query as on the wire; servers without RAW_URI get them encoded anew."""
+    raw = environ.get("RAW_URI") or environ.get("REQUEST_URI")
+    if raw is None:
+        path = quote(environ["PATH_INFO"].encode("latin-1"), safe="/,:*+<>{}|@!$&'()=;~-._")
+        query = environ.get("QUERY_STRING", "")
+        return f"{path}?{query}" if query else path
+    if raw.startswith("/"):
+        return str(raw)
+    _, _, rest = raw.partition("://")  # absolute form: the host is not the client's to choose
+    return "/" + str(rest).partition("/")[2]
+
+
+def _headers(environ: dict[str, Any]) -> Headers:
+    found = [(name[5:].replace("_", "-").title(), text) for name, text in environ.items()
+             if name.startswith("HTTP_")]
+    found += [(name.replace("_", "-").title(), environ[name])
+              for name in ("CONTENT_TYPE", "CONTENT_LENGTH") if environ.get(name)]
+    return tuple(found)
+
+
+def _chunks(source: Any, length: int | None, most: int) -> Iterator[bytes]:
+    """Read a body piece by piece.
+
+    Raises:
+        BodyTooLarge: a body of unknown length turns out longer than ``most``.
+        ClientGone: it ends before its length.
+    """
+    taken = 0
+    while length is None or taken < length:
+        wanted = CHUNK_BYTES if length is None else min(CHUNK_BYTES, length - taken)
+        chunk = source.read(wanted)
+        if not chunk:
+            if length is not None:
+                raise ClientGone("the client hung up in the middle of its body")
+            return
+        taken += len(chunk)
+        if taken > most:
+            raise BodyTooLarge(f"body has more than {most} bytes; send it in parts, or raise "
+                               "SIDECAR_MAX_BODY_BYTES")
+        yield chunk
+
+
+def _client_socket(environ: dict[str, Any]) -> socket.socket | None:
+    """Return the client's connection where the server shows it, to notice that it closes."""
+    client = environ.get("gunicorn.socket")
+    if not isinstance(client, socket.socket) or isinstance(client, ssl.SSLSocket):
+        return None
+    return client if client.fileno() >= 0 else None
