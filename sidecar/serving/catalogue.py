@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -15,6 +16,9 @@ from sidecar.serving.models import RankerSource, Ranks
 from sidecar.serving.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
+
+PIECE = 50  # rows taken in at once: a few milliseconds of the interpreter
+REST = 1.0  # time given to searches, per time spent on rows
 
 
 class Changes(Protocol):
@@ -52,8 +56,17 @@ class CatalogueRefresh:
                 self._ranker, self._changes = ranker, self._open_changes()
             changed = 0
             for rows in self._changes.poll():
-                changed += ranker.items.upsert(rows)
+                changed += self._take(ranker, rows)
         self._telemetry.catalogue(len(ranker.items), changed)
+        return changed
+
+    def _take(self, ranker: Ranks, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Take rows in small pieces, resting in between, so that searches hardly notice."""
+        changed = 0
+        for start in range(0, len(rows), PIECE):
+            began = time.perf_counter()
+            changed += ranker.items.upsert(rows[start:start + PIECE])
+            self._stopped.wait(REST * (time.perf_counter() - began))
         return changed
 
     def start(self) -> None:

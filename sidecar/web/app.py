@@ -18,6 +18,7 @@ WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 # ubi.js posts to these; reads of the same indices belong to OpenSearch.
 UBI_PATHS = frozenset({"/ubi_events", "/ubi_queries"})
+EXTENSION = "personalize"  # where the application keeps its services
 
 
 class Front:
@@ -38,6 +39,7 @@ def create_app(services: Services) -> Flask:
     """Return the WSGI application over ``services``, which the caller closes."""
     app = Flask("sidecar", static_folder=None)
     settings = services.settings
+    app.extensions[EXTENSION] = services
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     errors.register(app)
     app.register_blueprint(rescore.create_blueprint(settings, services.personalizer))

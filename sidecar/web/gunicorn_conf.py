@@ -38,11 +38,29 @@ control_socket_disable = True
 accesslog = None
 loglevel = _settings.log_level.lower()
 
+
+
+def _share_metrics() -> None:
+    """Give the workers a folder to add their counts up in; it goes when the master does."""
+    folder, master = tempfile.mkdtemp(prefix="personalize-metrics-"), os.getpid()
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+
+    def remove() -> None:
+        if os.getpid() == master:  # workers inherit this hook with the fork
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+
+
 if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-    _metrics_dir = tempfile.mkdtemp(prefix="personalize-metrics-")
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics_dir
-    _master = os.getpid()
-    atexit.register(lambda: os.getpid() == _master and shutil.rmtree(_metrics_dir, True))
+    _share_metrics()
+
+
+def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
+    """Write what waits for the logs, and close connections, when a worker has answered all."""
+    services = getattr(getattr(worker, "wsgi", None), "extensions", {}).get("personalize")
+    if services is not None:
+        services.close()
 
 
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 (gunicorn's signature)

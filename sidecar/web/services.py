@@ -14,6 +14,7 @@ from sidecar.settings import Settings
 from sidecar.stores.event_log import open_logs
 from sidecar.stores.products import ProductChanges
 from sidecar.stores.protocols import Logs, StateStore
+from sidecar.stores.query_log import QueryLog
 from sidecar.stores.states import OpenSearchStateStore
 from sidecar.stores.upstream import Upstream
 from sidecar.web.searches import SearchGateway
@@ -32,6 +33,7 @@ class Services:
     catalogue: CatalogueRefresh
     personalizer: Personalizer
     intake: EventIntake
+    shown: QueryLog
     gateway: SearchGateway
 
     def start(self) -> None:
@@ -49,11 +51,16 @@ class Services:
         self.models.stop()
         self.catalogue.stop()
         self.personalizer.close()
+        self.shown.close()
         self.upstream.close()
 
 
-def build(settings: Settings) -> Services:
+def build(settings: Settings, loader: ModelLoader | None = None) -> Services:
     """Put a worker's parts together; connects to nothing and loads nothing yet.
+
+    Args:
+        settings: how they are to behave.
+        loader: reads model directories; None: those that ``scripts.train`` writes.
 
     Raises:
         SettingsError: a setting that only its part can judge, such as a certificate's path.
@@ -62,16 +69,17 @@ def build(settings: Settings) -> Services:
     upstream = Upstream(settings)
     states = OpenSearchStateStore(settings, upstream)
     logs = open_logs(settings, upstream)
-    models = ModelSource(settings.model_dir, _loader(settings), telemetry)
-    catalogue = CatalogueRefresh(lambda: ProductChanges(settings, upstream), models, telemetry,
+    models = ModelSource(settings.model_dir, loader or _loader(settings), telemetry)
+    catalogue = CatalogueRefresh(lambda: ProductChanges(upstream, settings), models, telemetry,
                                  refresh_s=settings.refresh_s)
     models.before_switch = catalogue.bring_up_to_date
     personalizer = Personalizer(settings, states, models, telemetry)
+    shown = QueryLog(settings, upstream)
     return Services(
         settings=settings, telemetry=telemetry, upstream=upstream, states=states, logs=logs,
         models=models, catalogue=catalogue, personalizer=personalizer,
         intake=EventIntake(settings, states, logs, models, telemetry),
-        gateway=SearchGateway(settings, upstream, personalizer))
+        shown=shown, gateway=SearchGateway(settings, upstream, personalizer, shown))
 
 
 def _loader(settings: Settings) -> ModelLoader:

@@ -1,0 +1,170 @@
+"""Starting, reloading, stopping, and an OpenSearch that dies or hangs, with real processes."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from urllib.parse import urlsplit
+
+import pytest
+
+FAKE = "fake_model:application()"
+MILK = {"match": {"title": "milk"}}
+RESCORE = {"user_id": "u1", "query": "milk", "hits": [{"id": "p0", "score": 2.0},
+                                                      {"id": "p7", "score": 1.0}]}
+
+
+class Shoppers:
+    """Search on kept-alive connections until told to stop; remember what went wrong."""
+
+    def __init__(self, sidecar, count):
+        self.sidecar, self.answers, self.errors = sidecar, [], []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._shop) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _shop(self):
+        connection = http.client.HTTPConnection(urlsplit(self.sidecar.url).netloc, timeout=30)
+        body = json.dumps({"query": MILK})
+        while not self._stop.is_set():
+            try:
+                connection.request("POST", f"/{self.sidecar.index}/_search", body,
+                                   {"Content-Type": "application/json"})
+                response = connection.getresponse()
+                response.read()
+                self.answers.append(response.status)
+            except (OSError, http.client.HTTPException) as error:
+                self.errors.append(repr(error))
+                connection.close()
+            time.sleep(0.002)
+        connection.close()
+
+
+def test_reload_replaces_the_workers_without_a_failed_search(sidecars, shop, model_dir, until):
+    sidecar = sidecars.start(FAKE, model_dir=model_dir, workers=2)
+    old = children(sidecar.process.pid)
+    shoppers = Shoppers(sidecar, 4)
+    time.sleep(0.3)
+    sidecar.process.send_signal(signal.SIGHUP)
+    until(lambda: len(children(sidecar.process.pid)) == 2
+          and not old & children(sidecar.process.pid), "workers were not replaced")
+    time.sleep(0.3)
+    shoppers.stop()
+    assert shoppers.errors == []
+    assert set(shoppers.answers) == {200}
+
+
+def test_stop_answers_what_is_under_way(sidecars, shop, model_dir, new_model):
+    new_model(model_dir, version="slow", delay_s=0.5)
+    sidecar = sidecars.start(FAKE, model_dir=model_dir, workers=1, timeout_ms=5000)
+    sidecar.request("POST", "/_personalize/events",
+                    {"user_id": "u1", "item_id": "p7", "event": "click"})
+    answers = []
+    searches = [threading.Thread(target=lambda: answers.append(
+        sidecar.search(MILK, X_Personalize_User="u1"))) for _ in range(4)]
+    for search in searches:
+        search.start()
+    time.sleep(0.2)
+    assert sidecar.stop() == 0
+    for search in searches:
+        search.join()
+    assert [answer.personalized for answer in answers] == ["applied"] * 4
+
+
+def test_stopped_sidecar_leaves_no_process_and_no_metrics_folder(
+        sidecars, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    sidecar = sidecars.start(workers=2)
+    workers = children(sidecar.process.pid)
+    assert list(tmp_path.glob("personalize-metrics-*"))
+    assert sidecar.stop() == 0
+    assert not any(os.path.exists(f"/proc/{worker}") for worker in workers)
+    assert not list(tmp_path.glob("personalize-metrics-*"))
+
+
+@pytest.mark.parametrize(("environ", "arguments", "said"), [
+    ({"SIDECAR_WINDOW": "0"}, [], "SIDECAR_WINDOW is 0, must be 1-10000"),
+    ({"SIDECAR_WIDNOW": "5"}, [], "SIDECAR_WIDNOW is not a setting"),
+    ({}, ["--workers", "many"], "SIDECAR_WORKERS is 'many'"),
+])
+def test_misuse_is_one_line_and_exit_code_2(environ, arguments, said):
+    done = subprocess.run([sys.executable, "-m", "scripts.serve", *arguments], check=False,
+                          env=os.environ | environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def own_node(launcher, free_port, node_home):
+    """Start a node that the test may hurt; return its URL and process id."""
+    port = free_port()
+    started = launcher("up", "--home", node_home, "--port", str(port), "--heap", "512m")
+    assert started.returncode == 0, started.stderr
+    yield started.stdout.strip(), listener(port)
+    launcher("down", "--home", node_home)
+
+
+def test_opensearch_that_hangs_or_dies_costs_no_more_than_its_deadlines(
+        own_node, sidecars, model_dir, until, request):
+    """SIGSTOP leaves connections open and unanswered; SIGKILL refuses new ones."""
+    url, pid = own_node
+    sidecars.opensearch = url
+    request.getfixturevalue("fill")(url, f"{sidecars.prefix}products")
+    sidecar = sidecars.start(FAKE, model_dir=model_dir, upstream_timeout_s=1, timeout_ms=100)
+    sidecar.request("POST", "/_personalize/events",
+                    {"user_id": "u1", "item_id": "p7", "event": "click"})
+    rescored = sidecar.request("POST", "/_personalize/rescore", RESCORE)
+    assert rescored.json["order"] == [1, 0]
+
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        rescored = sidecar.request("POST", "/_personalize/rescore", RESCORE)
+        assert time.monotonic() - started < 0.6
+        assert (rescored.json["reason"], rescored.json["order"]) == ("timeout", [0, 1])
+        searched = sidecar.search(MILK, X_Personalize_User="u1")
+        assert searched.status == 504
+        assert searched.json["status"] == 504
+        assert sidecar.ready().status == 503
+        assert sidecar.request("GET", "/_personalize/health/live").status == 200
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    until(lambda: sidecar.search(MILK, X_Personalize_User="u1").personalized == "applied",
+          "search did not recover")
+
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: sidecar.search(MILK).status == 503, "death of the node was not noticed")
+    rescored = sidecar.request("POST", "/_personalize/rescore", RESCORE)
+    assert rescored.json["reason"] == "state_unavailable"
+    taken = sidecar.request("POST", "/_personalize/events",
+                            {"user_id": "u1", "item_id": "p8", "event": "click"})
+    assert taken.status == 503
+    assert taken.json["status"] == 503
+    assert not sidecar.ready().json["opensearch"]["reachable"]
+    assert "u1" not in sidecar.log
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return set(map(int, file.read().split()))
+
+
+def listener(port):
+    """Return the process that listens on a port of this machine."""
+    from scripts._bench_processes import ProcessGroup
+
+    (pid,) = ProcessGroup(f"http://127.0.0.1:{port}").roots
+    return pid

@@ -1,0 +1,148 @@
+"""A search whose order a shopper's own behaviour changed, and what happens when parts fail."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+FAKE = "fake_model:application()"
+MILK = {"match": {"title": "milk"}}
+
+
+def click(item_id, user_id="u1"):
+    return {"user_id": user_id, "item_id": item_id, "event": "click"}
+
+
+def test_acknowledged_event_changes_the_next_search_through_another_sidecar(
+        sidecars, shop, model_dir):
+    """No sleep and no refresh in between: the state is read by id, whoever wrote it."""
+    one = sidecars.start(FAKE, model_dir=model_dir)
+    two = sidecars.start(FAKE, model_dir=model_dir)
+    before = two.search(MILK, X_Personalize_User="u1")
+    assert before.ids == ["p0", "p1", "p2", "p3", "p4"]
+    assert before.personalized == "skipped; reason=no_history"
+    for item in ("p7", "p9", "p3"):
+        taken = one.request("POST", "/_personalize/events", click(item))
+        assert taken.status == 200, taken.body
+        version = taken.json["states"]["u1"]
+        after = two.search(MILK, X_Personalize_User="u1", X_Personalize_State=str(version))
+        assert after.personalized == "applied"
+        assert int(after.headers["X-Personalize-State"]) >= version
+        assert after.ids[0] == item
+    assert after.ids == ["p3", "p9", "p7", "p0", "p1"]
+
+
+def test_other_shoppers_and_switched_off_searches_are_left_alone(sidecars, shop, model_dir):
+    sidecar = sidecars.start(FAKE, model_dir=model_dir)
+    sidecar.request("POST", "/_personalize/events", click("p7"))
+    engine = ["p0", "p1", "p2", "p3", "p4"]
+    for headers, reason in (({}, "anonymous"), ({"X_Personalize_User": "u2"}, "no_history"),
+                            ({"X_Personalize_User": "u1", "X_Personalize": "off"}, "disabled")):
+        answer = sidecar.search(MILK, **headers)
+        assert answer.ids == engine
+        assert answer.personalized == f"skipped; reason={reason}"
+
+
+def test_state_that_is_not_there_yet_is_not_passed_over(sidecars, shop, model_dir):
+    sidecar = sidecars.start(FAKE, model_dir=model_dir)
+    sidecar.request("POST", "/_personalize/events", click("p7"))
+    answer = sidecar.search(MILK, X_Personalize_User="u1", X_Personalize_State="100000")
+    assert answer.personalized == "skipped; reason=state_behind"
+    assert answer.ids[0] == "p0"
+
+
+def test_missing_model_keeps_engine_order_and_is_not_ready(sidecars, shop, tmp_path):
+    sidecar = sidecars.start(model_dir=tmp_path / "none")
+    answer = sidecar.search(MILK, X_Personalize_User="u1")
+    assert answer.status == 200
+    assert answer.ids[0] == "p0"
+    assert answer.personalized == "skipped; reason=no_model"
+    ready = sidecar.ready()
+    assert ready.status == 503
+    assert str(tmp_path / "none") in ready.json["model"]["error"]
+    assert ready.json["opensearch"] == {"reachable": True, "error": None}
+
+
+def test_sidecar_without_a_configured_model_is_ready_and_passes_through(sidecars, shop):
+    sidecar = sidecars.start()
+    assert sidecar.ready().status == 200
+    assert sidecar.search(MILK, X_Personalize_User="u1").personalized == "skipped; reason=no_model"
+
+
+def test_new_model_takes_over_without_a_failed_or_unpersonal_search(
+        sidecars, shop, model_dir, new_model, until):
+    sidecar = sidecars.start(FAKE, model_dir=model_dir, workers=1)
+    sidecar.request("POST", "/_personalize/events", click("p7"))
+    answers, stop = [], threading.Event()
+
+    def search():
+        while not stop.is_set():
+            answers.append(sidecar.search(MILK, X_Personalize_User="u1"))
+
+    shopper = threading.Thread(target=search)
+    shopper.start()
+    new_model(model_dir, version="v2")
+    until(lambda: sidecar.ready().json["model"]["version"] == "v2", "model was not swapped")
+    stop.set()
+    shopper.join()
+    assert {answer.status for answer in answers} == {200}
+    assert {answer.personalized for answer in answers} == {"applied"}
+    assert {answer.ids[0] for answer in answers} == {"p7"}
+
+
+def test_state_of_the_old_model_is_written_back_for_the_new_one(
+        sidecars, shop, model_dir, new_model, until):
+    sidecar = sidecars.start(FAKE, model_dir=model_dir, workers=1)
+    sidecar.request("POST", "/_personalize/events", click("p7"))
+    new_model(model_dir, version="v2")
+    until(lambda: sidecar.ready().json["model"]["version"] == "v2", "model was not swapped")
+    assert sidecar.search(MILK, X_Personalize_User="u1").ids[0] == "p7"
+    until(lambda: sidecar.request("GET", "/_personalize/users/u1").json["model_version"] == "v2",
+          "state was not written back")
+
+
+def test_broken_model_leaves_the_old_one_and_shows(sidecars, shop, model_dir, new_model, until):
+    sidecar = sidecars.start(FAKE, model_dir=model_dir, workers=1)
+    sidecar.request("POST", "/_personalize/events", click("p7"))
+    new_model(model_dir, version="v2", weights="real")
+    until(lambda: sidecar.ready().json["model"]["error"] is not None, "model was not refused")
+    ready = sidecar.ready()
+    assert ready.status == 200
+    assert ready.json["model"]["version"] == "v1"
+    assert sidecar.search(MILK, X_Personalize_User="u1").ids[0] == "p7"
+    assert 'model refused model_dir=' in sidecar.log
+    new_model(model_dir, version="v3")
+    until(lambda: sidecar.ready().json["model"] == {
+        "configured": True, "version": "v3", "items": sidecar.ready().json["model"]["items"],
+        "error": None}, "mended model was not taken")
+
+
+def test_slow_ranking_costs_its_deadline_and_no_more(sidecars, shop, model_dir, new_model):
+    new_model(model_dir, version="slow", delay_s=2.0)
+    sidecar = sidecars.start(FAKE, model_dir=model_dir, timeout_ms=60)
+    sidecar.request("POST", "/_personalize/events", click("p7"))
+    started = time.monotonic()
+    answer = sidecar.search(MILK, X_Personalize_User="u1")
+    assert time.monotonic() - started < 1.0
+    assert answer.personalized == "skipped; reason=timeout"
+    assert answer.ids[0] == "p0"
+    assert "search not personalised reason=timeout" in sidecar.log
+    assert "u1" not in sidecar.log
+    assert "milk" not in sidecar.log
+
+
+def test_metrics_add_up_over_workers_and_name_no_shopper(sidecars, shop, model_dir):
+    sidecar = sidecars.start(FAKE, model_dir=model_dir, workers=2)
+    sidecar.request("POST", "/_personalize/events", [click("p7"), {"user_id": "u1"}])
+    for _ in range(20):
+        sidecar.search(MILK, X_Personalize_User="u1")
+    sidecar.search(MILK)
+    text = sidecar.request("GET", "/metrics").body.decode()
+    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert float(values['personalize_searches_total{reason="",status="applied"}']) == 20
+    assert float(values['personalize_searches_total{reason="anonymous",status="skipped"}']) == 1
+    assert float(values['personalize_events_total{outcome="taken"}']) == 1
+    assert float(values['personalize_events_total{outcome="refused"}']) == 1
+    assert float(values['personalize_model_info{version="v1"}']) == 1
+    assert float(values['personalize_stage_seconds_count{stage="rank"}']) == 20
+    assert "u1" not in text
