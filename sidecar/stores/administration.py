@@ -1,0 +1,65 @@
+"""Administration of OpenSearch with opensearch-py, which the request path does without."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+from opensearchpy import OpenSearch
+from opensearchpy.exceptions import RequestError
+
+from sidecar.errors import SettingsError
+from sidecar.settings import Settings
+from sidecar.stores.mappings import mapping
+
+def administration_client(settings: Settings) -> OpenSearch:
+    """Return opensearch-py's client for the settings' nodes; it connects on first use.
+
+    Raises:
+        SettingsError: a certificate that cannot be read.
+    """
+    options: dict[str, Any] = {"timeout": settings.upstream_timeout_s}
+    if settings.opensearch_authorization:
+        options["headers"] = {"authorization": settings.opensearch_authorization}
+    hosts = [url.strip() for url in settings.opensearch_url.split(",") if url.strip()]
+    if any(url.startswith("https") for url in hosts):
+        options["ssl_context"] = _tls(settings)
+    return OpenSearch(hosts, **options)
+
+
+def _tls(settings: Settings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.opensearch_ca or None)
+        if settings.opensearch_client_cert:
+            context.load_cert_chain(settings.opensearch_client_cert)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError("opensearch_ca or opensearch_client_cert cannot be read as PEM: "
+                            f"{error}") from error
+    if not settings.opensearch_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def create_indices(client: OpenSearch, settings: Settings) -> list[str]:
+    """Create the indices of states, events and queries that are absent; return their names.
+
+    What is there stays as it is, UBI's own indices too. Products are the loader's business, as
+    each load makes a version of its own.
+    """
+    wanted = {settings.states_index: "personalize-states",
+              settings.events_index: "ubi_events",
+              settings.queries_index: "ubi_queries"}
+    return [index for index, name in wanted.items() if _create(client, index, mapping(name))]
+
+
+def _create(client: OpenSearch, index: str, body: dict[str, Any]) -> bool:
+    if client.indices.exists(index=index):
+        return False
+    try:
+        client.indices.create(index=index, body=body)
+    except RequestError as error:
+        if error.error != "resource_already_exists_exception":  # somebody was faster
+            raise
+        return False
+    return True
