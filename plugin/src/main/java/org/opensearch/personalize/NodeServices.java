@@ -1,0 +1,66 @@
+package org.opensearch.personalize;
+
+import org.opensearch.action.search.SearchRequest;
+import org.opensearch.cluster.ClusterState;
+import org.opensearch.cluster.metadata.IndexMetadata;
+import org.opensearch.cluster.metadata.IndexNameExpressionResolver;
+import org.opensearch.cluster.service.ClusterService;
+import org.opensearch.common.settings.Settings;
+import org.opensearch.common.util.concurrent.ThreadContext;
+import org.opensearch.core.index.Index;
+import org.opensearch.index.IndexSettings;
+import org.opensearch.tasks.CancellableTask;
+import org.opensearch.threadpool.ThreadPool;
+
+/** What the processors need of the node: its threads, its settings, its indices. */
+public record NodeServices(ClusterService clusterService, ThreadPool threadPool,
+    IndexNameExpressionResolver resolver, SidecarClient sidecar, PersonalizeStats stats) {
+
+    private static final int DEFAULT_MAX_RESULT_WINDOW =
+        IndexSettings.MAX_RESULT_WINDOW_SETTING.get(Settings.EMPTY);
+
+    ThreadContext threadContext() {
+        return threadPool.getThreadContext();
+    }
+
+    /** Returns the defaults of processors that are built now. */
+    ProcessorConfig defaults() {
+        return ProcessorConfig.defaults(clusterService.getClusterSettings());
+    }
+
+    /** Returns the search task that this thread works for; null when it cannot be cancelled. */
+    CancellableTask currentTask() {
+        return SearchTaskFilter.currentTask(threadContext());
+    }
+
+    /**
+     * Returns the least {@code index.max_result_window} of the searched indices.
+     *
+     * <p>Indices of another cluster, and names that resolve to nothing, count with the default:
+     * asking beyond it is an error, asking within it never is more than the search asked for.
+     */
+    int maxResultWindow(SearchRequest request) {
+        ClusterState state = clusterService.state();
+        int least = DEFAULT_MAX_RESULT_WINDOW;
+        for (Index index : concreteIndices(state, request)) {
+            IndexMetadata metadata = state.metadata().index(index);
+            if (metadata != null) {
+                int limit = IndexSettings.MAX_RESULT_WINDOW_SETTING.get(metadata.getSettings());
+                least = Math.min(least, limit);
+            }
+        }
+        return least;
+    }
+
+    private Index[] concreteIndices(ClusterState state, SearchRequest request) {
+        if (request.pointInTimeBuilder() != null) {
+            return Index.EMPTY_ARRAY;
+        }
+        try {
+            return resolver.concreteIndices(state, request);
+        } catch (RuntimeException e) {
+            // A name that is not there or not allowed: the search itself says so, not this look.
+            return Index.EMPTY_ARRAY;
+        }
+    }
+}

@@ -1,0 +1,244 @@
+package org.opensearch.personalize;
+
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.util.Locale;
+import java.util.Objects;
+
+import org.opensearch.common.CheckedFunction;
+import org.opensearch.core.ParseField;
+import org.opensearch.core.common.ParsingException;
+import org.opensearch.core.common.io.stream.StreamInput;
+import org.opensearch.core.common.io.stream.StreamOutput;
+import org.opensearch.core.xcontent.ConstructingObjectParser;
+import org.opensearch.core.xcontent.ObjectParser.ValueType;
+import org.opensearch.core.xcontent.XContentBuilder;
+import org.opensearch.core.xcontent.XContentParser;
+import org.opensearch.search.SearchExtBuilder;
+
+import static org.opensearch.core.xcontent.ConstructingObjectParser.optionalConstructorArg;
+
+/**
+ * What one search asks for, in {@code ext.personalize}; null where the search does not say.
+ *
+ * <p>The keys are the sidecar's: {@code enabled, user_id, session_id, window_size, weight, explain,
+ * state}.
+ */
+public final class PersonalizeExtBuilder extends SearchExtBuilder {
+
+    /** Name of the ext section. */
+    public static final String NAME = "personalize";
+
+    private static final int LONGEST_ID_BYTES = 512; // OpenSearch's limit of an _id
+
+    private static final ParseField ENABLED = new ParseField("enabled");
+    private static final ParseField USER_ID = new ParseField("user_id");
+    private static final ParseField SESSION_ID = new ParseField("session_id");
+    private static final ParseField WINDOW_SIZE = new ParseField("window_size");
+    private static final ParseField WEIGHT = new ParseField("weight");
+    private static final ParseField EXPLAIN = new ParseField("explain");
+    private static final ParseField STATE = new ParseField("state");
+
+    private static final ConstructingObjectParser<PersonalizeExtBuilder, Void> PARSER = parser();
+
+    private final Boolean enabled;
+    private final String userId;
+    private final String sessionId;
+    private final Integer windowSize;
+    private final Double weight;
+    private final Boolean explain;
+    private final Long state;
+
+    PersonalizeExtBuilder(
+        Boolean enabled,
+        String userId,
+        String sessionId,
+        Integer windowSize,
+        Double weight,
+        Boolean explain,
+        Long state
+    ) {
+        this.enabled = enabled;
+        this.userId = userId;
+        this.sessionId = sessionId;
+        this.windowSize = windowSize;
+        this.weight = weight;
+        this.explain = explain;
+        this.state = state;
+    }
+
+    /** Reads what {@link #writeTo} wrote on another node. */
+    public PersonalizeExtBuilder(StreamInput in) throws IOException {
+        this.enabled = in.readOptionalBoolean();
+        this.userId = in.readOptionalString();
+        this.sessionId = in.readOptionalString();
+        this.windowSize = in.readOptionalInt();
+        this.weight = in.readOptionalDouble();
+        this.explain = in.readOptionalBoolean();
+        this.state = in.readOptionalLong();
+    }
+
+    /**
+     * Parses the section of a search request.
+     *
+     * @throws ParsingException (400) naming a key that is unknown or a value out of range
+     */
+    public static PersonalizeExtBuilder fromXContent(XContentParser parser) throws IOException {
+        PersonalizeExtBuilder ext = PARSER.parse(parser, null);
+        if (ext.windowSize != null && ext.windowSize < 1) {
+            throw outOfRange(parser, WINDOW_SIZE, ext.windowSize, "at least 1");
+        }
+        if (ext.weight != null && (ext.weight >= 0.0 && ext.weight <= 1.0) == false) {
+            throw outOfRange(parser, WEIGHT, ext.weight, "0-1");
+        }
+        return ext;
+    }
+
+    Boolean enabled() {
+        return enabled;
+    }
+
+    String userId() {
+        return userId;
+    }
+
+    String sessionId() {
+        return sessionId;
+    }
+
+    Integer windowSize() {
+        return windowSize;
+    }
+
+    Double weight() {
+        return weight;
+    }
+
+    Boolean explain() {
+        return explain;
+    }
+
+    Long state() {
+        return state;
+    }
+
+    @Override
+    public String getWriteableName() {
+        return NAME;
+    }
+
+    @Override
+    public void writeTo(StreamOutput out) throws IOException {
+        out.writeOptionalBoolean(enabled);
+        out.writeOptionalString(userId);
+        out.writeOptionalString(sessionId);
+        out.writeOptionalInt(windowSize);
+        out.writeOptionalDouble(weight);
+        out.writeOptionalBoolean(explain);
+        out.writeOptionalLong(state);
+    }
+
+    @Override
+    public XContentBuilder toXContent(XContentBuilder builder, Params params) throws IOException {
+        builder.startObject(NAME);
+        field(builder, ENABLED, enabled);
+        field(builder, USER_ID, userId);
+        field(builder, SESSION_ID, sessionId);
+        field(builder, WINDOW_SIZE, windowSize);
+        field(builder, WEIGHT, weight);
+        field(builder, EXPLAIN, explain);
+        field(builder, STATE, state);
+        return builder.endObject();
+    }
+
+    @Override
+    public boolean equals(Object other) {
+        return other instanceof PersonalizeExtBuilder that
+            && Objects.equals(enabled, that.enabled)
+            && Objects.equals(userId, that.userId)
+            && Objects.equals(sessionId, that.sessionId)
+            && Objects.equals(windowSize, that.windowSize)
+            && Objects.equals(weight, that.weight)
+            && Objects.equals(explain, that.explain)
+            && Objects.equals(state, that.state);
+    }
+
+    @Override
+    public int hashCode() {
+        return Objects.hash(enabled, userId, sessionId, windowSize, weight, explain, state);
+    }
+
+    private static ConstructingObjectParser<PersonalizeExtBuilder, Void> parser() {
+        ConstructingObjectParser<PersonalizeExtBuilder, Void> parser =
+            new ConstructingObjectParser<>(
+                NAME,
+                a -> new PersonalizeExtBuilder(
+                    (Boolean) a[0],
+                    (String) a[1],
+                    (String) a[2],
+                    (Integer) a[3],
+                    (Double) a[4],
+                    (Boolean) a[5],
+                    (Long) a[6]
+                )
+            );
+        declare(parser, ENABLED, PersonalizeExtBuilder::readSwitch);
+        // Shops number their users: an id may come as a number, and is kept as its digits.
+        declare(parser, USER_ID, PersonalizeExtBuilder::readId);
+        declare(parser, SESSION_ID, PersonalizeExtBuilder::readId);
+        declare(parser, WINDOW_SIZE, XContentParser::intValue);
+        declare(parser, WEIGHT, XContentParser::doubleValue);
+        declare(parser, EXPLAIN, PersonalizeExtBuilder::readSwitch);
+        declare(parser, STATE, XContentParser::longValue);
+        return parser;
+    }
+
+    /** Declares a key whose null means the same as its absence. */
+    private static <T> void declare(
+        ConstructingObjectParser<PersonalizeExtBuilder, Void> parser,
+        ParseField field,
+        CheckedFunction<XContentParser, T, IOException> read
+    ) {
+        parser.declareField(
+            optionalConstructorArg(),
+            (p, c) -> p.currentToken() == XContentParser.Token.VALUE_NULL ? null : read.apply(p),
+            field,
+            ValueType.VALUE
+        );
+    }
+
+    private static boolean readSwitch(XContentParser parser) throws IOException {
+        return switch (parser.text().strip().toLowerCase(Locale.ROOT)) {
+            case "true", "on", "yes", "1" -> true;
+            case "false", "off", "no", "0" -> false;
+            default -> throw new IllegalArgumentException("must be true or false");
+        };
+    }
+
+    private static String readId(XContentParser parser) throws IOException {
+        String text = parser.text().strip();
+        if (text.getBytes(StandardCharsets.UTF_8).length > LONGEST_ID_BYTES) {
+            throw new IllegalArgumentException("must be at most " + LONGEST_ID_BYTES + " bytes");
+        }
+        return text;
+    }
+
+    private static void field(XContentBuilder builder, ParseField field, Object value)
+        throws IOException {
+        if (value != null) {
+            builder.field(field.getPreferredName(), value);
+        }
+    }
+
+    private static ParsingException outOfRange(
+        XContentParser parser,
+        ParseField field,
+        Object value,
+        String wanted
+    ) {
+        return new ParsingException(
+            parser.getTokenLocation(),
+            "[" + NAME + "] " + field.getPreferredName() + " is " + value + ", must be " + wanted
+        );
+    }
+}
