@@ -14,6 +14,7 @@ import msgspec
 
 from sidecar.errors import UpstreamError, UpstreamUnavailable
 from sidecar.records import HttpRequest, HttpResponse
+from sidecar.stores.own_index import OwnIndex
 from sidecar.stores.upstream import Exchange, Upstream
 
 _BULK_ANSWER = "filter_path=items.*.status,items.*._seq_no,items.*._primary_term,items.*.error"
@@ -93,9 +94,11 @@ class PendingBulk:
 class Documents:
     """One index, by id and in bulk; thread-safe."""
 
-    def __init__(self, upstream: Upstream, index: str) -> None:
+    def __init__(self, upstream: Upstream, index: str, mapping: str) -> None:
+        """Name the index, and the file under ``mappings/`` that it is made from if it is absent."""
         self._upstream = upstream
-        self._path = "/" + quote(index, safe=",*")
+        self._index = OwnIndex(upstream, index, mapping)
+        self._path = "/" + quote(index, safe="")
         self._headers = (*upstream.own_headers, ("Content-Type", "application/json"))
         self._bulk_headers = (*upstream.own_headers, ("Content-Type", "application/x-ndjson"))
 
@@ -118,10 +121,10 @@ class Documents:
         """
         if not count:
             return PendingBulk(0)
-        body = b"\n".join((*lines, b""))
         request = HttpRequest("POST", f"{self._path}/_bulk?{_BULK_ANSWER}", self._bulk_headers,
-                              body)
+                              b"\n".join((*lines, b"")))
         try:
+            self._index.ensure()
             return PendingBulk(count, self._upstream.begin(request, idempotent=True))
         except UpstreamError as error:
             return PendingBulk(count, failure=error)

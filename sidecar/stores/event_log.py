@@ -5,7 +5,7 @@ An event's id is its document's ``_id``: writing it twice leaves the first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,17 +24,13 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class PendingLines:
-    """Documents on their way to a log; ``unsent`` are those that could not be written as JSON."""
+    """Documents on their way to a log."""
 
     bulk: PendingBulk
-    unsent: Mapping[int, EventError]
 
     def result(self) -> list[Exception | None]:
         """Wait, and return what became of each document; see ``PendingAppend``."""
-        appended = [_failure(outcome) for outcome in self.bulk.result()]
-        for position in sorted(self.unsent):
-            appended.insert(position, self.unsent[position])
-        return appended
+        return [_failure(outcome) for outcome in self.bulk.result()]
 
     def cancel(self) -> None:
         """Wait no longer."""
@@ -44,21 +40,17 @@ class PendingLines:
 class OpenSearchEventLog:
     """One index of the log; thread-safe. See ``EventLog``."""
 
-    def __init__(self, upstream: Upstream, index: str,
+    def __init__(self, documents: Documents,
                  document: Callable[[Event], dict[str, Any]]) -> None:
-        self._documents = Documents(upstream, index)
+        self._documents = documents
         self._document = document
 
     def begin_append(self, events: Sequence[Event]) -> PendingLines:
         """Send events and return at once; errors surface in ``result``."""
         lines: list[bytes] = []
-        unsent: dict[int, EventError] = {}
-        for position, event in enumerate(events):
-            try:
-                lines += (create_line(event.event_id or ""), _encode(self._document(event)))
-            except (TypeError, ValueError, OverflowError, RecursionError) as error:
-                unsent[position] = EventError(f"event cannot be written as JSON: {error}")
-        return PendingLines(self._documents.begin_bulk(lines, len(lines) // 2), unsent)
+        for event in events:
+            lines += (create_line(event.event_id or ""), _encode(self._document(event)))
+        return PendingLines(self._documents.begin_bulk(lines, len(events)))
 
     def append(self, events: Sequence[Event]) -> list[Exception | None]:
         """Append events and wait for it."""
@@ -94,8 +86,10 @@ class OpenSearchEventLog:
 
 def open_logs(settings: Settings, upstream: Upstream) -> Logs:
     """Return the logs of events and of searches, as clients tell of them."""
-    return Logs(OpenSearchEventLog(upstream, settings.events_index, ubi.event_document),
-                OpenSearchEventLog(upstream, settings.queries_index, ubi.query_document))
+    events = Documents(upstream, settings.events_index, "ubi_events")
+    queries = Documents(upstream, settings.queries_index, "ubi_queries")
+    return Logs(OpenSearchEventLog(events, ubi.event_document),
+                OpenSearchEventLog(queries, ubi.query_document))
 
 
 def create_line(doc_id: str) -> bytes:

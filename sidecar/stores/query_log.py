@@ -16,7 +16,6 @@ from typing import Any
 
 import msgspec
 
-from sidecar.errors import UpstreamError
 from sidecar.settings import Settings
 from sidecar.stores.documents import Documents
 from sidecar.stores.event_log import create_line
@@ -42,7 +41,7 @@ class QueryLog:
 
     def __init__(self, settings: Settings, upstream: Upstream) -> None:
         self.dropped = 0
-        self._documents = Documents(upstream, settings.queries_index)
+        self._documents = Documents(upstream, settings.queries_index, "ubi_queries")
         self._waiting: queue.Queue[Mapping[str, Any] | None] = queue.Queue(WAITING)
         self._lock = threading.Lock()
         self._writer: threading.Thread | None = None
@@ -96,10 +95,10 @@ class QueryLog:
                 doc_id = record.get("query_response_id") or secrets.token_urlsafe(12)
                 lines += (create_line(str(doc_id)), _encode(record))
             outcomes = self._documents.begin_bulk(lines, len(records)).result()
-        except (UpstreamError, TypeError, ValueError, OverflowError) as error:
+        except Exception as error:  # nobody waits for this; the thread has to outlive it
             self._drop(len(records))
             log.warning("shown orders were not logged",
-                        extra={"entries": len(records), "error": str(error)})
+                        extra={"entries": len(records), "error": repr(error)})
             return
         refused = [outcome for outcome in outcomes
                    if outcome.status >= 300 and outcome.status != 409]

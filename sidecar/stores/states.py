@@ -93,7 +93,7 @@ class OpenSearchStateStore:
     """The index of states; thread-safe."""
 
     def __init__(self, settings: Settings, upstream: Upstream) -> None:
-        self._documents = Documents(upstream, settings.states_index)
+        self._documents = Documents(upstream, settings.states_index, "personalize-states")
 
     def begin_get(self, user_id: str) -> PendingGet:
         """Send a realtime read and return at once; errors surface in ``result``."""
