@@ -12,6 +12,7 @@ import msgspec
 
 from sidecar.errors import UpstreamError
 from sidecar.records import HttpRequest, HttpResponse
+from sidecar.stores.mappings import mapping
 from sidecar.stores.upstream import Upstream
 
 
@@ -38,9 +39,6 @@ class OwnIndex:
         self._is_there = True
 
     def _create(self) -> None:
-        # Imported here, because it loads opensearch-py, which most workers never need.
-        from sidecar.stores.administration import mapping
-
         response = self._ask("PUT", msgspec.json.encode(mapping(self._mapping)))
         if response.status >= 300 and b"resource_already_exists_exception" not in response.body:
             raise UpstreamError(
