@@ -37,8 +37,13 @@ class _Hits(msgspec.Struct):
     hits: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b""))
 
 
+class _Shards(msgspec.Struct):
+    failed: int = 0
+
+
 class _Answer(msgspec.Struct):
     hits: _Hits = msgspec.field(default_factory=_Hits)
+    shards: _Shards = msgspec.field(name="_shards", default_factory=_Shards)
 
 
 _ANSWER = msgspec.json.Decoder(_Answer)
@@ -107,14 +112,18 @@ def read_ids(body: bytes, id_field: str) -> Answer:
     """Take an answer apart that carries ids in a doc value, and nothing else of its hits.
 
     Raises:
-        UnreadableError: as ``read_answer``; also a hit whose doc value is absent or not single.
+        UnreadableError: as ``read_answer``; also a hit whose doc value is absent or not single,
+            and shards that failed, since the doc value may be why.
     """
     try:
-        array = _ANSWER.decode(body).hits.hits
+        whole = _ANSWER.decode(body)
+        array = whole.hits.hits
         hits = _ID_HITS.decode(array) if len(memoryview(array)) else []
         keys = tuple((hit.index, hit.fields[id_field][0]) for hit in hits)
     except (*_FAILURES, KeyError) as error:
         raise UnreadableError(f"no hits with {id_field} as a doc value: {error}") from None
+    if whole.shards.failed:
+        raise UnreadableError("shards failed where ids were asked for")
     scores = tuple(math.nan if hit.score is None else hit.score for hit in hits)
     return Answer(body, keys, scores, (), *_place(body, array))
 

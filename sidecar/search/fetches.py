@@ -18,10 +18,8 @@ from typing import Any
 import msgspec
 
 from sidecar.records import HttpRequest
-from sidecar.search import filter_paths
 from sidecar.search.plans import SearchPlan
 from sidecar.search.requests import SearchRequest
-from sidecar.search.targets import Target
 
 LEAST_SAVED = 10
 
@@ -39,7 +37,7 @@ _PAGE = ("from", "size")
 _UNSPLITTABLE_MEMBERS = frozenset({"collapse", "rescore", "profile", "explain", "search_pipeline",
                                    "sort", "terminate_after"})
 _UNSPLITTABLE_PARAMETERS = frozenset({"search_pipeline", "verbose_pipeline", "explain", "q",
-                                      "sort", "terminate_after"})
+                                      "sort", "terminate_after", "filter_path"})
 _UNSPLITTABLE_WORDS = (b'"inner_hits"', b'"hybrid"', b'"require_field_match"')
 
 
@@ -82,7 +80,10 @@ def whole_fetch(plan: SearchPlan, item_id_field: str) -> HttpRequest:
             [*(asked if isinstance(asked, list) else []), item_id_field])
     if search.kept_ext is not None:
         members["ext"] = search.kept_ext
-    return search.rewritten(_filtered(plan), _paged(members, 0, window.needed))
+    target = search.target.without(_PAGE)
+    if plan.hit_filter is not None:
+        target = target.with_parameter("filter_path", plan.hit_filter.text)
+    return search.rewritten(target, _paged(members, 0, window.needed))
 
 
 def id_fetch(plan: SearchPlan, item_id_field: str) -> HttpRequest:
@@ -94,10 +95,6 @@ def id_fetch(plan: SearchPlan, item_id_field: str) -> HttpRequest:
     if search.kept_ext is not None:
         members["ext"] = search.kept_ext
     target = search.target.without((*_PAGE, *_HIT_PARAMETERS))
-    text = target.get("filter_path")
-    wider = filter_paths.widen(text, ("_index", "_score", "fields")) if text else None
-    if wider is not None:
-        target = target.with_parameter("filter_path", wider.text)
     return search.rewritten(target, _paged(members, 0, window.needed))
 
 
@@ -113,16 +110,9 @@ def page_fetch(plan: SearchPlan, ids: Sequence[str]) -> HttpRequest:
     members["query"] = (b'{"bool":{"must":[' + query + b'],"filter":[{"ids":{"values":'
                         + msgspec.json.encode(list(ids)) + b"}}]}}")
     members["track_total_hits"] = b"false"
-    target = _filtered(plan).without(_WHOLE_PARAMETERS)
+    target = search.target.without((*_PAGE, *_WHOLE_PARAMETERS))
     # One hit too many where an id stands in several indices: all are needed to tell them apart.
     return search.rewritten(target, _paged(members, 0, 2 * len(ids)))
-
-
-def _filtered(plan: SearchPlan) -> Target:
-    target = _parts(plan)[0].target.without(_PAGE)
-    if plan.hit_filter is None:
-        return target
-    return target.with_parameter("filter_path", plan.hit_filter.text)
 
 
 def _paged(members: Mapping[str, bytes], first: int, size: int) -> dict[str, bytes]:

@@ -117,9 +117,7 @@ class _Search:
                 return self.passed(ticket.refusal)
             is_split = (fetches.can_split(self._plan, self._field)
                         and not self._shared.fetched_whole.get(self._index))
-            fetch = fetches.id_fetch if is_split else fetches.whole_fetch
-            response = self._ask(fetch(self._plan, self._field))
-            return self._ordered(self._take_apart(response, is_split), ticket)
+            return self._ordered(self._by_ids() if is_split else self._by_hits(), ticket)
         except UnreadableError as error:
             log.debug("answer not taken apart", extra={"error": str(error)})
             return self.passed(SkipReason.NO_IDS)
@@ -150,17 +148,29 @@ class _Search:
         self._log(page)
         return finished(replace(fetched.response, body=body), self._accepted, self._outcome)
 
-    def _take_apart(self, response: HttpResponse, is_split: bool) -> _Fetched:
-        """Read the answer; ids that do not serve lead to a fetch of whole hits."""
-        if is_split:
-            try:
-                answer = answers.read_ids(response.body, self._field)
-                if len(set(answer.keys)) == len(answer.keys):
-                    return _Fetched(response, answer, is_whole=False)
-            except UnreadableError as error:
-                log.debug("ids do not serve", extra={"error": str(error)})
-            response = self._ask_whole()
+    def _by_ids(self) -> _Fetched:
+        """Fetch ids and scores of the window; where ids do not serve, whole hits after all."""
+        try:
+            response = self._ask(fetches.id_fetch(self._plan, self._field))
+            answer = answers.read_ids(response.body, self._field)
+            if len(set(answer.keys)) == len(answer.keys):
+                return _Fetched(response, answer, is_whole=False)
+        except UnreadableError as error:
+            log.debug("ids do not serve", extra={"error": str(error)})
+        except _Refused as refused:
+            if not self._is_about_ids(refused.response):
+                raise
+        self._shared.fetched_whole.put(self._index, True)
+        return self._by_hits()
+
+    def _by_hits(self) -> _Fetched:
+        response = self._ask(fetches.whole_fetch(self._plan, self._field))
         return _Fetched(response, answers.read_answer(response.body, self._field), is_whole=True)
+
+    @staticmethod
+    def _is_about_ids(response: HttpResponse) -> bool:
+        return (refusals.may_be_our_doing(response.status)
+                and refusals.window_limit(response.body) is None)
 
     def _rank(self, answer: Answer, ticket: Ticket) -> Ranking | None:
         """Return the personal order of the window; None, with the reason noted, if there is none.
@@ -192,7 +202,8 @@ class _Search:
         hits = self._hits(answer, shown) if shown else []
         if hits is not None:
             return Page(answer, keys, hits)
-        whole = answers.read_answer(self._ask_whole().body, self._field)
+        self._shared.fetched_whole.put(self._index, True)
+        whole = self._by_hits().answer
         rank = {answer.keys[position]: place for place, position in enumerate(order)}
         shown = sorted(range(len(whole.keys)), key=lambda p: rank.get(whole.keys[p], len(rank)))
         shown = shown[self.window.first:self.window.first + self.window.size]
@@ -213,10 +224,6 @@ class _Search:
                 return None
             hits.append(fetched.hits[place])
         return hits
-
-    def _ask_whole(self) -> HttpResponse:
-        self._shared.fetched_whole.put(self._index, True)
-        return self._ask(fetches.whole_fetch(self._plan, self._field))
 
     def _ask(self, request: HttpRequest) -> HttpResponse:
         with self._outcome.stage("upstream"):
