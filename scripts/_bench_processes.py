@@ -64,8 +64,8 @@ def _listeners(port: int) -> set[int]:
 def _sockets(pid: int) -> set[str]:
     found = set()
     try:
-        for entry in os.scandir(PROC / str(pid) / "fd"):
-            found.add(os.readlink(entry.path))
+        for name in os.listdir(PROC / str(pid) / "fd"):
+            found.add(os.readlink(PROC / str(pid) / "fd" / name))
     except OSError:  # another user's, or gone
         pass
     return found
@@ -81,7 +81,7 @@ def _descendants(pid: int) -> set[int]:
 
 
 def _pids() -> list[int]:
-    return [int(entry.name) for entry in os.scandir(PROC) if entry.name.isdigit()]
+    return [int(name) for name in os.listdir(PROC) if name.isdigit()]
 
 
 def _stat(pid: int) -> list[str]:

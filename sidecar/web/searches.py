@@ -69,8 +69,9 @@ class SearchGateway:
                 return self._not_allowed(environ, start_response, method, path)
             request = self._request(environ, method, target, is_streamed=kind is Endpoint.OTHER)
             client = _client_socket(environ)
-            answer = self._searches.other if kind is Endpoint.OTHER else self._searches.answer
-            return _sent(answer(request, client), start_response)
+            reply = (self._searches.other(request, client) if kind is Endpoint.OTHER
+                     else self._searches.answer(kind, request, client))
+            return _sent(reply, start_response)
         except ClientGone:
             start_response("499 Client Closed Request", [("Content-Length", "0")])
             return ()

@@ -16,7 +16,7 @@ from gunicorn.workers.gthread import ThreadWorker
 LINGER_MS = 20  # a client that is busy asks again well within it
 
 
-class LingeringWorker(ThreadWorker):  # type: ignore[misc] (gunicorn has no types)
+class LingeringWorker(ThreadWorker):  # type: ignore[misc]
     """Answers a busy connection's requests one after another in one thread."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

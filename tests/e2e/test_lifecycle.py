@@ -124,10 +124,11 @@ def test_opensearch_that_hangs_or_dies_costs_no_more_than_its_deadlines(
     sidecars.opensearch = url
     request.getfixturevalue("fill")(url, f"{sidecars.prefix}products")
     sidecar = sidecars.start(FAKE, model_dir=model_dir, upstream_timeout_s=1, timeout_ms=100)
-    sidecar.request("POST", "/_personalize/events",
-                    {"user_id": "u1", "item_id": "p7", "event": "click"})
-    rescored = sidecar.request("POST", "/_personalize/rescore", RESCORE)
-    assert rescored.json["order"] == [1, 0]
+    until(lambda: sidecar.request("POST", "/_personalize/events", {
+        "event_id": "e1", "user_id": "u1", "item_id": "p7", "event": "click"}).status == 200,
+        "event was not taken")
+    until(lambda: sidecar.request("POST", "/_personalize/rescore", RESCORE).json["order"] == [1, 0],
+          "order was not personal")
 
     os.kill(pid, signal.SIGSTOP)
     try:
