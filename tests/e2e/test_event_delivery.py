@@ -1,0 +1,185 @@
+"""Many writers, several sidecars, an OpenSearch that dies: no event lost, none counted twice."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import json
+import os
+import random
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
+
+import pytest
+
+from scripts._node import nodes_of
+
+FAKE = "fake_model:application()"
+EVENTS = "/_personalize/events"
+BASE_TS = 1735787045
+
+
+def event(number, user_id="u1"):
+    return {"user_id": user_id, "item_id": f"i{number}", "event": "click",
+            "ts": BASE_TS + number, "event_id": f"{user_id}-{number}"}
+
+
+def shown(sidecar, user_id="u1"):
+    answer = sidecar.request("GET", f"/_personalize/users/{user_id}?hidden=true")
+    assert answer.status == 200, answer.body
+    return answer.json
+
+
+def assert_holds(state, numbers):
+    """The state holds exactly these events in order, and the model has stepped each once."""
+    assert [entry["item_id"] for entry in state["events"][::-1]] == [f"i{n}" for n in numbers]
+    assert state["event_count"] == len(numbers)
+    assert state["hidden"][0][0] == len(numbers)
+
+
+def logged(opensearch, index):
+    """Count the raw events."""
+    counted = 0
+    for method, path in (("POST", "_refresh"), ("GET", "_count")):
+        connection = http.client.HTTPConnection(urlsplit(opensearch).netloc, timeout=60)
+        connection.request(method, f"/{index}/{path}")
+        counted = json.loads(connection.getresponse().read()).get("count")
+        connection.close()
+    return counted
+
+
+def test_many_writers_through_two_sidecars_lose_and_double_nothing(sidecars, model_dir):
+    """Every event is sent twice, to both sidecars at once, in an order of each writer's own."""
+    pair = [sidecars.start(FAKE, model_dir=model_dir, workers=2) for _ in range(2)]
+    numbers, users = range(120), ("u1", "u2")
+    everything = [event(number, user) for number in numbers for user in users]
+
+    def write(seed):
+        shuffled = random.Random(seed).sample(everything, len(everything))
+        versions = {}
+        for start in range(0, len(shuffled), 5):
+            answer = pair[seed % 2].request("POST", EVENTS, shuffled[start:start + 5])
+            assert answer.status == 200, answer.body
+            assert answer.json["taken"] == len(shuffled[start:start + 5])
+            for user, version in answer.json["states"].items():
+                assert version >= versions.get(user, -1)
+                versions[user] = version
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(write, range(6)))
+    for user in users:
+        one, two = (shown(sidecar, user) for sidecar in pair)
+        assert one == two
+        assert_holds(one, numbers)
+    assert logged(sidecars.opensearch, f"{sidecars.prefix}events") == len(everything)
+
+
+def test_one_event_to_both_sidecars_at_once_counts_once(sidecars, model_dir):
+    pair = [sidecars.start(FAKE, model_dir=model_dir, workers=1) for _ in range(2)]
+    numbers = range(30)
+    barrier = threading.Barrier(2)
+
+    def write(sidecar):
+        answers = []
+        for number in numbers:
+            barrier.wait()
+            answers.append(sidecar.request("POST", EVENTS, event(number)).json)
+        return answers
+
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(write, pair))
+    assert all(answer["taken"] == 1 for half in answers for answer in half)
+    assert [one["duplicates"] + two["duplicates"] for one, two in zip(*answers, strict=True)] == (
+        [1] * len(numbers))
+    assert_holds(shown(pair[0]), numbers)
+
+
+def test_forms_codings_and_refusals_over_real_http(sidecars, model_dir):
+    sidecar = sidecars.start(FAKE, model_dir=model_dir, workers=1)
+    ubi = {"action_name": "click", "client_id": "u1", "user_id": "", "application": "shop",
+           "timestamp": "2025-01-02T03:10:00.000Z", "event_attributes": {
+               "object": {"object_id": 4711, "object_id_field": "item_id"}, "position": {}}}
+    query = {"application": "shop", "query_id": "q-1", "user_query": "milk", "client_id": "u1",
+             "timestamp": "2025-01-02T03:09:00.000Z", "query_attributes": {}}
+    lines = "\n".join(json.dumps(entry) for entry in (event(1), {"event": "click"}, event(2)))
+    answer = sidecar.request("POST", EVENTS, gzip.compress(lines.encode()),
+                             Content_Encoding="gzip", Content_Type="application/x-ndjson")
+    assert answer.status == 200
+    assert answer.json["taken"] == 2
+    assert answer.json["refused"] == [
+        {"position": 1, "reason": "user_id is missing; give user_id or client_id"}]
+    assert sidecar.request("POST", "/ubi_events", [ubi]).json["taken"] == 1
+    assert sidecar.request("POST", "/ubi_queries", [query]).json["taken"] == 1
+    kept = [(entry["event"], entry["item_id"], entry["query"])
+            for entry in shown(sidecar)["events"][::-1]]
+    assert kept == [("click", "i1", None), ("click", "i2", None), ("search", None, "milk"),
+                    ("click", "4711", None)]
+    assert sidecar.request("GET", EVENTS).status == 405
+    assert sidecar.request("POST", EVENTS, b"{").json["error"]["type"] == (
+        "illegal_argument_exception")
+
+
+def test_forgotten_user_has_no_history_for_any_sidecar(sidecars, shop, model_dir):
+    one, two = (sidecars.start(FAKE, model_dir=model_dir, workers=1) for _ in range(2))
+    one.request("POST", EVENTS, [event(1), event(2, "u2")])
+    forgotten = two.request("DELETE", "/_personalize/users/u1?events=true")
+    assert forgotten.json == {"user_id": "u1", "deleted": True, "log_entries_deleted": 1}
+    assert one.request("GET", "/_personalize/users/u1").status == 404
+    assert shown(one, "u2")["kept"] == 1
+    searched = one.search(X_Personalize_User="u1")
+    assert searched.personalized == "skipped; reason=no_history"
+
+
+@pytest.fixture
+def own_node(launcher, free_port, node_home):
+    """Give the URL of a node that the test may kill, and a way to start it again."""
+    port = free_port()
+
+    def start():
+        started = launcher("up", "--home", node_home, "--port", str(port), "--heap", "512m")
+        assert started.returncode == 0, started.stderr
+        return started.stdout.strip()
+
+    def kill():
+        os.kill(nodes_of(node_home)[0].pid(), signal.SIGKILL)
+
+    yield start(), kill, start
+    launcher("down", "--home", node_home)
+
+
+def test_opensearch_killed_while_events_are_written(own_node, sidecars, model_dir):
+    """What was acknowledged is there; what was not is a clear 503, and sending it again heals."""
+    url, kill, start_again = own_node
+    sidecars.opensearch = url
+    sidecar = sidecars.start(FAKE, model_dir=model_dir, workers=2, upstream_timeout_s=5)
+    numbers, users = range(150), ("u1", "u2", "u3")
+    failures = []
+    is_under_way, is_dead, is_back = (threading.Event() for _ in range(3))
+
+    def write(user):
+        for number in numbers:
+            if number == 50:
+                is_under_way.set()
+            while (answer := sidecar.request("POST", EVENTS, event(number, user))).status != 200:
+                failures.append(answer)
+                is_dead.set()
+                is_back.wait(120)
+                time.sleep(0.2)
+
+    with ThreadPoolExecutor(len(users)) as pool:
+        writers = [pool.submit(write, user) for user in users]
+        assert is_under_way.wait(60)
+        kill()
+        assert is_dead.wait(30), "nobody noticed"
+        start_again()
+        is_back.set()
+        for writer in writers:
+            writer.result(120)
+    assert {answer.status for answer in failures} <= {503, 504}
+    assert all(answer.json["error"]["reason"] for answer in failures)
+    for user in users:
+        assert_holds(shown(sidecar, user), numbers)
+    assert logged(url, f"{sidecars.prefix}events") == len(numbers) * len(users)
