@@ -12,6 +12,7 @@ from sidecar.errors import SettingsError
 from sidecar.settings import Settings
 from sidecar.stores.mappings import mapping
 
+
 def administration_client(settings: Settings) -> OpenSearch:
     """Return opensearch-py's client for the settings' nodes; it connects on first use.
 

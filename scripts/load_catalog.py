@@ -1,0 +1,124 @@
+"""Read a catalogue file and write it to OpenSearch as a new index version behind an alias.
+
+FILE is JSON lines (optionally .gz), Parquet or CSV. Each row is validated; rows that cannot be
+taken are written, with line number and reason, to FILE.refused.jsonl (in the working directory if
+FILE's is not writable). The alias moves to the new version once every row is there; a load that
+was killed goes on where it was, and loading the same file again changes nothing. The indices of
+states, events and queries are made if they are absent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from opensearchpy import OpenSearch
+from opensearchpy.exceptions import ConnectionError, OpenSearchException
+from tqdm import tqdm
+
+from sidecar.errors import SidecarError, UpstreamUnavailable
+from sidecar.settings import Settings
+from sidecar.stores.administration import administration_client, create_indices
+from sidecar.stores.catalogue_loader import CatalogueLoader, Encoder, Loaded
+from sidecar.stores.files import RefusedRows
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; progress goes to stderr, the index's name to stdout."""
+    options = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("opensearch").setLevel(logging.ERROR)  # retries are told by the loader
+    try:
+        settings = Settings.from_environ()
+        if options.opensearch:
+            settings = dataclasses.replace(settings, opensearch_url=options.opensearch)
+        if options.index:
+            settings = dataclasses.replace(settings, products_index=options.index)
+        loaded = _load(settings, options.catalogue, options.model)
+    except (SidecarError, OpenSearchException, OSError) as error:
+        print(f"load_catalog: {error}", file=sys.stderr)
+        return 1
+    print(loaded.index)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.load_catalog", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Credentials and certificates come from SIDECAR_OPENSEARCH_*, as the sidecar's do.")
+    parser.add_argument("--opensearch", metavar="URL",
+                        help="nodes, comma-separated (default: SIDECAR_OPENSEARCH_URL)")
+    parser.add_argument("--index", metavar="ALIAS",
+                        help="alias of the catalogue (default: SIDECAR_PRODUCTS_INDEX)")
+    parser.add_argument("--catalogue", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--model", type=Path, metavar="DIR",
+                        help="check that the model knows the items, and store its item vectors")
+    return parser
+
+
+def _load(settings: Settings, catalogue: Path, model: Path | None) -> Loaded:
+    client = administration_client(settings)
+    _check_reachable(client, settings)
+    encoder = _encoder(model) if model else None
+    with RefusedRows(_refused_path(catalogue)) as refused, tqdm(unit=" items") as bar:
+        loader = CatalogueLoader(client, settings.products_index, catalogue, refused, encoder)
+        loaded = loader.load(lambda done, total: _show(bar, done, total))
+    for name in create_indices(client, settings):
+        _say(f"made index {name}")
+    _tell(loaded, refused, settings, encoder)
+    return loaded
+
+
+def _check_reachable(client: OpenSearch, settings: Settings) -> None:
+    """Fail at once on a wrong address; later on, a node that goes away is waited for."""
+    try:
+        client.info()
+    except ConnectionError as error:
+        raise UpstreamUnavailable(f"opensearch does not answer at {settings.opensearch_url}; is it "
+                                  f"running? {error}") from error
+
+
+def _encoder(model: Path) -> Encoder:
+    # Only when needed: torch takes seconds to load.
+    from sidecar.stores.item_encoder import ItemEncoder
+
+    return ItemEncoder(model)
+
+
+def _refused_path(catalogue: Path) -> Path:
+    folder = catalogue.parent if os.access(catalogue.parent, os.W_OK) else Path()
+    return folder / (catalogue.name + ".refused.jsonl")
+
+
+def _show(bar: tqdm[Any], done: int, total: int) -> None:
+    bar.total = total
+    bar.update(done - bar.n)
+
+
+def _tell(loaded: Loaded, refused: RefusedRows, settings: Settings,
+          encoder: Encoder | None) -> None:
+    if loaded.resumed_after_line:
+        _say(f"resumed after line {loaded.resumed_after_line}")
+    if loaded.refused:
+        _say(f"{loaded.refused} rows were refused; see {refused.path}")
+    if loaded.other_columns:
+        _say(f"columns kept beyond the documented ones: {', '.join(loaded.other_columns)}")
+    if encoder is not None and loaded.is_new:
+        _say(f"model {encoder.version} knows {loaded.known_to_model} of {loaded.items} items")
+    done = "now serves" if loaded.is_new else "already served"
+    _say(f"{settings.products_index} {done} {loaded.items} items from {loaded.index}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

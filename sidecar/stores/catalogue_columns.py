@@ -1,0 +1,34 @@
+"""How are columns mapped that the catalogue's format does not document?
+
+By what they hold: numbers, true and false, and words can be searched and filtered; what is mixed
+is taken as words; what has an inner structure is kept and not searched.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_SCALARS = {bool: "boolean", int: "double", float: "double", str: "keyword"}
+_OPAQUE = "object"
+
+
+def type_of(value: Any) -> str:
+    """Return the type that a value of an undocumented column is mapped with."""
+    if not isinstance(value, list):
+        return _SCALARS.get(type(value), _OPAQUE)
+    types = {type_of(entry) for entry in value if entry is not None}
+    return types.pop() if len(types) == 1 else "keyword" if _OPAQUE not in types else _OPAQUE
+
+
+def merged(one: str | None, other: str) -> str:
+    """Return the type that takes the values of both."""
+    if one is None or one == other:
+        return other
+    return _OPAQUE if _OPAQUE in (one, other) else "keyword"
+
+
+def mapped(kind: str) -> dict[str, Any]:
+    """Return a type's mapping; an opaque value is kept as it is and not searched."""
+    if kind == _OPAQUE:
+        return {"type": "object", "enabled": False}
+    return {"type": kind} | ({"ignore_above": 1024} if kind == "keyword" else {})

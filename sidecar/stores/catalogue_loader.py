@@ -1,0 +1,238 @@
+"""From a catalogue file to a searched index: look the file over, fill a new version, switch to it.
+
+The file is read twice. The first pass counts, refuses and finds the columns that the mapping does
+not know; the second writes. Everything is written under the item's id, so any part of it may be
+written again, and a load that was killed goes on after its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+from opensearchpy import OpenSearch, helpers
+
+from sidecar.errors import ModelError, RowError, UpstreamError, UpstreamUnavailable
+from sidecar.records import FloatArray
+from sidecar.stores.catalogue_columns import mapped, merged, type_of
+from sidecar.stores.catalogue_versions import (
+    ATTEMPTS,
+    RETRIED,
+    CatalogueVersions,
+    Load,
+    Version,
+    pause,
+)
+from sidecar.stores.files import RefusedRows, Rows, read_catalogue
+from sidecar.stores.mappings import mapping
+
+BATCH_ROWS = 5000  # rows between two checkpoints
+REQUEST_ROWS = 500
+REQUEST_BYTES = 10 * 2**20
+
+Item = dict[str, Any]
+Numbered = tuple[int, Item]  # a row with its line
+Progress = Callable[[int, int], None]  # rows done, rows in all
+
+
+class Encoder(Protocol):
+    """A model, as far as the catalogue is concerned."""
+
+    @property
+    def version(self) -> str:
+        """Name the model."""
+        ...
+
+    def knows(self, item_id: str) -> bool:
+        """Return whether it was trained with this item."""
+        ...
+
+    def encode(self, rows: Sequence[Item]) -> FloatArray:
+        """Return the items' vectors (n, D)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What the first pass found: rows that can be taken, other columns by their mapped type."""
+
+    digest: str
+    items: int
+    other_columns: dict[str, str]
+    known_to_model: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a load did. ``is_new`` is False when the same was searched already."""
+
+    index: str
+    items: int
+    refused: int
+    is_new: bool
+    other_columns: tuple[str, ...] = ()
+    known_to_model: int = 0
+    resumed_after_line: int = 0
+
+
+class CatalogueLoader:
+    """Loads one catalogue file behind one alias."""
+
+    def __init__(self, client: OpenSearch, alias: str, path: Path, refused: RefusedRows,
+                 encoder: Encoder | None = None) -> None:
+        self._client = client
+        self._versions = CatalogueVersions(client, alias)
+        self._path = path
+        self._refused = refused
+        self._encoder = encoder
+        self._body = mapping("products")
+
+    def load(self, progress: Progress) -> Loaded:
+        """Load the file unless it is what is searched already.
+
+        Raises:
+            FileError: the file cannot be read, or holds no row that can be taken.
+            ModelError: the model knows none of the items.
+            InputError: the alias is an index.
+            UpstreamError: OpenSearch could not be asked, or does not hold what it took.
+        """
+        rows = read_catalogue(self._path, self._refused.write)
+        survey = self._survey(rows)
+        refused = len(rows.refused)
+        for version in self._versions.current():
+            if version.load and version.load.is_complete and version.load.digest == survey.digest:
+                self._refuse_again(version.load)
+                taken = survey.items - len(version.load.refused)
+                return Loaded(version.name, taken, refused + len(version.load.refused), False)
+        version, load = self._begin(survey)
+        start = load.lines
+        load = self._fill(version, load, survey, progress)
+        self._check_count(version, survey.items - len(load.refused))
+        self._versions.note(version, replace(load, is_complete=True))
+        self._versions.publish(version, self._body["settings"])
+        return Loaded(version.name, survey.items - len(load.refused), refused + len(load.refused),
+                      True, tuple(survey.other_columns), survey.known_to_model, start)
+
+    def _survey(self, rows: Rows[Item]) -> Survey:
+        known, columns = 0, dict[str, str]()
+        documented = self._body["mappings"]["properties"]
+        for row in rows:
+            known += self._encoder is not None and self._encoder.knows(row["item_id"])
+            for column in row.keys() - documented.keys():
+                columns[column] = merged(columns.get(column), type_of(row[column]))
+        if self._encoder is not None and not known:
+            raise ModelError(f"model {self._encoder.version} knows none of the {rows.taken} items "
+                             f"of {self._path}; train it with this catalogue")
+        return Survey(self._digest(), rows.taken, dict(sorted(columns.items())), known)
+
+    def _digest(self) -> str:
+        """Return what the version will be made of: file, mapping and model, as 64 hex digits."""
+        digest = hashlib.sha256(msgspec.json.encode(self._body, order="sorted"))
+        digest.update((self._encoder.version if self._encoder else "").encode())
+        digest.update(self._path.name.lower().partition(".")[2].encode())  # the format
+        with self._path.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+        return digest.hexdigest()
+
+    def _begin(self, survey: Survey) -> tuple[Version, Load]:
+        """Return the version to fill: one that a killed load left, or a new one."""
+        left = self._versions.waiting(survey.digest)
+        if left is not None and left.load is not None:
+            self._refuse_again(left.load)
+            return left, left.load
+        body = self._body
+        columns = {name: mapped(kind) for name, kind in survey.other_columns.items()}
+        properties = body["mappings"]["properties"] | columns
+        load = Load(survey.digest)
+        body = body | {"mappings": body["mappings"] | {"properties": properties}}
+        return self._versions.create(body, load), load
+
+    def _fill(self, version: Version, load: Load, survey: Survey, progress: Progress) -> Load:
+        rows = read_catalogue(self._path)
+        numbered = ((rows.line, row) for row in rows)
+        done = 0
+        while batch := list(islice(numbered, BATCH_ROWS)):
+            done += len(batch)
+            rest = [entry for entry in batch if entry[0] > load.lines]
+            if rest:
+                refused = self._write(version.name, rest)
+                load = replace(load, lines=rest[-1][0], refused=[*load.refused, *refused])
+                self._versions.note(version, load)
+            progress(done, survey.items)
+        return load
+
+    def _write(self, index: str, rows: list[Numbered]) -> list[tuple[int, str]]:
+        """Write rows; return line and reason of those that OpenSearch will not take."""
+        documents = self._documents([row for _, row in rows])
+        refused: list[tuple[int, str]] = []
+        waiting = list(zip(rows, documents, strict=True))
+        for attempt in range(ATTEMPTS):
+            again: list[tuple[Numbered, Item]] = []
+            reason = ""
+            for entry, info in zip(waiting, self._bulk(index, waiting), strict=True):
+                if info["status"] in RETRIED:
+                    again.append(entry)
+                    reason = str(info.get("error"))
+                elif "error" in info:
+                    (line, row), _ = entry
+                    refused.append((line, _reason(info["error"])))
+                    self._refused.write(RowError(str(self._path), *refused[-1]), row)
+            if not again:
+                return refused
+            waiting = again
+            pause(attempt, reason)
+        raise UpstreamUnavailable(f"opensearch did not take {len(waiting)} rows in {ATTEMPTS} "
+                                  f"attempts: {reason}")
+
+    def _bulk(self, index: str, rows: Sequence[tuple[Numbered, Item]]) -> Iterator[dict[str, Any]]:
+        """Yield what became of each row, in order; raises what will not pass by waiting."""
+        actions = ({"_index": index, "_id": row["item_id"], "_source": document}
+                   for (_, row), document in rows)
+        for _, item in helpers.streaming_bulk(
+                self._client, actions, chunk_size=REQUEST_ROWS, max_chunk_bytes=REQUEST_BYTES,
+                raise_on_error=False, raise_on_exception=False):
+            info: dict[str, Any] = item["index"]
+            exception = info.get("exception")
+            if exception is not None and info["status"] not in RETRIED:
+                raise exception
+            yield info
+
+    def _documents(self, rows: list[Item]) -> list[Item]:
+        if self._encoder is None:
+            return rows
+        vectors = np.ascontiguousarray(self._encoder.encode(rows), dtype="<f4")
+        return [{**row, "item_vector": {
+                    "model_version": self._encoder.version,
+                    "values": base64.b64encode(vector.tobytes()).decode()}}
+                for row, vector in zip(rows, vectors, strict=True)]
+
+    def _refuse_again(self, load: Load) -> None:
+        """Write down the rows that an earlier run of this load had refused by OpenSearch."""
+        reasons = dict(load.refused)
+        if not reasons:
+            return
+        rows = read_catalogue(self._path)
+        for row in rows:
+            if rows.line in reasons:
+                self._refused.write(RowError(str(self._path), rows.line, reasons[rows.line]), row)
+
+    def _check_count(self, version: Version, wanted: int) -> None:
+        found = self._versions.count(version)
+        if found != wanted:
+            self._versions.drop(version.name)
+            raise UpstreamError(f"{version.name} holds {found} documents, must hold {wanted}; it "
+                                "was deleted and the alias left as it was; load again")
+
+
+def _reason(error: Any) -> str:
+    if not isinstance(error, dict):
+        return str(error)
+    cause = error.get("caused_by") or {}
+    return ": ".join(filter(None, (error.get("reason"), cause.get("reason"))))

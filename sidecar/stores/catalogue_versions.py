@@ -1,0 +1,176 @@
+"""Versions of the catalogue: whole indices behind one alias, of which one is searched.
+
+``products`` is an alias, ``products-v1``, ``products-v2``, … are the indices. A version is filled
+apart from the searches and moves behind the alias in one step. What a load has done so far stands
+in its version's ``_meta.load``, so that a load that was killed is taken up again.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, TypeVar
+
+from opensearchpy import OpenSearch
+from opensearchpy.exceptions import NotFoundError, TransportError
+
+from sidecar.errors import InputError, UpstreamUnavailable
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+RETRIED = frozenset({429, 502, 503, 504, "N/A"})  # N/A: no answer came at all
+ATTEMPTS = 10
+FIRST_WAIT_S = 0.5
+LONGEST_WAIT_S = 30.0
+_WHILE_LOADING = {"refresh_interval": "-1", "auto_expand_replicas": "false",
+                  "number_of_replicas": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What has been done of one load, as ``_meta.load`` keeps it.
+
+    ``digest`` stands for everything that the version is made of; ``lines`` is the last line of the
+    file that was dealt with; ``refused`` lists the rows that OpenSearch would not take, as
+    (line, reason).
+    """
+
+    digest: str
+    lines: int = 0
+    refused: list[tuple[int, str]] = field(default_factory=list)
+    is_complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One index of the alias; ``load`` is None when somebody else made it."""
+
+    name: str
+    number: int
+    load: Load | None
+
+
+class CatalogueVersions:
+    """The versions behind (and waiting to get behind) one alias."""
+
+    def __init__(self, client: OpenSearch, alias: str) -> None:
+        self._client = client
+        self.alias = alias
+
+    def current(self) -> list[Version]:
+        """Return what is searched: one version, several or none.
+
+        Raises:
+            InputError: the alias's name is that of an index.
+        """
+        try:
+            indices = patiently(lambda: self._client.indices.get(index=self.alias))
+        except NotFoundError:
+            return []
+        if self.alias in indices:
+            raise InputError(f"{self.alias} is an index, must be an alias or free; "
+                             "delete it or choose another name")
+        return [self._version(name, body) for name, body in indices.items()]
+
+    def waiting(self, digest: str) -> Version | None:
+        """Return the version that a killed load of the same digest left, newer than the current.
+
+        An older one may have been changed while it was searched, so it is never taken again.
+        """
+        newest = max((version.number for version in self.current()), default=0)
+        candidates = [version for version in self._all()
+                      if version.load and version.load.digest == digest
+                      and version.number > newest]
+        return max(candidates, key=lambda version: version.number, default=None)
+
+    def create(self, body: dict[str, Any], load: Load) -> Version:
+        """Make the next version, tuned for filling, with the load's ``_meta``."""
+        number = 1 + max((version.number for version in [*self._all(), *self.current()]),
+                         default=0)
+        name = f"{self.alias}-v{number}"
+        settings = body["settings"] | _WHILE_LOADING
+        mappings = body["mappings"] | {"_meta": _meta(body["mappings"].get("_meta", {}), load)}
+        # Not asked again on a lost answer: the name would be taken, by ourselves or by another.
+        self._client.indices.create(index=name, body={"settings": settings, "mappings": mappings})
+        return Version(name, number, load)
+
+    def note(self, version: Version, load: Load) -> Version:
+        """Write down how far the load is."""
+        found = patiently(lambda: self._client.indices.get_mapping(index=version.name))
+        meta = _meta(found[version.name]["mappings"].get("_meta", {}), load)
+        patiently(lambda: self._client.indices.put_mapping(
+            index=version.name, body={"_meta": meta}))
+        return replace(version, load=load)
+
+    def count(self, version: Version) -> int:
+        """Return the version's documents, all writes included."""
+        patiently(lambda: self._client.indices.refresh(index=version.name))
+        return int(patiently(lambda: self._client.count(index=version.name))["count"])
+
+    def publish(self, version: Version, settings: dict[str, Any]) -> list[str]:
+        """Move the alias to the version; return the versions that were deleted.
+
+        The one searched before stays, for open scrolls and for a way back; older ones go.
+        ``settings`` are those that the mapping file asks for.
+        """
+        before = [old.name for old in self.current() if old.name != version.name]
+        for_searches = {name: settings.get(name) for name in _WHILE_LOADING}
+        patiently(lambda: self._client.indices.put_settings(
+            index=version.name, body={"index": for_searches}))
+        actions = [{"remove": {"index": name, "alias": self.alias}} for name in before]
+        actions.append({"add": {"index": version.name, "alias": self.alias}})
+        patiently(lambda: self._client.indices.update_aliases(body={"actions": actions}))
+        old = [other.name for other in self._all()
+               if other.number < version.number and other.name not in before]
+        for name in old:
+            self.drop(name)
+        return old
+
+    def drop(self, name: str) -> None:
+        """Delete a version; one that is gone is no error."""
+        patiently(lambda: self._client.indices.delete(index=name, ignore_unavailable=True))
+
+    def _all(self) -> list[Version]:
+        pattern = re.compile(re.escape(self.alias) + r"-v\d+")
+        indices = patiently(lambda: self._client.indices.get(index=f"{self.alias}-v*"))
+        return [self._version(name, body) for name, body in indices.items()
+                if pattern.fullmatch(name)]
+
+    def _version(self, name: str, body: dict[str, Any]) -> Version:
+        number = re.fullmatch(re.escape(self.alias) + r"-v(\d+)", name)
+        load = body["mappings"].get("_meta", {}).get("load")
+        return Version(name, int(number[1]) if number else 0, Load(**load) if load else None)
+
+
+def _meta(meta: dict[str, Any], load: Load) -> dict[str, Any]:
+    return meta | {"load": asdict(load)}
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """Call, and call again with growing waits while OpenSearch is overloaded or away.
+
+    Raises:
+        UpstreamUnavailable: it still was after ``ATTEMPTS``, some two minutes.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            return call()
+        except TransportError as error:
+            if error.status_code not in RETRIED:
+                raise
+            reason = error
+        pause(attempt, str(reason))
+    raise UpstreamUnavailable(f"opensearch did not take {ATTEMPTS} attempts in a row: {reason}")
+
+
+def pause(attempt: int, reason: str) -> None:
+    """Wait half a second, then twice as long at each attempt, up to half a minute."""
+    wait = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** attempt) * random.uniform(0.75, 1.25)
+    log.warning("opensearch did not take a request, trying again",
+                extra={"attempt": attempt + 1, "wait_s": round(wait, 1), "reason": reason[:200]})
+    time.sleep(wait)

@@ -1,0 +1,364 @@
+"""Catalogue files are loaded into a real node: whole, once, and in spite of what goes wrong."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from opensearchpy import OpenSearch
+from opensearchpy.exceptions import RequestError
+
+from scripts.load_catalog import main
+from sidecar.errors import InputError, ModelError, UpstreamError
+from sidecar.settings import Settings
+from sidecar.stores import catalogue_loader
+from sidecar.stores.administration import administration_client
+from sidecar.stores.catalogue_loader import CatalogueLoader, Loaded
+from sidecar.stores.files import RefusedRows
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def own_indices(index_prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("states", "events", "queries"):
+        monkeypatch.setenv(f"SIDECAR_{name.upper()}_INDEX", f"{index_prefix}{name}")
+
+
+@pytest.fixture
+def alias(index_prefix: str) -> str:
+    return f"{index_prefix}products"
+
+
+@pytest.fixture
+def client(opensearch: str) -> OpenSearch:
+    return administration_client(Settings(opensearch_url=opensearch))
+
+
+@pytest.fixture
+def load(opensearch: str, alias: str) -> Callable[..., int]:
+    """Run the program in this process."""
+    def run(path: Path, *arguments: str) -> int:
+        return main(["--opensearch", opensearch, "--index", alias, "--catalogue", str(path),
+                     *arguments])
+    return run
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue_loader, "BATCH_ROWS", 100)
+
+
+def items(count: int, **more: Any) -> list[dict[str, Any]]:
+    return [{"item_id": str(n), "title": f"item {n}", "brand": None, "categories": ["all"],
+             "price": float(n), **more} for n in range(count)]
+
+
+def write(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n"
+                            for row in rows))
+    return path
+
+
+def refused(path: Path) -> list[dict[str, Any]]:
+    file = path.with_name(path.name + ".refused.jsonl")
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def versions(client: OpenSearch, alias: str) -> dict[str, bool]:
+    """Each version's name, and whether the alias leads to it."""
+    found = client.indices.get_alias(index=f"{alias}-v*")
+    return {name.removeprefix(alias): alias in body["aliases"] for name, body in found.items()}
+
+
+def load_with(client: OpenSearch, alias: str, path: Path, progress: Any = lambda *_: None,
+              encoder: Any = None) -> Loaded:
+    with RefusedRows(path.with_name(path.name + ".refused.jsonl")) as rows:
+        return CatalogueLoader(client, alias, path, rows, encoder).load(progress)
+
+
+def test_rows_are_served_as_given_under_their_item_ids(
+        client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    rows = items(3, created_at="2017-01-01T00:00:00+00:00", vectors={"text": [0.5, 1.0]})
+    assert load(write(tmp_path / "c.jsonl", rows)) == 0
+    assert capsys.readouterr().out == f"{alias}-v1\n"
+    assert client.get(index=alias, id="2")["_source"] == rows[2]
+    assert client.count(index=alias)["count"] == 3
+
+
+def test_indices_of_states_and_events_are_made(
+        client: OpenSearch, index_prefix: str, load: Callable[..., int], tmp_path: Path) -> None:
+    load(write(tmp_path / "c.jsonl", items(1)))
+    for name in ("states", "events", "queries"):
+        assert client.indices.exists(index=f"{index_prefix}{name}")
+
+
+def test_same_file_again_changes_nothing(
+        client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "c.jsonl", items(3))
+    load(path)
+    client.update(index=alias, id="1", body={"doc": {"price": 99.0}})
+    assert load(path) == 0
+    assert "already served 3 items" in capsys.readouterr().err
+    assert client.get(index=alias, id="1")["_source"]["price"] == 99.0
+    assert versions(client, alias) == {"-v1": True}
+
+
+def test_new_file_is_a_new_version_and_one_older_stays(
+        client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path) -> None:
+    load(write(tmp_path / "c.jsonl", items(3)))
+    load(write(tmp_path / "c.jsonl", items(2)))
+    assert versions(client, alias) == {"-v1": False, "-v2": True}
+    assert client.count(index=alias)["count"] == 2
+    load(write(tmp_path / "c.jsonl", items(3)))
+    assert versions(client, alias) == {"-v2": False, "-v3": True}
+
+
+def test_version_is_tuned_for_searches_when_it_is_served(
+        client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path) -> None:
+    load(write(tmp_path / "c.jsonl", items(1)))
+    [settings] = client.indices.get_settings(index=alias).values()
+    assert "refresh_interval" not in settings["settings"]["index"]
+    assert settings["settings"]["index"]["auto_expand_replicas"] == "0-1"
+
+
+def test_refused_rows_are_written_with_line_reason_and_row(
+        client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    long = {"item_id": "long", "title": "x", "currency": "x" * 40_000}  # Lucene's term limit
+    path = write(tmp_path / "c.jsonl", [*items(2), {"item_id": "b"}, "{", long])
+    assert load(path) == 0
+    entries = refused(path)
+    assert [(entry["line"], entry["reason"][:20]) for entry in entries[:2]] == [
+        (3, "title is None, must "), (4, "Input data was trunc")]
+    assert entries[0]["row"] == '{"item_id": "b"}'
+    assert entries[2]["line"] == 5
+    assert "immense term" in entries[2]["reason"]
+    assert entries[2]["row"]["item_id"] == "long"
+    assert "3 rows were refused" in capsys.readouterr().err
+    assert client.count(index=alias)["count"] == 2
+    load(path)
+    assert sorted(entry["line"] for entry in refused(path)) == [3, 4, 5]
+
+
+def test_file_without_a_good_row_leaves_the_alias_alone(
+        client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    load(write(tmp_path / "c.jsonl", items(3)))
+    assert load(write(tmp_path / "c.jsonl", [{"title": "x"}])) == 1
+    assert "no row that can be taken" in capsys.readouterr().err
+    assert versions(client, alias) == {"-v1": True}
+
+
+def test_other_columns_are_kept_typed_and_guarded(
+        client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path) -> None:
+    rows = items(2, colour="red", size=38, in_stock=True, tags=["a", "b"],
+                 spec={"a": [1, {"b": 2}]})
+    rows[1] |= {"size": "38½", "spec": "none"}
+    load(write(tmp_path / "c.jsonl", rows))
+    assert [client.get(index=alias, id=str(n))["_source"] for n in range(2)] == rows
+    for field, value in (("colour", "red"), ("size", "38"), ("in_stock", True), ("tags", "b")):
+        query = {"query": {"term": {field: value}}}
+        assert client.count(index=alias, body=query)["count"] >= 1, field
+    with pytest.raises(RequestError, match="strict_dynamic"):
+        client.update(index=alias, id="0", body={"doc": {"color": "blue"}})
+
+
+@pytest.mark.parametrize("name", ["c.csv", "c.parquet"])
+def test_csv_and_parquet_are_loaded(
+        client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path,
+        name: str) -> None:
+    path = tmp_path / name
+    if name.endswith("csv"):
+        path.write_text("item_id,title,categories,price\n1,Tea,a|b,2.5\n2,Milk,,\n")
+    else:
+        pq.write_table(pa.table({"item_id": [1, 2], "title": ["Tea", "Milk"], "price": [2.5, None],
+                                 "categories": [["a", "b"], None]}), path)
+    assert load(path) == 0
+    assert client.get(index=alias, id="1")["_source"] == {
+        "item_id": "1", "title": "Tea", "brand": None, "categories": ["a", "b"], "price": 2.5}
+    assert client.get(index=alias, id="2")["_source"]["categories"] == []
+
+
+def test_alias_that_is_an_index_is_an_error(
+        client: OpenSearch, alias: str, tmp_path: Path) -> None:
+    client.indices.create(index=alias)
+    with pytest.raises(InputError, match="is an index, must be an alias"):
+        load_with(client, alias, write(tmp_path / "c.jsonl", items(1)))
+
+
+def test_node_that_is_away_is_one_line(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "c.jsonl", items(1))
+    assert main(["--opensearch", "http://127.0.0.1:9", "--catalogue", str(path)]) == 1
+    assert "opensearch does not answer at http://127.0.0.1:9" in capsys.readouterr().err
+
+
+def test_killed_load_goes_on_after_its_last_checkpoint(
+        client: OpenSearch, opensearch: str, alias: str, load: Callable[..., int],
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "c.jsonl", [*items(40_000), {"item_id": "bad"}])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scripts.load_catalog", "--opensearch", opensearch,
+         "--index", alias, "--catalogue", str(path)], cwd=ROOT, env=os.environ,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not _lines_done(client, alias):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not client.indices.exists(index=alias)
+    assert load(path) == 0
+    said = capsys.readouterr().err
+    assert "resumed after line" in said
+    assert "resumed after line 0" not in said
+    assert versions(client, alias) == {"-v1": True}
+    assert client.count(index=alias)["count"] == 40_000
+    assert [entry["line"] for entry in refused(path)] == [40_001]
+
+
+def _lines_done(client: OpenSearch, alias: str) -> int:
+    found = client.indices.get_mapping(index=f"{alias}-v*", ignore_unavailable=True)
+    loads = [body["mappings"].get("_meta", {}).get("load", {}) for body in found.values()]
+    return max((load.get("lines", 0) for load in loads), default=0)
+
+
+def test_load_of_another_file_does_not_take_up_a_killed_one(
+        client: OpenSearch, alias: str, small_batches: None, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        load_with(client, alias, write(tmp_path / "a.jsonl", items(300)), _interrupt)
+    load_with(client, alias, write(tmp_path / "b.jsonl", items(200)))
+    assert versions(client, alias) == {"-v2": True}
+    assert client.count(index=alias)["count"] == 200
+
+
+def _interrupt(done: int, total: int) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_rejections_for_overload_are_tried_again(
+        client: OpenSearch, alias: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A node that runs out of disk answers 429 too, and can be made to."""
+    def block(is_on: bool) -> None:
+        client.indices.put_settings(index=f"{alias}-v1", body={
+            "index.blocks.read_only_allow_delete": True if is_on else None})
+
+    def progress(done: int, total: int) -> None:
+        if done == 100:
+            block(True)
+            threading.Timer(1.5, block, [False]).start()
+
+    load_with(client, alias, write(tmp_path / "c.jsonl", items(250)), progress)
+    assert "trying again" in caplog.text
+    assert client.count(index=alias)["count"] == 250
+
+
+@pytest.fixture
+def unsteady(opensearch: str) -> Iterator[tuple[str, threading.Event]]:
+    """A relay to the node that drops every connection while its event is set."""
+    host, _, port = opensearch.removeprefix("http://").partition(":")
+    broken, server = threading.Event(), socket.create_server(("127.0.0.1", 0))
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while (data := source.recv(65536)) and not broken.is_set():
+                target.sendall(data)
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def accept() -> None:
+        while True:
+            try:
+                near, _ = server.accept()
+            except OSError:
+                return
+            far = socket.create_connection((host, int(port)))
+            for pair in ((near, far), (far, near)):
+                threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield f"http://127.0.0.1:{server.getsockname()[1]}", broken
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_dropped_connections_are_made_again(
+        client: OpenSearch, alias: str, unsteady: tuple[str, threading.Event], tmp_path: Path,
+        caplog: pytest.LogCaptureFixture) -> None:
+    url, broken = unsteady
+
+    def progress(done: int, total: int) -> None:
+        if done == 100:
+            broken.set()
+            threading.Timer(1.5, broken.clear).start()
+
+    through = administration_client(Settings(opensearch_url=url))
+    load_with(through, alias, write(tmp_path / "c.jsonl", items(250)), progress)
+    through.close()
+    assert "trying again" in caplog.text
+    assert client.count(index=alias)["count"] == 250
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_version_that_does_not_hold_what_it_must_is_not_served(
+        client: OpenSearch, alias: str, tmp_path: Path) -> None:
+    load_with(client, alias, write(tmp_path / "c.jsonl", items(3)))
+
+    def intrude(done: int, total: int) -> None:
+        client.index(index=f"{alias}-v2", id="stranger", body={"title": "x"})
+
+    with pytest.raises(UpstreamError, match="holds 151 documents, must hold 150"):
+        load_with(client, alias, write(tmp_path / "c.jsonl", items(150)), intrude)
+    assert versions(client, alias) == {"-v1": True}
+
+
+class Model:
+    """Knows the even items; a vector is the price and one."""
+
+    version = "m1"
+
+    def knows(self, item_id: str) -> bool:
+        return int(item_id) % 2 == 0
+
+    def encode(self, rows: Any) -> Any:
+        return np.array([[row["price"], 1.0] for row in rows], np.float32)
+
+
+def test_item_vectors_of_a_model_are_stored(
+        client: OpenSearch, alias: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "c.jsonl", items(5))
+    load_with(client, alias, path)
+    loaded = load_with(client, alias, path, encoder=Model())
+    assert (loaded.is_new, loaded.known_to_model) == (True, 3)
+    stored = client.get(index=alias, id="3")["_source"]["item_vector"]
+    assert stored["model_version"] == "m1"
+    assert np.frombuffer(base64.b64decode(stored["values"]), "<f4").tolist() == [3.0, 1.0]
+
+
+def test_model_of_another_catalogue_is_refused(
+        client: OpenSearch, alias: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "c.jsonl", [{"item_id": "1", "title": "x", "price": 1}])
+    with pytest.raises(ModelError, match="knows none of the 1 items"):
+        load_with(client, alias, path, encoder=Model())
+    assert not client.indices.exists(index=f"{alias}-v1")
