@@ -8,117 +8,52 @@ rows. The columns are described in the README.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
-from functools import lru_cache
-from types import MappingProxyType
 from typing import Any
 
 from sidecar.records import Case, Event, History
+from sidecar.stores.file_values import (
+    as_id,
+    as_ids,
+    as_number,
+    as_text,
+    as_ts,
+    optional_id,
+    optional_number,
+    optional_text,
+    seconds,
+)
 
 Row = dict[str, Any]
 
+__all__ = ["CatalogueConverter", "case", "event", "item", "seconds"]
 CATALOGUE_COLUMNS = ("item_id", "title")
 EVENT_COLUMNS = ("user_id", "event")
 CASE_COLUMNS = ("case_id", "user_id", "query", "ts", "candidates")
 
-_LEAST = -sys.float_info.max
 _MAX_ID_BYTES = 512  # OpenSearch's limit on _id
 _NOT_NEGATIVE = ("price", "review_count", "favourites", "shares")
 _FINITE = ("rating", "sales", "promotion")
 _TEXTS = ("description", "currency", "image_url")
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
-
-
-@lru_cache(2**16)
-def seconds(text: str) -> float:
-    """Return an ISO 8601 date or time in seconds since 1970 UTC; without a zone it is UTC.
-
-    Raises:
-        ValueError: it is not ISO 8601.
-    """
-    moment = datetime.fromisoformat(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def _ts(value: Any, column: str = "ts") -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, date):  # a Parquet date or timestamp; datetime is a date
-        value = value.isoformat()
-    try:
-        return seconds(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{column} is {value!r}, must be ISO 8601 or null") from None
-
-
-def _id(value: Any, column: str) -> str:
-    """Return an id as text: files hold numbers too, and pandas makes them floats."""
-    if type(value) is str and value:
-        return sys.intern(value)
-    if type(value) is int or (type(value) is float and value.is_integer()):
-        return sys.intern(str(int(value)))
-    if value is None or value == "":
-        raise ValueError(f"{column} is missing")
-    raise ValueError(f"{column} is {value!r}, must be text or a whole number")
-
-
-def _text(value: Any, column: str) -> str:
-    if isinstance(value, str):
-        return value
-    raise ValueError(f"{column} is {value!r}, must be text")
-
-
-def _number(value: Any, column: str, low: float = _LEAST) -> float:
-    """Return a finite number; CSV's numbers come as text, a promotion may be true or false."""
-    if type(value) is float and low <= value < math.inf:
-        return value
-    if isinstance(value, bool) and column != "promotion":
-        raise ValueError(f"{column} is {value}, must be a number")
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{column} is {value!r}, must be a number") from None
-    if not math.isfinite(number) or number < low:
-        wanted = f"at least {low:g}" if low > _LEAST else "finite"
-        raise ValueError(f"{column} is {value}, must be {wanted}")
-    return number
-
-
-def _ids(value: Any, column: str) -> tuple[str, ...]:
-    if not isinstance(value, (list, tuple)):
-        raise ValueError(f"{column} is {value!r}, must be a list")
-    return tuple(_id(entry, column) for entry in value)
-
-
-def _optional_number(value: Any, column: str) -> float | None:
-    return None if value is None else _number(value, column)
-
-
-def _optional_id(value: Any, column: str) -> str | None:
-    return None if value is None or value == "" else _id(value, column)
-
-
-def _optional_text(value: Any, column: str) -> str | None:
-    return None if value is None else _text(value, column)
+_NOTHING: Mapping[str, Any] = {}  # shared by the millions of events without other columns
 
 
 def event(row: Row) -> Event:
     """Return an event; columns that the record does not name go to ``extra``."""
     take = row.pop
-    position = _optional_number(take("position", None), "position")
+    position = optional_number(take("position", None), "position")
     return Event(  # in the order of its fields: by position is faster, and there are millions
-        _id(take("user_id", None), "user_id"),
-        _id(take("event", None), "event"),
-        _optional_id(take("item_id", None), "item_id"),
-        _ts(take("ts", None)),
-        _optional_text(take("query", None), "query"),
-        _optional_id(take("event_id", None), "event_id"),
-        _optional_id(take("session_id", None), "session_id"),
-        _optional_id(take("order_id", None), "order_id"),
-        _optional_number(take("quantity", None), "quantity"),
-        _optional_number(take("unit_price", None), "unit_price"),
+        as_id(take("user_id", None), "user_id"),
+        as_id(take("event", None), "event"),
+        optional_id(take("item_id", None), "item_id"),
+        as_ts(take("ts", None)),
+        optional_text(take("query", None), "query"),
+        optional_id(take("event_id", None), "event_id"),
+        optional_id(take("session_id", None), "session_id"),
+        optional_id(take("order_id", None), "order_id"),
+        optional_number(take("quantity", None), "quantity"),
+        optional_number(take("unit_price", None), "unit_price"),
         None if position is None else int(position),
         row or _NOTHING,
     )
@@ -130,14 +65,14 @@ def item(row: Row) -> Row:
     ``item_id``, ``title``, ``brand`` and ``categories`` are always there, numbers are float,
     ``created_at`` is ISO 8601 in UTC, nulls are left out, columns that are not documented kept.
     """
-    item_id = _id(row.pop("item_id", None), "item_id")
+    item_id = as_id(row.pop("item_id", None), "item_id")
     if len(item_id.encode()) > _MAX_ID_BYTES:
         raise ValueError(f"item_id is longer than {_MAX_ID_BYTES} bytes, shorten it")
     brand, categories = row.pop("brand", None), row.pop("categories", None)
     result: Row = {
         "item_id": item_id,
-        "title": _text(row.pop("title", None), "title"),
-        "brand": None if brand is None or brand == "" else _id(brand, "brand"),
+        "title": as_text(row.pop("title", None), "title"),
+        "brand": None if brand is None or brand == "" else as_id(brand, "brand"),
         "categories": _categories(categories),
     }
     for column, value in row.items():
@@ -149,13 +84,13 @@ def item(row: Row) -> Row:
 
 def _other(column: str, value: Any) -> Any:
     if column in _NOT_NEGATIVE:
-        return _number(value, column, low=0.0)
+        return as_number(value, column, low=0.0)
     if column in _FINITE:
-        return _number(value, column)
+        return as_number(value, column)
     if column in _TEXTS:
-        return _text(value, column)
+        return as_text(value, column)
     if column == "created_at":
-        return datetime.fromtimestamp(_ts(value, column) or 0.0, UTC).isoformat()
+        return datetime.fromtimestamp(as_ts(value, column) or 0.0, UTC).isoformat()
     if column == "vectors":
         return _vectors(value)
     return value.isoformat() if isinstance(value, date) else value
@@ -170,7 +105,7 @@ def _vectors(value: Any) -> dict[str, list[float]] | None:
             continue
         if not isinstance(numbers, list) or not numbers:
             raise ValueError(f"vectors.{name} must be a list of numbers")
-        result[name] = [_number(number, f"vectors.{name}") for number in numbers]
+        result[name] = [as_number(number, f"vectors.{name}") for number in numbers]
     return result or None
 
 
@@ -207,23 +142,23 @@ def _categories(value: Any) -> list[str]:
         value = value.split("|")
     if not isinstance(value, list):
         raise ValueError(f"categories is {value!r}, must be a list of names")
-    return [_text(name, "categories") for name in value if name]
+    return [as_text(name, "categories") for name in value if name]
 
 
 def case(row: Row) -> Case:
     """Return a case. What a file may leave out is worked out: ``bm25`` is NaN, ``in_candidates``
     and ``repeat`` follow from the lists, an unknown ``ts`` is that of the newest event before it.
     """
-    ts = _ts(row.get("ts"))
+    ts = as_ts(row.get("ts"))
     history = _history(row.get("history") or (), ts)
-    candidates = _ids(row.get("candidates"), "candidates")
+    candidates = as_ids(row.get("candidates"), "candidates")
     if len(set(candidates)) < len(candidates):
         raise ValueError("candidates holds an item twice")
-    relevant = _ids(row.get("relevant") or (), "relevant")
+    relevant = as_ids(row.get("relevant") or (), "relevant")
     return Case(
-        case_id=_id(row.get("case_id"), "case_id"),
-        user_id=_id(row.get("user_id"), "user_id"),
-        query=_text(row.get("query") or "", "query"),
+        case_id=as_id(row.get("case_id"), "case_id"),
+        user_id=as_id(row.get("user_id"), "user_id"),
+        query=as_text(row.get("query") or "", "query"),
         ts=ts if ts is not None else max(history.ts, default=0.0),
         history=history,
         candidates=candidates,
@@ -246,7 +181,7 @@ def _scores(value: Any, count: int) -> tuple[float, ...]:
         return (math.nan,) * count
     if not isinstance(value, list) or len(value) != count:
         raise ValueError(f"bm25 must be a list of {count} numbers, one a candidate")
-    return tuple(math.nan if score is None else _number(score, "bm25") for score in value)
+    return tuple(math.nan if score is None else as_number(score, "bm25") for score in value)
 
 
 def _history(entries: Sequence[Any], case_ts: float | None) -> History:
@@ -260,10 +195,10 @@ def _history(entries: Sequence[Any], case_ts: float | None) -> History:
     for entry in entries:
         if not isinstance(entry, list) or len(entry) != 3:
             raise ValueError(f"history holds {entry!r}, must hold [item_id, event, ts]")
-        ts = _ts(entry[2], "history's ts")
+        ts = as_ts(entry[2], "history's ts")
         before = times[-1] if times else case_ts or 0.0
-        item_ids.append(_optional_id(entry[0], "history's item_id"))
-        events.append(_id(entry[1], "history's event"))
+        item_ids.append(optional_id(entry[0], "history's item_id"))
+        events.append(as_id(entry[1], "history's event"))
         times.append(before if ts is None else ts)
     count = len(events)
     return History(tuple(item_ids), tuple(events), tuple(times), (None,) * count, ("",) * count)

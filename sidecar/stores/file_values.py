@@ -1,0 +1,93 @@
+"""What single values of a catalogue, events or cases file must be, and what they become.
+
+Each function returns the value in normal form or raises ValueError: column, value, remedy.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from typing import Any
+
+_LEAST = -sys.float_info.max
+
+
+@lru_cache(2**16)
+def seconds(text: str) -> float:
+    """Return an ISO 8601 date or time in seconds since 1970 UTC; without a zone it is UTC.
+
+    Raises:
+        ValueError: it is not ISO 8601.
+    """
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def as_ts(value: Any, column: str = "ts") -> float | None:
+    """Return seconds since 1970 UTC, or None for None."""
+    if value is None:
+        return None
+    if isinstance(value, date):  # a Parquet date or timestamp; datetime is a date
+        value = value.isoformat()
+    try:
+        return seconds(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{column} is {value!r}, must be ISO 8601 or null") from None
+
+
+def as_id(value: Any, column: str) -> str:
+    """Return an id as text: files hold numbers too, and pandas makes them floats."""
+    if type(value) is str and value:
+        return sys.intern(value)
+    if type(value) is int or (type(value) is float and value.is_integer()):
+        return sys.intern(str(int(value)))
+    if value is None or value == "":
+        raise ValueError(f"{column} is missing")
+    raise ValueError(f"{column} is {value!r}, must be text or a whole number")
+
+
+def as_text(value: Any, column: str) -> str:
+    """Return text, which may be empty."""
+    if isinstance(value, str):
+        return value
+    raise ValueError(f"{column} is {value!r}, must be text")
+
+
+def as_number(value: Any, column: str, low: float = _LEAST) -> float:
+    """Return a finite number; CSV's numbers come as text, a promotion may be true or false."""
+    if type(value) is float and low <= value < math.inf:
+        return value
+    if isinstance(value, bool) and column != "promotion":
+        raise ValueError(f"{column} is {value}, must be a number")
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{column} is {value!r}, must be a number") from None
+    if not math.isfinite(number) or number < low:
+        wanted = f"at least {low:g}" if low > _LEAST else "finite"
+        raise ValueError(f"{column} is {value}, must be {wanted}")
+    return number
+
+
+def as_ids(value: Any, column: str) -> tuple[str, ...]:
+    """Return a list's ids."""
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"{column} is {value!r}, must be a list")
+    return tuple(as_id(entry, column) for entry in value)
+
+
+def optional_number(value: Any, column: str) -> float | None:
+    """Return a finite number, or None for None."""
+    return None if value is None else as_number(value, column)
+
+
+def optional_id(value: Any, column: str) -> str | None:
+    """Return an id as text, or None for None and for empty text."""
+    return None if value is None or value == "" else as_id(value, column)
+
+
+def optional_text(value: Any, column: str) -> str | None:
+    """Return text, or None for None."""
+    return None if value is None else as_text(value, column)
