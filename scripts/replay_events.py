@@ -28,7 +28,7 @@ from scripts._event_client import EventClient
 from sidecar.errors import SidecarError
 from sidecar.records import Event
 from sidecar.serving.event_forms import derived_id
-from sidecar.stores.file_rows import seconds
+from sidecar.stores.file_values import seconds
 from sidecar.stores.files import Rows, read_events, row_count_hint
 
 MAX_BATCH = 10_000
@@ -132,7 +132,7 @@ def replay(client: EventClient, rows: Rows[Event], options: argparse.Namespace) 
     pace = paced(options.speed) if options.speed else None
     started = time.monotonic()
     with tqdm(total=row_count_hint(rows.path), unit=" events", disable=options.quiet,
-              file=sys.stderr) as bar:
+              mininterval=0.5, file=sys.stderr) as bar:
         for batch in batches(named(chosen(rows, options)), options.batch, pace):
             report.count(client.send(batch), batch)
             bar.update(rows.taken + len(rows.refused) - bar.n)

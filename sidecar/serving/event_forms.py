@@ -19,7 +19,7 @@ import msgspec
 
 from sidecar.errors import EventError
 from sidecar.records import Event
-from sidecar.stores.file_rows import seconds
+from sidecar.stores.file_values import seconds
 
 MAX_ID_BYTES = 512  # OpenSearch's own limit for an _id
 MAX_WORD_CHARS = 100  # of an event's name, as UBI's mapping has it
@@ -58,14 +58,18 @@ def parse_event(raw: object, now: float) -> Event:
 
 
 def parse_query(raw: object, now: float) -> Event:
-    """Read one entry of UBI's query log as an event ``search``, named by its ``query_id``.
+    """Read one entry of UBI's query log as an event ``search``.
+
+    It is named by its ``query_response_id``, else by its ``query_id``, which the pages and facets
+    of one search share.
 
     Raises:
         EventError: saying which field is wrong, its value and what it must be.
     """
     extra = _object(raw, "query")
     known = {"event": "search", "query": extra.pop("user_query", None),
-             "ts": extra.pop("timestamp", None), "event_id": extra.get("query_id"),
+             "ts": extra.pop("timestamp", None),
+             "event_id": extra.get("query_response_id") or extra.get("query_id"),
              "user_id": extra.pop("user_id", None), "client_id": extra.get("client_id"),
              "session_id": extra.pop("session_id", None)}
     return _event(known, extra, now)
@@ -104,7 +108,7 @@ def _event(known: Mapping[str, Any], extra: Mapping[str, Any], now: float) -> Ev
         item_id=_id(get("item_id"), "item_id"),
         ts=now if ts is None else ts,
         query=_query(get("query")),
-        event_id=event_id or secrets.token_urlsafe(_ID_BYTES),
+        event_id=event_id or (secrets.token_urlsafe(_ID_BYTES) if ts is None else None),
         session_id=_id(get("session_id"), "session_id"),
         order_id=_id(get("order_id"), "order_id"),
         quantity=_number(get("quantity"), "quantity"),
@@ -112,9 +116,7 @@ def _event(known: Mapping[str, Any], extra: Mapping[str, Any], now: float) -> Ev
         position=_position(get("position")),
         extra=extra,
     )
-    if event_id is None and ts is not None:
-        return dataclasses.replace(event, event_id=derived_id(event))
-    return event
+    return event if event.event_id else dataclasses.replace(event, event_id=derived_id(event))
 
 
 def derived_id(event: Event) -> str:

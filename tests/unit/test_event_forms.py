@@ -89,6 +89,7 @@ def test_query_log_entry_is_a_search_named_by_its_query_id() -> None:
     assert (event.event, event.query, event.event_id, event.user_id) == ("search", "milk", "q-1",
                                                                          "c")
     assert query_document(event) == raw | {"user_id": "c"}
+    assert parse_query(raw | {"query_response_id": "r-1"}, NOW).event_id == "r-1"
 
 
 def test_event_without_time_happens_now() -> None:
