@@ -22,7 +22,7 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import ConnectionError, OpenSearchException
 from tqdm import tqdm
 
-from sidecar.errors import SidecarError, UpstreamUnavailable
+from sidecar.errors import SettingsError, SidecarError, UpstreamUnavailable
 from sidecar.settings import Settings
 from sidecar.stores.administration import administration_client, create_indices
 from sidecar.stores.catalogue_loader import CatalogueLoader, Encoder, Loaded
@@ -41,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.index:
             settings = dataclasses.replace(settings, products_index=options.index)
         loaded = _load(settings, options.catalogue, options.model)
+    except SettingsError as error:
+        print(f"load_catalog: {error}", file=sys.stderr)
+        return 2
     except (SidecarError, OpenSearchException, OSError) as error:
         print(f"load_catalog: {error}", file=sys.stderr)
         return 1
@@ -67,9 +70,9 @@ def _load(settings: Settings, catalogue: Path, model: Path | None) -> Loaded:
     client = administration_client(settings)
     _check_reachable(client, settings)
     encoder = _encoder(model) if model else None
-    with RefusedRows(_refused_path(catalogue)) as refused, tqdm(unit=" items") as bar:
+    with RefusedRows(_refused_path(catalogue)) as refused, Bars() as bars:
         loader = CatalogueLoader(client, settings.products_index, catalogue, refused, encoder)
-        loaded = loader.load(lambda done, total: _show(bar, done, total))
+        loaded = loader.load(bars.show)
     for name in create_indices(client, settings):
         _say(f"made index {name}")
     _tell(loaded, refused, settings, encoder)
@@ -97,9 +100,26 @@ def _refused_path(catalogue: Path) -> Path:
     return folder / (catalogue.name + ".refused.jsonl")
 
 
-def _show(bar: tqdm[Any], done: int, total: int) -> None:
-    bar.total = total
-    bar.update(done - bar.n)
+class Bars:
+    """One progress bar a stage, on stderr."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+
+    def show(self, stage: str, done: int, total: int) -> None:
+        """Draw a stage's progress; a new stage ends the one before."""
+        if self._bar is None or self._bar.desc != f"{stage}: ":
+            self.__exit__()
+            self._bar = tqdm(desc=stage, unit=" items")
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+    def __enter__(self) -> Bars:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
 
 
 def _tell(loaded: Loaded, refused: RefusedRows, settings: Settings,

@@ -30,7 +30,7 @@ from sidecar.stores.catalogue_versions import (
     Version,
     pause,
 )
-from sidecar.stores.files import RefusedRows, Rows, read_catalogue
+from sidecar.stores.files import RefusedRows, Rows, read_catalogue, row_count_hint
 from sidecar.stores.mappings import mapping
 
 BATCH_ROWS = 5000  # rows between two checkpoints
@@ -39,7 +39,7 @@ REQUEST_BYTES = 10 * 2**20
 
 Item = dict[str, Any]
 Numbered = tuple[int, Item]  # a row with its line
-Progress = Callable[[int, int], None]  # rows done, rows in all
+Progress = Callable[[str, int, int], None]  # "checking" or "loading", rows done, rows in all
 
 
 class Encoder(Protocol):
@@ -104,7 +104,7 @@ class CatalogueLoader:
             UpstreamError: OpenSearch could not be asked, or does not hold what it took.
         """
         rows = read_catalogue(self._path, self._refused.write)
-        survey = self._survey(rows)
+        survey = self._survey(rows, progress)
         refused = len(rows.refused)
         for version in self._versions.current():
             if version.load and version.load.is_complete and version.load.digest == survey.digest:
@@ -120,13 +120,17 @@ class CatalogueLoader:
         return Loaded(version.name, survey.items - len(load.refused), refused + len(load.refused),
                       True, tuple(survey.other_columns), survey.known_to_model, start)
 
-    def _survey(self, rows: Rows[Item]) -> Survey:
+    def _survey(self, rows: Rows[Item], progress: Progress) -> Survey:
         known, columns = 0, dict[str, str]()
         documented = self._body["mappings"]["properties"]
+        guess = row_count_hint(self._path) or 0
         for row in rows:
+            if rows.taken % BATCH_ROWS == 0:
+                progress("checking", rows.taken, max(guess, rows.taken))
             known += self._encoder is not None and self._encoder.knows(row["item_id"])
             for column in row.keys() - documented.keys():
                 columns[column] = merged(columns.get(column), type_of(row[column]))
+        progress("checking", rows.taken, rows.taken)
         if self._encoder is not None and not known:
             raise ModelError(f"model {self._encoder.version} knows none of the {rows.taken} items "
                              f"of {self._path}; train it with this catalogue")
@@ -165,7 +169,7 @@ class CatalogueLoader:
                 refused = self._write(version.name, rest)
                 load = replace(load, lines=rest[-1][0], refused=[*load.refused, *refused])
                 self._versions.note(version, load)
-            progress(done, survey.items)
+            progress("loading", done, survey.items)
         return load
 
     def _write(self, index: str, rows: list[Numbered]) -> list[tuple[int, str]]:

@@ -13,6 +13,7 @@ import gzip
 import io
 import json
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -26,6 +27,7 @@ from sidecar.errors import FileError
 Row = dict[str, Any]
 _BATCH_ROWS = 50_000
 _SAMPLE_BYTES = 2**20
+BROKEN = (OSError, EOFError, zlib.error, UnicodeDecodeError, pa.ArrowException)
 
 
 class Source(Protocol):
@@ -166,20 +168,20 @@ def _check_columns(path: Path, columns: list[str], required: tuple[str, ...]) ->
 
 
 def row_count_hint(path: Path) -> int | None:
-    """Estimate a file's rows from its size and first megabyte, for progress bars; None if empty.
+    """Estimate a file's rows from its size and first megabyte, for progress bars.
 
-    Exact for Parquet, and for smaller files of the other kinds.
+    Exact for Parquet, and for smaller files of the other kinds. None if the file is empty or
+    broken; reading it says what is wrong.
     """
-    if path.suffix == ".parquet":
-        return int(pq.read_metadata(path).num_rows)
-    with open_bytes(path) as content:
-        sample = content.read(_SAMPLE_BYTES)
-    lines = sample.count(b"\n")
-    if not sample:
+    try:
+        if path.suffix == ".parquet":
+            return int(pq.read_metadata(path).num_rows)
+        with open_bytes(path) as content:
+            sample = content.read(_SAMPLE_BYTES)
+        whole = _size(path) if len(sample) == _SAMPLE_BYTES else len(sample)
+    except BROKEN:
         return None
-    if len(sample) == _SAMPLE_BYTES:
-        lines = round(lines * _size(path) / len(sample))
-    return max(lines, 1)
+    return max(1, round(sample.count(b"\n") * whole / len(sample))) if sample else None
 
 
 def _size(path: Path) -> int:

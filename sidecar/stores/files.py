@@ -7,25 +7,22 @@ JSON lines (optionally .gz), Parquet and CSV hold the same columns. ``file_forma
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Generic, TypeVar
 
 import msgspec
-import pyarrow as pa
 
 from sidecar.errors import FileError, RowError
 from sidecar.records import Case, Event
 from sidecar.stores import file_rows
-from sidecar.stores.file_formats import open_source, row_count_hint
+from sidecar.stores.file_formats import BROKEN, open_source, row_count_hint
 
 __all__ = ["RefusedRows", "Rows", "read_cases", "read_catalogue", "read_events", "row_count_hint"]
 
 T = TypeVar("T")
 OnRefused = Callable[[RowError, Any], None]
-_BROKEN = (OSError, EOFError, zlib.error, UnicodeDecodeError, pa.ArrowException)
 
 
 class Rows(Iterable[T], Generic[T]):
@@ -67,7 +64,7 @@ class Rows(Iterable[T], Generic[T]):
     def _raw_rows(self) -> Iterator[tuple[int, Any]]:
         try:
             yield from self._source.rows()
-        except _BROKEN as error:
+        except BROKEN as error:
             raise FileError(f"{self.path} breaks off after line {self.line}: {error}") from error
 
     def _refuse(self, raw: Any, reason: str) -> None:

@@ -204,6 +204,12 @@ def test_alias_that_is_an_index_is_an_error(
         load_with(client, alias, write(tmp_path / "c.jsonl", items(1)))
 
 
+def test_setting_that_is_wrong_is_misuse(
+        load: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIDECAR_WINDOW", "none")
+    assert load(write(tmp_path / "c.jsonl", items(1))) == 2
+
+
 def test_node_that_is_away_is_one_line(
         tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path / "c.jsonl", items(1))
@@ -249,8 +255,9 @@ def test_load_of_another_file_does_not_take_up_a_killed_one(
     assert client.count(index=alias)["count"] == 200
 
 
-def _interrupt(done: int, total: int) -> None:
-    raise KeyboardInterrupt
+def _interrupt(stage: str, done: int, total: int) -> None:
+    if stage == "loading":
+        raise KeyboardInterrupt
 
 
 @pytest.mark.usefixtures("small_batches")
@@ -261,8 +268,8 @@ def test_rejections_for_overload_are_tried_again(
         client.indices.put_settings(index=f"{alias}-v1", body={
             "index.blocks.read_only_allow_delete": True if is_on else None})
 
-    def progress(done: int, total: int) -> None:
-        if done == 100:
+    def progress(stage: str, done: int, total: int) -> None:
+        if (stage, done) == ("loading", 100):
             block(True)
             threading.Timer(1.5, block, [False]).start()
 
@@ -308,8 +315,8 @@ def test_dropped_connections_are_made_again(
         caplog: pytest.LogCaptureFixture) -> None:
     url, broken = unsteady
 
-    def progress(done: int, total: int) -> None:
-        if done == 100:
+    def progress(stage: str, done: int, total: int) -> None:
+        if (stage, done) == ("loading", 100):
             broken.set()
             threading.Timer(1.5, broken.clear).start()
 
@@ -325,8 +332,9 @@ def test_version_that_does_not_hold_what_it_must_is_not_served(
         client: OpenSearch, alias: str, tmp_path: Path) -> None:
     load_with(client, alias, write(tmp_path / "c.jsonl", items(3)))
 
-    def intrude(done: int, total: int) -> None:
-        client.index(index=f"{alias}-v2", id="stranger", body={"title": "x"})
+    def intrude(stage: str, done: int, total: int) -> None:
+        if stage == "loading":
+            client.index(index=f"{alias}-v2", id="stranger", body={"title": "x"})
 
     with pytest.raises(UpstreamError, match="holds 151 documents, must hold 150"):
         load_with(client, alias, write(tmp_path / "c.jsonl", items(150)), intrude)

@@ -5,6 +5,7 @@ Real files in a temporary directory; no network.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import json
@@ -17,9 +18,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sidecar.errors import FileError
 from sidecar.records import Event
+from sidecar.stores import file_rows
 from sidecar.stores.files import (
     RefusedRows,
     read_cases,
@@ -87,6 +91,24 @@ def test_event_is_refused_with_column_value_and_remedy(
     [error] = rows.refused
     assert (error.line, error.reason) == (2, reason)
     assert str(error) == f"{tmp_path}/e.jsonl:2: {reason}"
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.datetimes().map(str),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6)
+COLUMNS = st.sampled_from([
+    "user_id", "item_id", "event", "ts", "query", "quantity", "position", "order_id", "title",
+    "brand", "categories", "price", "promotion", "created_at", "vectors", "case_id", "history",
+    "candidates", "bm25", "relevant", "repeat", "colour"])
+
+
+@pytest.mark.parametrize("convert", [file_rows.event, file_rows.item, file_rows.case])
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
+@given(change=st.dictionaries(COLUMNS, ANYTHING, max_size=4))
+def test_no_row_can_do_more_harm_than_be_refused(convert: Any, change: dict[str, Any]) -> None:
+    with contextlib.suppress(ValueError):
+        convert({**EVENT, **ITEM, **CASE, **change})
 
 
 def test_lines_that_are_no_json_object_are_refused_and_blank_ones_passed_over(
@@ -256,6 +278,8 @@ def test_row_count_hint_is_near_the_truth(tmp_path: Path) -> None:
     assert row_count_hint(write_lines(tmp_path / "none.jsonl", [])) is None
     pq.write_table(pa.table({"a": [1, 2]}), tmp_path / "e.parquet")
     assert row_count_hint(tmp_path / "e.parquet") == 2
+    (tmp_path / "broken.jsonl.gz").write_bytes(b"plain text")
+    assert row_count_hint(tmp_path / "broken.jsonl.gz") is None
 
 
 def test_refused_rows_are_written_as_they_were(tmp_path: Path) -> None:
