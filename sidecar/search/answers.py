@@ -105,7 +105,8 @@ def read_answer(body: bytes, id_field: str | None = None) -> Answer:
         raise UnreadableError(f"not readable as a search's answer: {error}") from None
     keys = tuple((hit.index, _id_of(hit, id_field)) for hit in hits)
     scores = tuple(math.nan if hit.score is None else hit.score for hit in hits)
-    return Answer(body, keys, scores, tuple(bytes(raw) for raw in raws), *_place(body, array))
+    written = tuple(bytes(raw) for raw in raws)
+    return Answer(body, keys, scores, written, *place_of_elements(body, array))
 
 
 def read_ids(body: bytes, id_field: str) -> Answer:
@@ -125,13 +126,13 @@ def read_ids(body: bytes, id_field: str) -> Answer:
     if whole.shards.failed:
         raise UnreadableError("shards failed where ids were asked for")
     scores = tuple(math.nan if hit.score is None else hit.score for hit in hits)
-    return Answer(body, keys, scores, (), *_place(body, array))
+    return Answer(body, keys, scores, (), *place_of_elements(body, array))
 
 
-def _place(body: bytes, array: msgspec.Raw) -> tuple[int, int, bytes]:
-    """Return where the hits begin and end inside the body, and what stands between two.
+def place_of_elements(body: bytes, array: msgspec.Raw) -> tuple[int, int, bytes]:
+    """Return where an array's elements begin and end inside the body, and what stands between two.
 
-    Writers put the same white space before the first hit as before every other.
+    Writers put the same white space before the first element as before every other.
     """
     text = bytes(array)
     if not text:

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 HITS = ("hits", "hits")
 _Pattern = tuple[str, ...]
+_NOTHING: _Pattern = ("no_such_key",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ def widen(text: str, keys: Iterable[str]) -> HitFilter | None:
         if includes and not any(_covers(pattern, path) for pattern in includes):
             added.append(path)
             hidden.add(key)
+    if excludes and not kept:
+        kept.append(_NOTHING)  # any filter at all makes OpenSearch write numbers anew
     written = [_write(p) for p in (*includes, *added)] + ["-" + _write(p) for p in kept]
     return HitFilter(",".join(written), frozenset(hidden))
 

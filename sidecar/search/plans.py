@@ -55,13 +55,15 @@ class SearchPlan:
     hit_filter: HitFilter | None = None
 
 
-def plan_search(request: HttpRequest, settings: Settings, now: float) -> SearchPlan:
+def plan_search(request: HttpRequest, settings: Settings, now: float, *,
+                is_template: bool = False) -> SearchPlan:
     """Decide what to do with a search request, whose body is not compressed.
 
     Args:
         request: as the client sent it.
         settings: defaults and limits.
         now: seconds since 1970, handed on to the ranking.
+        is_template: the body is the rendering of a template that the client sent.
 
     Raises:
         ControlError: a personalization control with a value that it cannot have.
@@ -70,7 +72,7 @@ def plan_search(request: HttpRequest, settings: Settings, now: float) -> SearchP
     if _is_other_format(request, target):
         return _as_it_came(request, target, SkipReason.FORMAT)
     try:
-        search = take_apart(request, target)
+        search = take_apart(request, target, is_template=is_template)
         controls = read_controls(request.headers, target, search.ext, settings)
         return _plan(search, controls, settings, now)
     except UnreadableError:
@@ -79,7 +81,7 @@ def plan_search(request: HttpRequest, settings: Settings, now: float) -> SearchP
 
 def _plan(search: SearchRequest, controls: Controls, settings: Settings,
           now: float) -> SearchPlan:
-    skip = _unwanted(controls, settings) or _unfit(search)
+    skip = unwanted(controls, settings) or _unfit(search)
     if skip is not None:
         return SearchPlan(search.untouched(), skip, controls, search)
     window = _window(search, controls.window)
@@ -141,7 +143,8 @@ def _is_other_format(request: HttpRequest, target: Target) -> bool:
     return False
 
 
-def _unwanted(controls: Controls, settings: Settings) -> SkipReason | None:
+def unwanted(controls: Controls, settings: Settings) -> SkipReason | None:
+    """Return why nobody wants this search personalised; None if somebody does."""
     if not controls.enabled:
         return SkipReason.DISABLED
     if controls.user_id is None and settings.without_history == "engine":
@@ -184,6 +187,8 @@ def _is_by_score(key: Any) -> bool:
 
 
 def _window(search: SearchRequest, wanted: int) -> Window:
+    if b"null" in (search.members.get("from"), search.members.get("size")):
+        raise UnreadableError("from or size is null")
     first = _count(search.target.get("from"), search.get("from"), 0)
     size = _count(search.target.get("size"), search.get("size"), DEFAULT_SIZE)
     return Window(first, size, min([wanted, *_rescore_windows(search.get("rescore"))]))

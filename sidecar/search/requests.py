@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
+
 from sidecar.errors import UnreadableError
 from sidecar.records import Headers, HttpRequest
 from sidecar.search import spans
@@ -25,6 +27,8 @@ class SearchRequest:
 
     ``members`` maps the body's keys to their values as written, ``ext`` aside; ``ext`` is the
     whole ext object decoded, own sections included; ``kept_ext`` what OpenSearch is to see of it.
+    ``is_template``: the search stood in a template, and its answer is to look like a template's
+    (it carries a ``status``), so OpenSearch gets it as the parameter of a constant template.
     """
 
     method: str
@@ -34,6 +38,7 @@ class SearchRequest:
     members: Mapping[str, bytes]
     ext: Mapping[str, Any]
     kept_ext: bytes | None = None
+    is_template: bool = False
 
     def get(self, name: str) -> Any:
         """Return a member's value decoded; None if it is absent."""
@@ -42,28 +47,41 @@ class SearchRequest:
 
     def untouched(self) -> HttpRequest:
         """Return the request as it came, less own controls; its answer goes to the client."""
-        return HttpRequest(self.method, str(self.target), self.headers, self.body or None)
+        return HttpRequest(self.method, str(self.target), self.headers,
+                           self._sent(self.body) if self.body else None)
 
     def rewritten(self, target: Target, members: Mapping[str, bytes]) -> HttpRequest:
         """Return a request of the sidecar's making, whose answer it can read."""
         kept = tuple(header for header in self.headers if header[0].lower() not in _FRAMING)
         if not any(name.lower() == "content-type" for name, _ in kept):
             kept += (("Content-Type", "application/json"),)
-        return HttpRequest(self.method, str(target), kept, spans.build(members))
+        return HttpRequest(self.method, str(target), kept, self._sent(spans.build(members)))
+
+    def _sent(self, body: bytes) -> bytes:
+        if not self.is_template:
+            return body
+        return msgspec.json.encode({"source": "{{{search}}}",
+                                    "params": {"search": body.decode("utf-8", "surrogatepass")}})
 
     def with_parameter(self, name: str, value: str) -> SearchRequest:
         """Return the request with one more query parameter."""
         return replace(self, target=self.target.with_parameter(name, value))
 
 
-def take_apart(request: HttpRequest, target: Target) -> SearchRequest:
+def take_apart(request: HttpRequest, target: Target, *,
+               is_template: bool = False) -> SearchRequest:
     """Read a search's body, or the ``source`` parameter in its place, and take own controls out.
+
+    Args:
+        request: with the search itself as its body.
+        target: its target, parsed.
+        is_template: the body is a template's rendering.
 
     Raises:
         UnreadableError: the body is not a JSON object, or a key stands in it twice.
     """
     body, target, headers = _body_of(request, target)
-    if not body.strip():
+    if not body:
         return SearchRequest(request.method, without_own(target), foreign(headers), body, {}, {})
     top = spans.members(body)
     members = {name: spans.value(body, span) for name, span in top.items() if name != "ext"}
@@ -77,7 +95,7 @@ def take_apart(request: HttpRequest, target: Target) -> SearchRequest:
         elif kept_ext is not raw:
             body = spans.put(body, top["ext"], kept_ext)
     return SearchRequest(request.method, without_own(target), foreign(headers), body, members, ext,
-                         kept_ext)
+                         kept_ext, is_template)
 
 
 def _own_ext_out_of(raw: bytes) -> tuple[Mapping[str, Any], bytes | None]:
@@ -96,9 +114,9 @@ def _body_of(request: HttpRequest, target: Target) -> tuple[bytes, Target, Heade
     source = target.get("source")
     if body or source is None:
         return body, target, request.headers
-    kind = target.get("source_content_type") or "application/json"
+    kind = target.get("source_content_type") or ""
     if "json" not in kind:
-        raise UnreadableError("source is not JSON")
+        raise UnreadableError("source comes without source_content_type, or is not JSON")
     headers = tuple(header for header in request.headers if header[0].lower() != "content-type")
     return (source.encode("utf-8", "surrogatepass"),
             target.without(("source", "source_content_type")), (*headers, ("Content-Type", kind)))

@@ -26,6 +26,7 @@ class Span(NamedTuple):
 
 
 _OBJECT: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 _OPEN = re.compile(rb"[ \t\r\n]*\{[ \t\r\n]*")
 _KEY = re.compile(rb'"(?:[^"\\]|\\.)*"[ \t\r\n]*:[ \t\r\n]*')
 _AFTER = re.compile(rb"[ \t\r\n]*([,}])[ \t\r\n]*")
@@ -43,16 +44,33 @@ def decode(data: bytes) -> Any:
         raise UnreadableError(f"not readable as JSON: {error}") from None
 
 
+def raw_members(data: bytes) -> dict[str, msgspec.Raw]:
+    """Return an object's values as views of its bytes; of a key that stands twice the last.
+
+    Raises:
+        UnreadableError: not a JSON object.
+    """
+    try:
+        return _OBJECT.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreadableError(f"not readable as a JSON object: {error}") from None
+
+
+def elements(array: msgspec.Raw) -> tuple[bytes, ...]:
+    """Return an array's elements as written; raises UnreadableError if it is none."""
+    try:
+        return tuple(bytes(raw) for raw in _ARRAY.decode(array))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreadableError(f"not readable as a JSON array: {error}") from None
+
+
 def members(data: bytes) -> dict[str, Span]:
     """Return the spans of an object's members, in their order.
 
     Raises:
         UnreadableError: not a JSON object, or with a key that stands twice.
     """
-    try:
-        values = _OBJECT.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise UnreadableError(f"not readable as a JSON object: {error}") from None
+    values = raw_members(data)
     opening = _OPEN.match(data)
     at = opening.end() if opening else 0
     spans: dict[str, Span] = {}

@@ -19,11 +19,12 @@ class Outcome:
     state that was used, -1 for none; ``times_ms`` maps each stage passed to its milliseconds.
     """
 
-    __slots__ = ("_began", "_telemetry", "is_counted", "reason", "state", "times_ms")
+    __slots__ = ("_began", "_has_joined", "_telemetry", "is_counted", "reason", "state", "times_ms")
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
         self._began = time.perf_counter()
+        self._has_joined = False
         self.is_counted = False
         self.reason: SkipReason | None = None
         self.state = -1
@@ -44,6 +45,21 @@ class Outcome:
         if not is_counted and not self.is_counted:
             self._telemetry.searched(reason)
         self.is_counted = True
+
+    def joined(self, reason: SkipReason | None, part: Outcome | None = None) -> None:
+        """Take in one search of several: applied to one is applied, else the first reason counts.
+
+        Args:
+            reason: what became of that search.
+            part: its measurements, if it was ranked.
+        """
+        self.reason = reason if not self._has_joined or reason is None else self.reason
+        self._has_joined = True
+        if part is not None:
+            self.state = max(self.state, part.state)
+            for stage in ("history", "rank"):
+                self.times_ms[stage] = (self.times_ms.get(stage, 0.0)
+                                        + part.times_ms.get(stage, 0.0))
 
     def headers(self) -> Headers:
         """Return the headers that tell the client, and time the whole."""

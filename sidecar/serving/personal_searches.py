@@ -50,6 +50,10 @@ class PersonalSearches:
         self.fetched_whole: Memory[bool] = Memory(WHOLE_FOR_S)
         self.window_limits: Memory[int] = Memory(LIMIT_FOR_S)
 
+    def outcome(self) -> Outcome:
+        """Begin to measure a search."""
+        return Outcome(self.personalizer.telemetry)
+
     def reply(self, plan: SearchPlan, outcome: Outcome, client: socket.socket | None) -> Reply:
         """Answer a search whose plan has no skip.
 
@@ -62,7 +66,7 @@ class PersonalSearches:
         limit = self.window_limits.get(index)
         if limit is not None:
             plan = with_smaller_window(plan, limit)
-        search = _Search(self, plan, index, outcome, client)
+        search = PersonalSearch(self, plan, index, outcome, client)
         if plan.skip is not None:
             return search.passed(plan.skip)
         try:
@@ -84,7 +88,7 @@ class _Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Fetched:
+class Fetched:
     """An answer with its headers, and whether it holds whole hits or ids only."""
 
     response: HttpResponse
@@ -92,7 +96,7 @@ class _Fetched:
     is_whole: bool
 
 
-class _Search:
+class PersonalSearch:
     """One search under way; used once, by one thread."""
 
     def __init__(self, shared: PersonalSearches, plan: SearchPlan, index: str, outcome: Outcome,
@@ -139,22 +143,36 @@ class _Search:
         self._outcome.skipped(SkipReason.UPSTREAM_ERROR)
         return finished(response, self._accepted, self._outcome)
 
-    def _ordered(self, fetched: _Fetched, ticket: Ticket) -> Reply:
+    def _ordered(self, fetched: Fetched, ticket: Ticket) -> Reply:
+        body = self.written(fetched, ticket)
+        if body is None:
+            return passed(self._shared.upstream, self._plan.request, self._outcome, self._client)
+        return finished(replace(fetched.response, body=body), self._accepted, self._outcome)
+
+    def written(self, fetched: Fetched, ticket: Ticket) -> bytes | None:
+        """Order what was fetched and return the answer's body with the page in it.
+
+        None if the engine's order is to be served and only ids are at hand.
+
+        Raises:
+            Skip: the page cannot be written; the client's own request can.
+            UnreadableError: a hit cannot be taken apart.
+        """
         ranking = self._rank(fetched.answer, ticket)
         if ranking is None and not fetched.is_whole:
-            return passed(self._shared.upstream, self._plan.request, self._outcome, self._client)
+            return None
         page = self._page(fetched, _order(fetched.answer, ranking))
         body = write_page(page, self._plan, fetched.answer, ranking, self._shared.settings)
         self._log(page)
-        return finished(replace(fetched.response, body=body), self._accepted, self._outcome)
+        return body
 
-    def _by_ids(self) -> _Fetched:
+    def _by_ids(self) -> Fetched:
         """Fetch ids and scores of the window; where ids do not serve, whole hits after all."""
         try:
             response = self._ask(fetches.id_fetch(self._plan, self._field))
             answer = answers.read_ids(response.body, self._field)
             if len(set(answer.keys)) == len(answer.keys):
-                return _Fetched(response, answer, is_whole=False)
+                return Fetched(response, answer, is_whole=False)
         except UnreadableError as error:
             log.debug("ids do not serve", extra={"error": str(error)})
         except _Refused as refused:
@@ -163,9 +181,9 @@ class _Search:
         self._shared.fetched_whole.put(self._index, True)
         return self._by_hits()
 
-    def _by_hits(self) -> _Fetched:
+    def _by_hits(self) -> Fetched:
         response = self._ask(fetches.whole_fetch(self._plan, self._field))
-        return _Fetched(response, answers.read_answer(response.body, self._field), is_whole=True)
+        return Fetched(response, answers.read_answer(response.body, self._field), is_whole=True)
 
     @staticmethod
     def _is_about_ids(response: HttpResponse) -> bool:
@@ -192,7 +210,7 @@ class _Search:
         self._outcome.state = ranking.state_version
         return ranking
 
-    def _page(self, fetched: _Fetched, order: Sequence[int]) -> Page:
+    def _page(self, fetched: Fetched, order: Sequence[int]) -> Page:
         """Return the page's hits in shown order, fetched now if only ids are there."""
         answer = fetched.answer
         shown = order[self.window.first:self.window.first + self.window.size]

@@ -14,11 +14,15 @@ from sidecar.errors import UnreadableError
 from sidecar.records import HttpRequest, SkipReason
 from sidecar.search import headers
 from sidecar.search.plans import plan_search
+from sidecar.search.targets import Endpoint
+from sidecar.search.templates import plain as without_controls
+from sidecar.serving.multi_searches import MultiSearches
 from sidecar.serving.outcomes import Outcome
 from sidecar.serving.passing import Reply, passed
 from sidecar.serving.personal_searches import PersonalSearches
 from sidecar.serving.personalizer import Personalizer
 from sidecar.serving.shown import ShownLog
+from sidecar.serving.templates import Templates
 from sidecar.settings import Settings
 from sidecar.stores.upstream import Upstream
 
@@ -30,13 +34,19 @@ class SearchPath:
                  shown: ShownLog | None = None) -> None:
         self._settings = settings
         self._upstream = upstream
-        self._telemetry = personalizer.telemetry
         self._personal = PersonalSearches(settings, upstream, personalizer, shown)
+        multi = MultiSearches(self._personal)
+        templates = Templates(self._personal, multi)
+        self._handlers = {Endpoint.SEARCH: self._search, Endpoint.MULTI_SEARCH: multi.reply,
+                          Endpoint.TEMPLATE: templates.reply,
+                          Endpoint.MULTI_TEMPLATE: templates.reply_to_many}
 
-    def answer(self, request: HttpRequest, client: socket.socket | None = None) -> Reply:
+    def answer(self, kind: Endpoint, request: HttpRequest,
+               client: socket.socket | None = None) -> Reply:
         """Answer a search.
 
         Args:
+            kind: which kind of search; not OTHER.
             request: as the client sent it, less the headers of its connection.
             client: the client's socket, watched while OpenSearch works.
 
@@ -45,13 +55,17 @@ class SearchPath:
             UpstreamError: OpenSearch could not be asked.
             ClientGone: the client hung up.
         """
-        outcome = Outcome(self._telemetry)
+        outcome = self._personal.outcome()
         try:
             plain = headers.unpacked(request, self._settings.max_body_bytes)
         except UnreadableError:
             outcome.skipped(SkipReason.UNREADABLE)
-            return passed(self._upstream, request, outcome, client)
-        plan = plan_search(plain, self._settings, time.time())
+            return passed(self._upstream, without_controls(request), outcome, client)
+        return self._handlers[kind](plain, outcome, client)
+
+    def _search(self, request: HttpRequest, outcome: Outcome,
+                client: socket.socket | None) -> Reply:
+        plan = plan_search(request, self._settings, time.time())
         if plan.skip is None:
             return self._personal.reply(plan, outcome, client)
         outcome.skipped(plan.skip)
@@ -59,7 +73,7 @@ class SearchPath:
 
     def other(self, request: HttpRequest, client: socket.socket | None = None) -> Reply:
         """Let a request through that is no search; raises as ``answer``, less ``ControlError``."""
-        outcome = Outcome(self._telemetry)
+        outcome = self._personal.outcome()
         outcome.skipped(SkipReason.NOT_A_SEARCH, is_counted=True)
         return passed(self._upstream, request, outcome, client,
                       idempotent=request.method in ("GET", "HEAD", "OPTIONS"))

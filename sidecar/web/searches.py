@@ -181,8 +181,10 @@ def _raw_target(environ: dict[str, Any]) -> str:
 def _headers(environ: dict[str, Any]) -> Headers:
     found = [(name[5:].replace("_", "-").title(), text) for name, text in environ.items()
              if name.startswith("HTTP_")]
-    found += [(name.replace("_", "-").title(), environ[name])
-              for name in ("CONTENT_TYPE", "CONTENT_LENGTH") if environ.get(name)]
+    if "CONTENT_TYPE" in environ:  # an empty one is for OpenSearch to refuse
+        found.append(("Content-Type", environ["CONTENT_TYPE"]))
+    if environ.get("CONTENT_LENGTH"):
+        found.append(("Content-Length", environ["CONTENT_LENGTH"]))
     return tuple(found)
 
 

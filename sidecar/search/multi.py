@@ -1,0 +1,105 @@
+"""Multi-searches: NDJSON lines in, one answer a line out, each treated on its own. Pure; no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from urllib.parse import quote
+
+import msgspec
+
+from sidecar.errors import UnreadableError
+from sidecar.records import HttpRequest
+from sidecar.search import answers, spans
+from sidecar.search.targets import Target, parse
+
+MOST_ITEMS = 200  # beyond, the lines pass through: a window for each would be a burst of work
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One search of a multi-search: its header line and its body line, as written."""
+
+    header: bytes
+    body: bytes
+
+
+def read_items(body: bytes) -> list[Item]:
+    """Split a multi-search's body into its searches.
+
+    Raises:
+        UnreadableError: not pairs of lines, or not ended by a line break; or too many.
+    """
+    if not body.endswith(b"\n"):
+        raise UnreadableError("a multi-search ends with a line break")
+    lines = body.split(b"\n")[:-1]
+    if lines and not lines[0].strip():
+        lines = lines[1:]  # OpenSearch takes a first line that is empty
+    if not lines or len(lines) % 2:
+        raise UnreadableError("a multi-search consists of pairs of lines")
+    if len(lines) > 2 * MOST_ITEMS:
+        raise UnreadableError(f"a multi-search of more than {MOST_ITEMS} searches")
+    return [Item(header, search) for header, search in zip(lines[::2], lines[1::2], strict=True)]
+
+
+def write_items(items: Sequence[Item]) -> bytes:
+    """Return a multi-search's body."""
+    return b"".join(item.header + b"\n" + item.body + b"\n" for item in items)
+
+
+def as_search(item: Item, request: HttpRequest, target: Target) -> HttpRequest:
+    """Return the search that an item stands for, under the whole request's headers and controls.
+
+    Raises:
+        UnreadableError: its header is not a JSON object.
+    """
+    header = spans.values(item.header) if item.header.strip() else {}
+    index = target.index_expression()
+    if "index" in header:
+        named = spans.decode(header["index"])
+        index = quote(",".join(map(str, named)) if isinstance(named, list) else str(named),
+                      safe=",*")
+    inner = replace(target, path=f"/{index}/_search" if index else "/_search")
+    for name in ("preference", "search_pipeline"):
+        if name in header:
+            inner = inner.with_parameter(name, str(spans.decode(header[name])))
+    return replace(request, method="POST", target=str(inner), body=item.body)
+
+
+def as_item(search: HttpRequest, item: Item) -> Item:
+    """Return the line pair for a search that was derived from ``item``."""
+    body = search.body if isinstance(search.body, bytes) else item.body
+    preference = parse(search.target).get("preference")
+    header = spans.values(item.header) if item.header.strip() else {}
+    if preference is None or "preference" in header:
+        return Item(item.header, body)
+    header["preference"] = msgspec.json.encode(preference)
+    return Item(spans.build(header), body)
+
+
+@dataclass(frozen=True, slots=True)
+class MultiAnswer:
+    """A multi-search's answer: its items' bytes, and where they stand."""
+
+    body: bytes
+    items: tuple[bytes, ...]
+    start: int
+    end: int
+    between: bytes
+
+    def with_items(self, items: Sequence[bytes]) -> bytes:
+        """Return the answer with these items in place of its own."""
+        return b"".join((self.body[:self.start], self.between.join(items), self.body[self.end:]))
+
+
+def read_multi_answer(body: bytes) -> MultiAnswer:
+    """Take a multi-search's answer apart; raises UnreadableError."""
+    array = spans.raw_members(body).get("responses")
+    if array is None:
+        raise UnreadableError("an answer without responses")
+    return MultiAnswer(body, spans.elements(array), *answers.place_of_elements(body, array))
+
+
+def has_failed(item: bytes) -> bool:
+    """Return True if an item's answer is an error."""
+    return b'"error"' in item and "error" in spans.raw_members(item)

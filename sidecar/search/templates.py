@@ -1,0 +1,107 @@
+"""Search templates: the page size and the ext block may stand inside, so they are rendered first.
+
+``_render/template`` turns the template into the body of an ordinary search, which is then planned
+like any other. Pure; no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from sidecar.errors import UnreadableError
+from sidecar.records import HttpRequest, SkipReason
+from sidecar.search import headers, spans
+from sidecar.search.controls import OWN_EXT, read_controls
+from sidecar.search.plans import unwanted
+from sidecar.search.requests import foreign, take_apart, without_own
+from sidecar.search.targets import Target, parse
+from sidecar.settings import Settings
+
+_PASSED_ON = ("explain", "profile")  # flags beside the template that speak of the search
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A template request: as OpenSearch is to get it, to render it, and its own ext block."""
+
+    untouched: HttpRequest
+    rendering: HttpRequest
+    target: Target
+    flags: Mapping[str, bytes]
+    ext: Mapping[str, Any]
+
+
+def take_template_apart(request: HttpRequest) -> Template:
+    """Read a template request.
+
+    Raises:
+        UnreadableError: its body is not a JSON object.
+    """
+    target = parse(request.target)
+    search = take_apart(request, target)
+    if not search.members:
+        raise UnreadableError("a template request without a body")
+    flags = {name: search.members[name] for name in _PASSED_ON if name in search.members}
+    template = {name: raw for name, raw in search.members.items() if name not in flags}
+    rendering = HttpRequest("POST", "/_render/template", _for_json(request), spans.build(template))
+    return Template(search.untouched(), rendering, target, flags,
+                    search.ext)
+
+
+def reason_to_pass(request: HttpRequest, template: Template,
+                   settings: Settings) -> SkipReason | None:
+    """Return why the search inside cannot be one to personalise; None if it could be.
+
+    The user, or an ext block for OpenSearch not to see, may stand inside the template, and a
+    stored template may hold anything.
+
+    Raises:
+        ControlError: a control with a value that it cannot have.
+    """
+    controls = read_controls(request.headers, template.target, template.ext, settings)
+    body = request.body if isinstance(request.body, bytes) else b""
+    return None if b"ext" in body or b'"id"' in body else unwanted(controls, settings)
+
+
+def rendered_search(request: HttpRequest, template: Template, rendering: bytes) -> HttpRequest:
+    """Return the search that the template stands for, controls included, to the same target.
+
+    Args:
+        request: as the client sent it.
+        template: taken apart.
+        rendering: the body of ``_render/template``'s answer.
+
+    Raises:
+        UnreadableError: the answer holds no search.
+    """
+    output = spans.values(rendering).get("template_output")
+    if output is None:
+        raise UnreadableError("the rendering holds no template_output")
+    members = spans.values(output) | dict(template.flags)
+    own = {name: template.ext[name] for name in OWN_EXT if name in template.ext}
+    if own:
+        inside = spans.values(members["ext"]) if "ext" in members else {}
+        members["ext"] = spans.build(
+            {name: msgspec.json.encode(section) for name, section in own.items()} | inside)
+    return replace(request, method="POST", headers=_for_json(request), body=spans.build(members))
+
+
+def holds_own_ext(search: HttpRequest) -> bool:
+    """Return True if the rendered search has a block that OpenSearch must not see."""
+    return isinstance(search.body, bytes) and any(
+        f'"{name}"'.encode() in search.body for name in OWN_EXT)
+
+
+def plain(request: HttpRequest) -> HttpRequest:
+    """Return a request without the sidecar's headers and parameters, its body untouched."""
+    return replace(request, target=str(without_own(parse(request.target))),
+                   headers=foreign(request.headers))
+
+
+def _for_json(request: HttpRequest) -> tuple[tuple[str, str], ...]:
+    return headers.replaced(request.headers, content_type="application/json", content_length=None,
+                            content_encoding=None, accept_encoding=None)

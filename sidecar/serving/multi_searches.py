@@ -1,0 +1,134 @@
+"""A multi-search: every line planned, ordered and refused on its own, in one upstream request."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sidecar.errors import Skip, UnreadableError
+from sidecar.records import HttpRequest, HttpResponse, SkipReason
+from sidecar.search import fetches, headers, multi
+from sidecar.search.answers import read_answer
+from sidecar.search.multi import Item
+from sidecar.search.plans import SearchPlan, plan_search
+from sidecar.search.targets import parse
+from sidecar.search.templates import plain
+from sidecar.serving.outcomes import Outcome
+from sidecar.serving.passing import Reply, finished, passed
+from sidecar.serving.personal_searches import Fetched, PersonalSearch, PersonalSearches
+from sidecar.serving.personalizer import Ticket
+
+OWN_TRACES = (b'"personalize', b'"ext"')
+
+
+@dataclass(slots=True)
+class _Line:
+    """One search of a multi-search: as it came, what is planned for it, and its ticket."""
+
+    item: Item
+    plan: SearchPlan
+    ticket: Ticket | None = None
+
+
+class MultiSearches:
+    """Answers multi-searches; used by all threads of a process."""
+
+    def __init__(self, personal: PersonalSearches) -> None:
+        self._personal = personal
+        self._settings = personal.settings
+
+    def reply(self, request: HttpRequest, outcome: Outcome,
+              client: socket.socket | None) -> Reply:
+        """Answer a multi-search whose body is not compressed.
+
+        Raises:
+            ControlError: a control of any line with a value that it cannot have.
+            UpstreamError: OpenSearch could not be asked.
+            ClientGone: the client hung up.
+        """
+        try:
+            lines = self._planned(request)
+        except UnreadableError:
+            outcome.skipped(SkipReason.UNREADABLE)
+            return passed(self._personal.upstream, plain(request), outcome, client)
+        own = self._without_own(request, lines)
+        first = next((line.plan.skip for line in lines if line.plan.skip is not None), None)
+        if all(line.plan.skip is not None for line in lines):
+            outcome.skipped(first or SkipReason.UNREADABLE)
+            return passed(self._personal.upstream, own, outcome, client)
+        try:
+            return self._personalised(request, lines, outcome, client)
+        except (UnreadableError, Skip) as error:
+            outcome.skipped(error.reason if isinstance(error, Skip) else SkipReason.NO_IDS)
+            return passed(self._personal.upstream, own, outcome, client)
+        finally:
+            for line in lines:
+                if line.ticket is not None:
+                    line.ticket.cancel()
+
+    def _planned(self, request: HttpRequest) -> list[_Line]:
+        target = parse(request.target)
+        if "filter_path" in target or not isinstance(request.body, bytes):
+            raise UnreadableError("answers under a filter_path are not told apart line by line")
+        now = time.time()
+        return [_Line(item, plan_search(multi.as_search(item, request, target),
+                                        self._settings, now))
+                for item in multi.read_items(request.body)]
+
+    @staticmethod
+    def _without_own(request: HttpRequest, lines: Sequence[_Line]) -> HttpRequest:
+        """Return the request as OpenSearch may see it; its bytes as they came where they may."""
+        assert isinstance(request.body, bytes)
+        if not any(trace in request.body for trace in OWN_TRACES):
+            return plain(request)
+        return _with_lines(request, [multi.as_item(line.plan.request, line.item)
+                                     for line in lines])
+
+    def _personalised(self, request: HttpRequest, lines: Sequence[_Line], outcome: Outcome,
+                      client: socket.socket | None) -> Reply:
+        asked = []
+        for line in lines:
+            search = line.plan.request
+            if line.plan.skip is None:
+                assert line.plan.context is not None
+                line.ticket = self._personal.personalizer.begin(line.plan.context)
+                search = fetches.whole_fetch(line.plan, self._settings.item_id_field)
+            asked.append(multi.as_item(search, line.item))
+        wider = _with_lines(request, asked)
+        with outcome.stage("upstream"):
+            response = self._personal.upstream.begin(
+                replace(wider, headers=headers.replaced(wider.headers, accept_encoding=None)),
+                idempotent=True, client=client).result()
+        if response.status != 200:
+            raise Skip(SkipReason.UPSTREAM_ERROR)
+        answer = multi.read_multi_answer(response.body)
+        if len(answer.items) != len(lines):
+            raise UnreadableError("a multi-search with more or fewer answers than searches")
+        written = [self._written(line, body, outcome, client)
+                   for line, body in zip(lines, answer.items, strict=True)]
+        accepted = headers.get(request.headers, "accept-encoding")
+        return finished(replace(response, body=answer.with_items(written)), accepted, outcome)
+
+    def _written(self, line: _Line, body: bytes, whole: Outcome,
+                 client: socket.socket | None) -> bytes:
+        """Return one line's answer; an error is passed on, unless a wider request could be why."""
+        if line.ticket is None or line.plan.search is None:
+            whole.joined(line.plan.skip)
+            return body
+        if multi.has_failed(body):
+            raise Skip(SkipReason.UPSTREAM_ERROR)
+        outcome = self._personal.outcome()
+        search = PersonalSearch(self._personal, line.plan, "", outcome, client)
+        fetched = Fetched(HttpResponse(200, (), body),
+                          read_answer(body, self._settings.item_id_field), is_whole=True)
+        written = search.written(fetched, line.ticket)
+        whole.joined(outcome.reason, outcome)
+        return body if written is None else written
+
+
+def _with_lines(request: HttpRequest, items: Sequence[Item]) -> HttpRequest:
+    bare = plain(request)
+    return replace(bare, body=multi.write_items(items), headers=headers.replaced(
+        bare.headers, content_length=None, content_encoding=None))

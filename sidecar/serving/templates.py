@@ -1,0 +1,102 @@
+"""Searches that are templates: OpenSearch renders them, then they are searches like any other."""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import replace
+
+from sidecar.errors import UnreadableError
+from sidecar.records import HttpRequest, SkipReason
+from sidecar.search import multi, templates
+from sidecar.search.multi import Item
+from sidecar.search.plans import plan_search
+from sidecar.search.targets import parse
+from sidecar.search.templates import Template
+from sidecar.serving.multi_searches import MultiSearches
+from sidecar.serving.outcomes import Outcome
+from sidecar.serving.passing import Reply, passed
+from sidecar.serving.personal_searches import PersonalSearches
+
+AT_ONCE = 8  # renderings under way together for one multi-search
+
+
+class Templates:
+    """Answers template searches; used by all threads of a process."""
+
+    def __init__(self, personal: PersonalSearches, multi_searches: MultiSearches) -> None:
+        self._personal = personal
+        self._multi = multi_searches
+
+    def reply(self, request: HttpRequest, outcome: Outcome,
+              client: socket.socket | None) -> Reply:
+        """Answer a template search; raises as ``SearchPath.answer``."""
+        try:
+            template = templates.take_template_apart(request)
+        except UnreadableError:
+            outcome.skipped(SkipReason.UNREADABLE)
+            return passed(self._personal.upstream, templates.plain(request), outcome, client)
+        reason = templates.reason_to_pass(request, template, self._personal.settings)
+        search = None
+        if reason is None:
+            search = self._rendered(request, template, outcome, client)
+        if search is None:
+            outcome.skipped(reason or SkipReason.UPSTREAM_ERROR)
+            return passed(self._personal.upstream, template.untouched, outcome, client)
+        plan = plan_search(search, self._personal.settings, time.time(), is_template=True)
+        if plan.skip is not SkipReason.BEYOND_WINDOW and not templates.holds_own_ext(search):
+            plan = replace(plan, request=template.untouched)
+        if plan.skip is None:
+            return self._personal.reply(plan, outcome, client)
+        outcome.skipped(plan.skip)
+        return passed(self._personal.upstream, plan.request, outcome, client)
+
+    def reply_to_many(self, request: HttpRequest, outcome: Outcome,
+                      client: socket.socket | None) -> Reply:
+        """Answer a multi-search of templates; raises as ``SearchPath.answer``."""
+        try:
+            searches = self._all_rendered(request, outcome, client)
+        except UnreadableError:
+            outcome.skipped(SkipReason.UNREADABLE)
+            return passed(self._personal.upstream, templates.plain(request), outcome, client)
+        target = parse(request.target)
+        path = target.path.rstrip("/").removesuffix("/template")
+        return self._multi.reply(replace(request, target=str(replace(target, path=path)),
+                                         body=multi.write_items(searches)), outcome, client)
+
+    def _rendered(self, request: HttpRequest, template: Template, outcome: Outcome,
+                  client: socket.socket | None) -> HttpRequest | None:
+        """Return the search that a template stands for; None if OpenSearch cannot render it."""
+        with outcome.stage("upstream"):
+            response = self._personal.upstream.begin(template.rendering, idempotent=True,
+                                                     client=client).result()
+        try:
+            return (templates.rendered_search(request, template, response.body)
+                    if response.status == 200 else None)
+        except UnreadableError:
+            return None
+
+    def _all_rendered(self, request: HttpRequest, outcome: Outcome,
+                      client: socket.socket | None) -> list[Item]:
+        """Return the lines of the multi-search that the templates stand for.
+
+        Raises:
+            UnreadableError: one of them cannot be read or rendered.
+        """
+        items = multi.read_items(request.body if isinstance(request.body, bytes) else b"")
+        rendered: list[Item] = []
+        for begin in range(0, len(items), AT_ONCE):
+            some = items[begin:begin + AT_ONCE]
+            lines = [replace(request, body=item.body) for item in some]
+            parts = [templates.take_template_apart(line) for line in lines]
+            with outcome.stage("upstream"):
+                under_way = [self._personal.upstream.begin(part.rendering, idempotent=True,
+                                                           client=client) for part in parts]
+                answers = [exchange.result() for exchange in under_way]
+            for item, line, part, answer in zip(some, lines, parts, answers, strict=True):
+                if answer.status != 200:
+                    raise UnreadableError("a template that OpenSearch does not render")
+                search = templates.rendered_search(line, part, answer.body)
+                assert isinstance(search.body, bytes)
+                rendered.append(Item(item.header, search.body))
+        return rendered
