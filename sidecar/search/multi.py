@@ -100,6 +100,8 @@ def read_multi_answer(body: bytes) -> MultiAnswer:
     return MultiAnswer(body, spans.elements(array), *answers.place_of_elements(body, array))
 
 
-def has_failed(item: bytes) -> bool:
-    """Return True if an item's answer is an error."""
-    return b'"error"' in item and "error" in spans.raw_members(item)
+def status_of(item: bytes) -> int:
+    """Return the status in an item's answer; 200 where it names none."""
+    raw = spans.raw_members(item).get("status")
+    status = 200 if raw is None else spans.decode(bytes(raw))
+    return status if isinstance(status, int) else 200

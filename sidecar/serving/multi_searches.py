@@ -11,8 +11,9 @@ from sidecar.errors import Skip, UnreadableError
 from sidecar.records import HttpRequest, HttpResponse, SkipReason
 from sidecar.search import fetches, headers, multi
 from sidecar.search.answers import read_answer
-from sidecar.search.multi import Item
+from sidecar.search.multi import Item, MultiAnswer
 from sidecar.search.plans import SearchPlan, plan_search
+from sidecar.search.refusals import may_be_our_doing
 from sidecar.search.targets import parse
 from sidecar.search.templates import plain
 from sidecar.serving.outcomes import Outcome
@@ -96,29 +97,50 @@ class MultiSearches:
                 line.ticket = self._personal.personalizer.begin(line.plan.context)
                 search = fetches.whole_fetch(line.plan, self._settings.item_id_field)
             asked.append(multi.as_item(search, line.item))
-        wider = _with_lines(request, asked)
+        response, answers = self._ask(_with_lines(request, asked), outcome, client)
+        items = self._with_own_refusals(request, lines, answers.items, outcome, client)
+        written = [self._written(line, body, outcome, client)
+                   for line, body in zip(lines, items, strict=True)]
+        accepted = headers.get(request.headers, "accept-encoding")
+        return finished(replace(response, body=answers.with_items(written)), accepted, outcome)
+
+    def _ask(self, request: HttpRequest, outcome: Outcome,
+             client: socket.socket | None) -> tuple[HttpResponse, MultiAnswer]:
+        plain_headers = headers.replaced(request.headers, accept_encoding=None)
         with outcome.stage("upstream"):
             response = self._personal.upstream.begin(
-                replace(wider, headers=headers.replaced(wider.headers, accept_encoding=None)),
-                idempotent=True, client=client).result()
+                replace(request, headers=plain_headers), idempotent=True, client=client).result()
         if response.status != 200:
             raise Skip(SkipReason.UPSTREAM_ERROR)
-        answer = multi.read_multi_answer(response.body)
-        if len(answer.items) != len(lines):
+        return response, multi.read_multi_answer(response.body)
+
+    def _with_own_refusals(self, request: HttpRequest, lines: Sequence[_Line],
+                           bodies: Sequence[bytes], outcome: Outcome,
+                           client: socket.socket | None) -> list[bytes]:
+        """Return the answers, those of refused lines asked for anew as the client worded them."""
+        if len(bodies) != len(lines):
             raise UnreadableError("a multi-search with more or fewer answers than searches")
-        written = [self._written(line, body, outcome, client)
-                   for line, body in zip(lines, answer.items, strict=True)]
-        accepted = headers.get(request.headers, "accept-encoding")
-        return finished(replace(response, body=answer.with_items(written)), accepted, outcome)
+        again = [place for place, (line, body) in enumerate(zip(lines, bodies, strict=True))
+                 if line.ticket is not None
+                 and (status := multi.status_of(body)) != 200 and may_be_our_doing(status)]
+        items = list(bodies)
+        if again:
+            own = [multi.as_item(lines[place].plan.request, lines[place].item) for place in again]
+            _, answers = self._ask(_with_lines(request, own), outcome, client)
+            for place, body in zip(again, answers.items, strict=True):
+                items[place] = body
+                lines[place].plan = replace(lines[place].plan, skip=SkipReason.UPSTREAM_ERROR)
+        return items
 
     def _written(self, line: _Line, body: bytes, whole: Outcome,
                  client: socket.socket | None) -> bytes:
-        """Return one line's answer; an error is passed on, unless a wider request could be why."""
-        if line.ticket is None or line.plan.search is None:
+        """Return one line's answer with its page in it; a refusal as it came."""
+        if line.ticket is None or line.plan.skip is not None:
             whole.joined(line.plan.skip)
             return body
-        if multi.has_failed(body):
-            raise Skip(SkipReason.UPSTREAM_ERROR)
+        if multi.status_of(body) != 200:
+            whole.joined(SkipReason.UPSTREAM_ERROR)
+            return body
         outcome = self._personal.outcome()
         search = PersonalSearch(self._personal, line.plan, "", outcome, client)
         fetched = Fetched(HttpResponse(200, (), body),
