@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,3 +111,11 @@ def _feature_version(home: Path) -> int | None:
         return None
     major, minor = int(found[1]), int(found[2] or 0)
     return minor if major == 1 else major    # Java 8 calls itself 1.8
+
+
+if __name__ == "__main__":
+    # For shell scripts: print the folder of the JDK that would be used.
+    try:
+        print(find_jdk().home)
+    except LaunchError as error:
+        sys.exit(f"error: {error}")
