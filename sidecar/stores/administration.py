@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ssl
 from typing import Any
 
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import RequestError
 
-from sidecar.errors import SettingsError
 from sidecar.settings import Settings
 from sidecar.stores.mappings import mapping
+from sidecar.stores.upstream import tls_context
 
 
 def administration_client(settings: Settings) -> OpenSearch:
@@ -24,22 +23,8 @@ def administration_client(settings: Settings) -> OpenSearch:
         options["headers"] = {"authorization": settings.opensearch_authorization}
     hosts = [url.strip() for url in settings.opensearch_url.split(",") if url.strip()]
     if any(url.startswith("https") for url in hosts):
-        options["ssl_context"] = _tls(settings)
+        options["ssl_context"] = tls_context(settings)
     return OpenSearch(hosts, **options)
-
-
-def _tls(settings: Settings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=settings.opensearch_ca or None)
-        if settings.opensearch_client_cert:
-            context.load_cert_chain(settings.opensearch_client_cert)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError("opensearch_ca or opensearch_client_cert cannot be read as PEM: "
-                            f"{error}") from error
-    if not settings.opensearch_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def create_indices(client: OpenSearch, settings: Settings) -> list[str]:

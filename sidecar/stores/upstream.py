@@ -176,7 +176,7 @@ class Upstream:
         self.own_headers: tuple[tuple[str, str], ...] = (
             (("Authorization", settings.opensearch_authorization),)
             if settings.opensearch_authorization else ())
-        tls = _tls(settings)
+        tls = tls_context(settings)
         urls = [url.strip() for url in settings.opensearch_url.split(",") if url.strip()]
         if not urls:
             raise SettingsError("opensearch_url is empty; set SIDECAR_OPENSEARCH_URL")
@@ -234,7 +234,12 @@ class Upstream:
         return living + dead
 
 
-def _tls(settings: Settings) -> ssl.SSLContext:
+def tls_context(settings: Settings) -> ssl.SSLContext:
+    """Return how nodes are reached by https.
+
+    Raises:
+        SettingsError: a certificate or key that cannot be read.
+    """
     try:
         context = ssl.create_default_context(cafile=settings.opensearch_ca or None)
         if settings.opensearch_client_cert:
