@@ -32,7 +32,7 @@ from scripts._services import (
 from scripts._stamps import Stamps, key_of
 from scripts.complete_journey import UNTIL
 from sidecar.errors import SidecarError
-from sidecar.stores.file_rows import seconds
+from sidecar.stores.file_values import seconds
 
 BASE = ROOT / ".local" / "quickstart"
 PRODUCTS = "products"
