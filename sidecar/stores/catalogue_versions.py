@@ -23,7 +23,7 @@ from sidecar.errors import InputError, UpstreamUnavailable
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-RETRIED = frozenset({429, 502, 503, 504, "N/A"})  # N/A: no answer came at all
+RETRIED = frozenset({429, 502, 503, 504, "N/A", "TIMEOUT"})  # words: no answer came at all
 ATTEMPTS = 10
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
