@@ -12,7 +12,7 @@ find_python() {
       return
     fi
   done
-  fail "Python 3.11 or newer is needed, $(python3 --version 2>&1 || echo 'python3 is not there'); install it and try again"
+  fail "Python 3.11 or newer is needed, found $(python3 --version 2>/dev/null || echo none); install it and try again"
 }
 
 python=$(find_python) || exit 1
