@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -86,6 +88,7 @@ class Quickstart:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run, stop or reset the quickstart; 0 done, 1 failed, 2 misused."""
     options = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         BASE.mkdir(parents=True, exist_ok=True)
         with _alone():
@@ -121,8 +124,12 @@ def _parser() -> argparse.ArgumentParser:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Hold the lock that keeps a second quickstart out."""
+    """Hold the lock that keeps a second quickstart out; its programs hold it too.
+
+    So a training that outlives a killed quickstart is not joined by another one.
+    """
     with (BASE / "lock").open("w") as lock:
+        os.set_inheritable(lock.fileno(), True)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -203,7 +210,7 @@ def _program(name: str, *arguments: str | Path) -> None:
     """Run one of the project's programs; its progress and messages go to stderr."""
     command = [sys.executable, "-m", f"scripts.{name}", *map(str, arguments)]
     code = subprocess.run(command, cwd=ROOT, check=False, stdout=sys.stderr,
-                          stdin=subprocess.DEVNULL).returncode
+                          stdin=subprocess.DEVNULL, close_fds=False).returncode
     if code != 0:
         raise SidecarError(f"scripts.{name} ended with {code}, its message is above; "
                            "repair it and run scripts/quickstart again, it goes on from here")
