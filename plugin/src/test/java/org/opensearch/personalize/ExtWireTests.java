@@ -1,0 +1,26 @@
+package org.opensearch.personalize;
+
+import org.opensearch.core.common.io.stream.Writeable;
+import org.opensearch.test.AbstractWireSerializingTestCase;
+
+/** A request's section arrives at other nodes as it was sent; OpenSearch's own test of that. */
+public class ExtWireTests extends AbstractWireSerializingTestCase<PersonalizeExtBuilder> {
+
+    @Override
+    protected PersonalizeExtBuilder createTestInstance() {
+        return new PersonalizeExtBuilder(
+            randomFrom(Boolean.TRUE, Boolean.FALSE, null),
+            randomBoolean() ? null : randomAlphaOfLength(8),
+            randomBoolean() ? null : randomAlphaOfLength(8),
+            randomBoolean() ? null : randomIntBetween(1, 1000),
+            randomBoolean() ? null : randomDouble(),
+            randomFrom(Boolean.TRUE, Boolean.FALSE, null),
+            randomBoolean() ? null : randomNonNegativeLong()
+        );
+    }
+
+    @Override
+    protected Writeable.Reader<PersonalizeExtBuilder> instanceReader() {
+        return PersonalizeExtBuilder::new;
+    }
+}

@@ -1,0 +1,121 @@
+package org.opensearch.personalize;
+
+import java.util.List;
+import java.util.Map;
+
+import org.junit.jupiter.api.Test;
+import org.opensearch.OpenSearchStatusException;
+import org.opensearch.action.search.SearchResponse;
+import org.opensearch.core.tasks.TaskCancelledException;
+import org.opensearch.core.tasks.TaskId;
+import org.opensearch.tasks.CancellableTask;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertInstanceOf;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+/** Searches that come back in the engine's order, or as an error, and what they say. */
+class SkippedSearchTests extends ProcessorsTestCase {
+
+    @Test
+    void itemFieldThatNoHitHasIsToldAndHarmless() throws Exception {
+        config = withItemField("sku");
+        assertSkipped(SkipReason.NO_ITEM_ID, new Search(user("{\"user_id\":\"u\"}")));
+    }
+
+    @Test
+    void searchesThatAreNotToBePersonalisedSayWhy() throws Exception {
+        assertSkipped(SkipReason.ANONYMOUS, new Search(List.of()));
+        assertSkipped(
+            SkipReason.DISABLED, new Search(user("{\"user_id\":\"u\",\"enabled\":false}"))
+        );
+        Search sorted = new Search(user("{\"user_id\":\"u\"}"));
+        sorted.request.source().sort("price");
+        assertSkipped(SkipReason.SORT, sorted);
+        assertSkipped(SkipReason.BEYOND_WINDOW, new Search(user("{\"user_id\":\"u\"}")).from(100));
+        assertTrue(sidecar.requests.isEmpty());
+        assertEquals(
+            Map.of("anonymous", 1L, "disabled", 1L, "sort", 1L, "beyond_window", 1L),
+            services.stats().skippedCounts()
+        );
+    }
+
+    @Test
+    void emptyResultIsNotSent() throws Exception {
+        SearchResponse response = new Search(user("{\"user_id\":\"u\"}")).run(0).answer();
+        assertTrue(ext(response).contains("\"reason\":\"no_hits\""));
+        assertTrue(sidecar.requests.isEmpty());
+    }
+
+    @Test
+    void failuresKeepTheEnginesPageAndSayWhy() throws Exception {
+        sidecar.behaviour = FakeSidecar.stalling();
+        config = withTimeout(30);
+        assertSkipped(SkipReason.TIMEOUT, new Search(user("{\"user_id\":\"u\"}")));
+        sidecar.behaviour = FakeSidecar.saying(200, "nonsense");
+        config = withTimeout(2000);
+        assertSkipped(SkipReason.SIDECAR_ERROR, new Search(user("{\"user_id\":\"u\"}")));
+        sidecar.behaviour =
+            FakeSidecar.saying(200, "{\"applied\":false,\"reason\":\"state_behind\"}");
+        assertSkipped(SkipReason.STATE_BEHIND, new Search(user("{\"user_id\":\"u\"}")));
+        sidecar.close();
+        assertSkipped(SkipReason.SIDECAR_UNAVAILABLE, new Search(user("{\"user_id\":\"u\"}")));
+    }
+
+    @Test
+    void failuresAreErrorsWhereThePipelineSaysSo() throws Exception {
+        sidecar.behaviour = FakeSidecar.saying(500, "");
+        config = config.with(OnFailure.FAIL);
+        Exception error = new Search(user("{\"user_id\":\"u\"}")).run(5).failure();
+        assertEquals(
+            503, assertInstanceOf(OpenSearchStatusException.class, error).status().getStatus()
+        );
+        assertEquals(
+            "processor [personalize] with tag [t] could not personalise: sidecar_error "
+                + "(sidecar's answer: status is 500)",
+            error.getMessage()
+        );
+        sidecar.behaviour =
+            FakeSidecar.saying(200, "{\"applied\":false,\"reason\":\"no_history\"}");
+        assertSkipped(SkipReason.NO_HISTORY, new Search(user("{\"user_id\":\"u\"}")));
+    }
+
+    /** OpenSearch would show the fetched window, not the page, if the failure were thrown. */
+    @Test
+    void ignoredFailureStillShowsThePage() throws Exception {
+        sidecar.behaviour = FakeSidecar.saying(500, "");
+        config = config.with(OnFailure.FAIL);
+        Search search = new Search(user("{\"user_id\":\"u\"}"));
+        search.ignoreFailure = true;
+        assertSkipped(SkipReason.SIDECAR_ERROR, search);
+    }
+
+    @Test
+    void windowThatTheNodeDoesNotAllowIsTheClientsError() throws Exception {
+        Search search = new Search(user("{\"user_id\":\"u\",\"window_size\":1001}"));
+        search.hasRequestProcessor = false;
+        assertInstanceOf(IllegalArgumentException.class, search.run(5).failure());
+    }
+
+    @Test
+    void cancelledSearchEndsInCancellation() throws Exception {
+        sidecar.behaviour = FakeSidecar.stalling();
+        config = withTimeout(20_000);
+        CancellableTask task =
+            new CancellableTask(1, "t", "search", "", TaskId.EMPTY_TASK_ID, Map.of()) {
+                @Override
+                public boolean shouldCancelChildrenOnCancellation() {
+                    return true;
+                }
+            };
+        Heard<SearchResponse> heard;
+        try (var before = threadPool.getThreadContext().stashContext()) {
+            assertTrue(before != null);
+            threadPool.getThreadContext().putTransient("personalize.task", task);
+            heard = new Search(user("{\"user_id\":\"u\"}")).run(5);
+        }
+        task.cancel("test");
+        assertInstanceOf(TaskCancelledException.class, heard.failure());
+        assertEquals(1, services.stats().cancelledCount());
+    }
+}
