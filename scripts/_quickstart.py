@@ -88,7 +88,6 @@ class Quickstart:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run, stop or reset the quickstart; 0 done, 1 failed, 2 misused."""
     options = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         BASE.mkdir(parents=True, exist_ok=True)
         with _alone():
@@ -232,4 +231,5 @@ def _stop(forget: bool) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())
