@@ -87,7 +87,7 @@ def _shown(answer: Answer) -> Shown:
 
 def _title(hit: dict[str, Any]) -> str:
     source = hit["_source"]
-    return f"{source['title'].lower()} ({hit['_id']})"
+    return f"{hit['_id']} {source['title'].lower()}, {(source.get('brand') or 'no brand').lower()}"
 
 
 def _rise(before: Shown, after: Shown, items: Sequence[str]) -> float:
@@ -103,10 +103,10 @@ def render(household: Household, query: str, *, off: Shown, before: Shown, after
     lines = [
         f"Household {household.user_id} searches for {query!r}. Its purchases are dated "
         f"{household.shifted_weeks} weeks later, so that the last are of the past week.", "",
-        "    " + "  ".join(f"{title:<{COLUMN}}" for title, _ in columns)]
+        "    " + "  ".join(f"{title:<{COLUMN}}" for title, _ in columns).rstrip()]
     for place in range(min(SHOWN, len(off.item_ids))):
         cells = (_cell(shown.titles[shown.item_ids[place]]) for _, shown in columns)
-        lines.append(f"{place + 1:>2}  " + "  ".join(cells))
+        lines.append(f"{place + 1:>2}  " + "  ".join(cells).rstrip())
     lines += ["", *(f"{title.split(':')[0]:<13} X-Personalize-Status: {shown.status}"
                     f"   Server-Timing: {shown.timing}" for title, shown in columns)]
     lines += ["", "Why each item is where it is after the baskets:"]

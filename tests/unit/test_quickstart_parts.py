@@ -66,15 +66,15 @@ def test_household_with_most_new_habits_is_chosen_and_moved_to_today(tmp_path: P
 def test_orders_are_printed_side_by_side_with_each_items_reason(tmp_path: Path) -> None:
     household = Household(user_id="h", older=tmp_path, later=tmp_path, older_count=5,
                           later_count=2, queries=("milk",), new_items=("b",), shifted_weeks=460)
-    titles = {"a": "milk a (a)", "b": "milk b (b)"}
+    titles = {"a": "a milk, own", "b": "b milk, own"}
     off = Shown(("a", "b"), titles, "skipped; reason=disabled", "total;dur=1", {})
     after = Shown(("b", "a"), titles, "applied", "total;dur=2", {
         "b": {"parts": {"repeat": 0.5, "engine": 0.1, "quality": 0.0},
               "events": ["bought twice, last 3 days ago"]}})
     text = render(household, "milk", off=off, before=off, after=after)
     assert "460 weeks later" in text
-    assert " 1  milk a (a)" in text
+    assert " 1  a milk, own" in text
     assert "X-Personalize-Status: skipped; reason=disabled" in text
     assert "1  off 2, before 2" in text
-    assert "milk b (b): repeat +0.50, engine +0.10; bought twice, last 3 days ago" in text
-    assert "milk a (a): no explanation" in text
+    assert "b milk, own: repeat +0.50, engine +0.10; bought twice, last 3 days ago" in text
+    assert "a milk, own: no explanation" in text
