@@ -1,0 +1,238 @@
+"""Reads requests off a connection with llhttp (httptools), for the worker.
+
+gunicorn's own parser is written in Python and takes a third of what an empty request costs.
+llhttp is node's parser, strict by default: it refuses what request smuggling lives on (two lengths,
+a length beside chunks, bare line feeds, spaces before colons).
+"""
+
+from __future__ import annotations
+
+import io
+import socket
+from collections import deque
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import httptools
+
+RECV_BYTES = 64 * 1024
+MOST_HEAD_BYTES = 64 * 1024  # a search in the source parameter is a few thousand
+
+
+class BadRequest(Exception):
+    """What came is no request that may be answered; ``status`` is what to say instead."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class Request:
+    """One request whose head is there; its body is read from the connection as it is asked for."""
+
+    __slots__ = ("awaits_continue", "headers", "is_complete", "keeps_alive", "method", "parts",
+                 "target", "version")
+
+    def __init__(self) -> None:
+        self.method = ""
+        self.target = b""
+        self.version = "1.1"
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.parts: deque[bytes] = deque()
+        self.is_complete = False
+        self.keeps_alive = True
+        self.awaits_continue = False  # the client sends its body once it is told to
+
+
+class RequestReader:
+    """The requests of one connection, in turn; used by one thread at a time."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._parser = httptools.HttpRequestParser(self)
+        self._coming = Request()
+        self._ready: deque[Request] = deque()  # head complete, not yet handed out
+        self._head_bytes = 0
+        self._has_head = False
+        self._again: Request | None = None  # whose head is read once more: see _decline
+        # What gunicorn's main thread looks at to find bytes that were read ahead: see has_next.
+        self.unreader = SimpleNamespace(buf=io.BytesIO())
+
+    @property
+    def has_next(self) -> bool:
+        """Return True if another request has been read already."""
+        return bool(self._ready)
+
+    def next(self) -> Request | None:
+        """Wait for a request's head; None once the client has closed the connection.
+
+        Raises:
+            BadRequest: what came is not HTTP, or its head is too large.
+            OSError: the connection broke, or nothing came in time.
+        """
+        while not self._ready:
+            if not self.read_on():
+                return None
+        return self._ready.popleft()
+
+    def drain(self, request: Request, most_bytes: int) -> bool:
+        """Read what an application left of a body, if it is little; False if it is not."""
+        taken = 0
+        while not request.is_complete and not request.awaits_continue and taken <= most_bytes:
+            if not self.read_on():
+                return False
+            taken += sum(map(len, request.parts))
+            request.parts.clear()
+        return request.is_complete
+
+    def read_on(self) -> bool:
+        """Wait for more of the body of the request in hand; False once the client has closed."""
+        data = self._connection.recv(RECV_BYTES)
+        if data:
+            self._feed(data)
+        return bool(data)
+
+    def _feed(self, data: bytes) -> None:
+        self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline(data[int(upgrade.args[0]):])
+        except httptools.HttpParserError as error:
+            raise BadRequest(400, f"request is not HTTP: {error}") from error
+        if self._head_bytes > MOST_HEAD_BYTES and not self._ready and not self._has_head:
+            raise BadRequest(431, f"request's head is larger than {MOST_HEAD_BYTES} bytes")
+
+    def _decline(self, rest: bytes) -> None:
+        """Go on in HTTP/1.1 after a request that offered another protocol (Java's clients do).
+
+        llhttp takes what follows such a request's head for the other protocol. So a new parser is
+        shown the same head less the offer, and finds the body where it is.
+        """
+        request = self._coming
+        if request.method == "CONNECT":
+            raise BadRequest(400, "CONNECT is for proxies; ask for a path")
+        framing = [b"%b: %b\r\n" % (name, value) for name, value in request.headers
+                   if name.lower() in (b"content-length", b"transfer-encoding")]
+        request.is_complete = False
+        self._again = request
+        self._parser = httptools.HttpRequestParser(self)
+        self._feed(b"".join((request.method.encode(), b" / HTTP/1.1\r\n", *framing, b"\r\n", rest)))
+
+    # -- called by the parser
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        self._coming, self._has_head = self._again or Request(), self._again is not None
+
+    def on_url(self, part: bytes) -> None:
+        """Take a piece of the target."""
+        if not self._has_head:
+            self._coming.target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; those behind a chunked body come too late to count."""
+        if not self._has_head:
+            self._coming.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Hand the request out; its body may still be coming."""
+        if self._again is not None:
+            self._again = None
+            return
+        coming = self._coming
+        coming.method = self._parser.get_method().decode("ascii")
+        coming.version = self._parser.get_http_version()
+        coming.keeps_alive = self._parser.should_keep_alive()
+        self._has_head, self._head_bytes = True, 0
+        self._ready.append(coming)
+
+    def on_body(self, part: bytes) -> None:
+        """Take a piece of the body."""
+        self._coming.parts.append(part)
+
+    def on_message_complete(self) -> None:
+        """End the request."""
+        self._coming.is_complete = True
+        self._head_bytes = 0
+
+
+class Body(io.RawIOBase):
+    """A request's body as WSGI wants it; asks for it with 100 Continue where the client waits."""
+
+    def __init__(self, reader: RequestReader, request: Request,
+                 connection: socket.socket) -> None:
+        self._reader = reader
+        self._request = request
+        self._connection = connection
+        self._left = b""
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read ``size`` bytes, or all; less only at the end."""
+        if size is None or size < 0:
+            return b"".join(iter(self._piece, b""))
+        found = []
+        while size > 0 and (piece := self._piece()):
+            found.append(piece[:size])
+            self._left = piece[size:]
+            size -= len(found[-1])
+        return found[0] if len(found) == 1 else b"".join(found)
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer; what ``readline`` and iteration are made of."""
+        piece = self._piece()
+        count = min(len(piece), len(buffer))
+        buffer[:count] = piece[:count]
+        self._left = piece[count:]
+        return count
+
+    def _piece(self) -> bytes:
+        """Return what comes next, waiting for it; empty at the end."""
+        if self._left:
+            piece, self._left = self._left, b""
+            return piece
+        while not self._request.parts:
+            if self._request.is_complete:
+                return b""
+            if self._request.awaits_continue:
+                self._request.awaits_continue = False
+                self._connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            if not self._reader.read_on():
+                return b""
+        return self._request.parts.popleft()
+
+
+def environ_of(request: Request) -> dict[str, Any]:
+    """Return what WSGI says of a request itself; the server adds what it knows.
+
+    A header with an underscore is dropped: it could pass for another with a dash.
+    """
+    target = request.target.decode("latin-1")
+    path, _, query = _origin_form(target).partition("?")
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": request.method, "SCRIPT_NAME": "", "RAW_URI": target,
+        "PATH_INFO": unquote_to_bytes(path).decode("latin-1") if "%" in path else path,
+        "QUERY_STRING": query, "SERVER_PROTOCOL": f"HTTP/{request.version}"}
+    for name, value in request.headers:
+        if b"_" in name:
+            continue
+        key = name.decode("latin-1").upper().replace("-", "_")
+        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            key = "HTTP_" + key
+        text = value.decode("latin-1")
+        environ[key] = f"{environ[key]},{text}" if key in environ else text
+    return environ
+
+
+def _origin_form(target: str) -> str:
+    """Return path and query of a target; an absolute one's host is not the client's to choose."""
+    if target.startswith("/"):
+        return target
+    _, separator, rest = target.partition("://")
+    return "/" + rest.partition("/")[2] if separator else target

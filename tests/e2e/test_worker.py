@@ -1,0 +1,235 @@
+"""The worker's HTTP, byte by byte, over real sockets and a real gunicorn."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from scripts._machine import find_free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def port():
+    port = find_free_port()
+    environ = os.environ | {"PYTHONPATH": str(Path(__file__).parent),
+                            "SIDECAR_LISTEN": f"127.0.0.1:{port}", "SIDECAR_WORKERS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gunicorn", "--config", "python:sidecar.web.gunicorn_conf",
+         "echo_app:app"], cwd=ROOT, env=environ, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            break
+        except OSError:
+            time.sleep(0.05)
+    yield port
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+
+
+def exchange(port, sent, *, pause_s=0.0):
+    """Send bytes, piece by piece, and return everything that comes until the server closes."""
+    pieces = [sent] if isinstance(sent, bytes) else sent
+    with socket.create_connection(("127.0.0.1", port), 20) as connection:
+        for piece in pieces:
+            connection.sendall(piece)
+            time.sleep(pause_s)
+        connection.shutdown(socket.SHUT_WR)
+        received = b""
+        while data := connection.recv(65536):
+            received += data
+        return received
+
+
+def echoed(received):
+    return json.loads(received.split(b"\r\n\r\n", 1)[1])
+
+
+def test_request_reaches_the_application_as_it_was_sent(port):
+    answer = echoed(exchange(port, b"POST /a%2Fb/_search?q=%20x HTTP/1.1\r\nHost: h\r\n"
+                                   b"X-Two: 1\r\nX-Two: 2\r\nX_Under: no\r\nContent-Type: a/b\r\n"
+                                   b"Content-Length: 3\r\n\r\nabc"))
+    environ = answer["environ"]
+    assert answer["body"] == "abc"
+    assert environ["RAW_URI"] == "/a%2Fb/_search?q=%20x"
+    assert environ["PATH_INFO"] == "/a/b/_search"
+    assert environ["QUERY_STRING"] == "q=%20x"
+    assert environ["HTTP_X_TWO"] == "1,2"
+    assert environ["CONTENT_TYPE"] == "a/b"
+    assert "HTTP_X_UNDER" not in environ
+    assert environ["REMOTE_ADDR"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.02])
+def test_request_in_pieces_is_put_together(port, pause_s):
+    whole = b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nabcd"
+    pieces = [whole[at:at + 7] for at in range(0, len(whole), 7)]
+    assert echoed(exchange(port, pieces, pause_s=pause_s))["body"] == "abcd"
+
+
+def test_chunked_body_is_read_and_its_trailers_do_not_count(port):
+    answer = echoed(exchange(port, b"POST / HTTP/1.1\r\nHost: h\r\n"
+                                   b"Transfer-Encoding: chunked\r\n\r\n"
+                                   b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nX-Late: 1\r\n\r\n"))
+    assert answer["body"] == "abcde"
+    assert "HTTP_X_LATE" not in answer["environ"]
+
+
+def test_pipelined_requests_are_answered_in_turn(port):
+    post = b"POST /%d HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n%d"
+    received = exchange(port, b"".join(post % (number, number) for number in range(5)))
+    assert received.count(b"HTTP/1.1 200 OK") == 5
+    places = [received.index(b'"body": "%d"' % number) for number in range(5)]
+    assert places == sorted(places)
+
+
+def test_connection_is_kept_over_many_requests_and_pauses(port):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    for pause_s in (0, 0, 0.1, 0, 0.1):
+        time.sleep(pause_s)
+        connection.request("POST", "/x", b"hello")
+        response = connection.getresponse()
+        assert json.loads(response.read())["body"] == "hello"
+        assert not response.will_close
+    connection.close()
+
+
+def test_old_clients_are_answered_and_closed(port):
+    received = exchange(port, b"GET /stream HTTP/1.0\r\n\r\n")
+    head, body = received.split(b"\r\n\r\n", 1)
+    assert b"Connection: close" in head
+    assert b"chunked" not in head
+    assert body == b"piece 0\npiece 1\npiece 2\n"
+
+
+def test_answer_of_unknown_length_is_chunked(port):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("GET", "/stream")
+    response = connection.getresponse()
+    assert response.headers["Transfer-Encoding"] == "chunked"
+    assert response.read() == b"piece 0\npiece 1\npiece 2\n"
+    connection.close()
+
+
+def test_head_and_no_content_have_no_body(port):
+    received = exchange(port, b"HEAD /x HTTP/1.1\r\nHost: h\r\n\r\n"
+                              b"GET /none HTTP/1.1\r\nHost: h\r\n\r\n")
+    first, second, rest = received.split(b"\r\n\r\n")
+    assert b"Content-Length: " in first
+    assert second.startswith(b"HTTP/1.1 204")
+    assert b"Content-Length" not in second
+    assert rest == b""
+
+
+def test_body_that_waits_to_be_asked_for_is_asked_for(port):
+    with socket.create_connection(("127.0.0.1", port), 20) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n"
+                           b"Content-Length: 2\r\n\r\n")
+        assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"ok")
+        assert b'"body": "ok"' in connection.recv(65536)
+
+
+def test_body_that_nobody_asked_for_ends_the_connection(port):
+    started = time.monotonic()
+    received = exchange(port, b"POST /unread HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n"
+                              b"Content-Length: 2\r\n\r\n")
+    assert received.startswith(b"HTTP/1.1 200")
+    assert time.monotonic() - started < 5
+
+
+def test_unread_body_does_not_become_the_next_request(port):
+    received = exchange(port, b"POST /unread HTTP/1.1\r\nHost: h\r\nContent-Length: 24\r\n\r\n"
+                              b"GET /evil HTTP/1.1\r\n\r\nxx"
+                              b"GET /good HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert received.count(b"HTTP/1.1 200") == 2
+    assert b"/evil" not in received
+
+
+def test_upgrade_to_http2_is_declined_and_the_connection_goes_on(port):
+    """Java's client asks for it with its first request."""
+    upgrade = (b"POST /%d HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+               b"Upgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\nContent-Length: 1\r\n\r\n%d")
+    received = exchange(port, upgrade % (1, 1) + upgrade % (2, 2))
+    assert received.count(b"HTTP/1.1 200") == 2
+    assert b'"body": "1"' in received
+    assert b'"body": "2"' in received
+
+
+@pytest.mark.parametrize("sent", [
+    b"garbage\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost : h\r\n\r\n",
+    b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    b"GET / HTTP/1.1\r\nX: a\x00b\r\n\r\n",
+    b"CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\n",
+])
+def test_what_is_not_http_is_refused_in_opensearchs_shape(port, sent):
+    received = exchange(port, sent)
+    assert received.startswith((b"HTTP/1.1 400", b"HTTP/1.1 200")) or received == b""
+    assert b"HTTP/1.1 400 Bad Request" in received or b"Transfer-Encoding" in sent
+    if received.startswith(b"HTTP/1.1 400"):
+        assert echoed(received)["status"] == 400
+
+
+def test_endless_head_is_refused(port):
+    received = exchange(port, b"GET / HTTP/1.1\r\n" + b"X: " + b"y" * 70_000)
+    assert received.startswith(b"HTTP/1.1 431")
+
+
+def test_large_body_passes(port):
+    body = os.urandom(3_000_000).hex().encode()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("POST", "/x", body)
+    assert json.loads(connection.getresponse().read())["body"] == body.decode()
+    connection.close()
+
+
+@pytest.mark.parametrize("path", ["/error", "/split"])
+def test_failing_application_is_a_500_and_ends_the_connection(port, path):
+    received = exchange(port, f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+    assert received.startswith(b"HTTP/1.1 500")
+    assert b"Set-Cookie" not in received
+
+
+def test_wrong_length_never_spills_into_the_next_answer(port):
+    cut = exchange(port, b"GET /long HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert cut.endswith(b"\r\n\r\n12345")
+    short = exchange(port, b"GET /short HTTP/1.1\r\nHost: h\r\n\r\n"
+                           b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert short.count(b"HTTP/1.1") == 1
+
+
+def test_more_clients_than_threads_all_get_their_answers(port):
+    answers = []
+
+    def ask():
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        for _ in range(3):
+            connection.request("POST", "/slow", b"x")
+            answers.append(connection.getresponse().read())
+        connection.close()
+
+    clients = [threading.Thread(target=ask) for _ in range(20)]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join()
+    assert len(answers) == 60
