@@ -34,6 +34,7 @@ from sidecar.stores.files import RefusedRows, Rows, read_catalogue, row_count_hi
 from sidecar.stores.mappings import mapping
 
 BATCH_ROWS = 5000  # rows between two checkpoints
+REFUSED_ROWS = 1000  # by OpenSearch, before the load is given up; they are kept in _meta
 REQUEST_ROWS = 500
 REQUEST_BYTES = 10 * 2**20
 
@@ -168,6 +169,7 @@ class CatalogueLoader:
             if rest:
                 refused = self._write(version.name, rest)
                 load = replace(load, lines=rest[-1][0], refused=[*load.refused, *refused])
+                self._check_refused(version, load)
                 self._versions.note(version, load)
             progress("loading", done, survey.items)
         return load
@@ -226,6 +228,13 @@ class CatalogueLoader:
         for row in rows:
             if rows.line in reasons:
                 self._refused.write(RowError(str(self._path), rows.line, reasons[rows.line]), row)
+
+    def _check_refused(self, version: Version, load: Load) -> None:
+        if len(load.refused) > REFUSED_ROWS:
+            self._versions.drop(version.name)
+            raise UpstreamError(f"opensearch refused {len(load.refused)} rows up to line "
+                                f"{load.lines}, the last because {load.refused[-1][1]}; the alias "
+                                f"was left as it was, see {self._refused.path}")
 
     def _check_count(self, version: Version, wanted: int) -> None:
         found = self._versions.count(version)

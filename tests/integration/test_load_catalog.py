@@ -341,6 +341,18 @@ def test_version_that_does_not_hold_what_it_must_is_not_served(
     assert versions(client, alias) == {"-v1": True}
 
 
+@pytest.mark.usefixtures("small_batches")
+def test_load_of_which_opensearch_refuses_too_much_is_given_up(
+        client: OpenSearch, alias: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue_loader, "REFUSED_ROWS", 3)
+    long = [{"item_id": f"long{n}", "title": "x", "currency": "x" * 40_000} for n in range(4)]
+    load_with(client, alias, write(tmp_path / "c.jsonl", [*items(100), *long[:3]]))
+    assert client.count(index=alias)["count"] == 100
+    with pytest.raises(UpstreamError, match="refused 4 rows up to line 104"):
+        load_with(client, alias, write(tmp_path / "c.jsonl", [*items(100), *long]))
+    assert versions(client, alias) == {"-v1": True}
+
+
 class Model:
     """Knows the even items; a vector is the price and one."""
 
