@@ -22,12 +22,10 @@ from sidecar.stores.file_values import (
     optional_id,
     optional_number,
     optional_text,
-    seconds,
 )
 
 Row = dict[str, Any]
 
-__all__ = ["CatalogueConverter", "case", "event", "item", "seconds"]
 CATALOGUE_COLUMNS = ("item_id", "title")
 EVENT_COLUMNS = ("user_id", "event")
 CASE_COLUMNS = ("case_id", "user_id", "query", "ts", "candidates")
