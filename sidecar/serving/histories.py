@@ -31,7 +31,7 @@ class Growth:
     history: History
     appended: History | None
     added: int
-    duplicates: int
+    duplicates: frozenset[int]
 
 
 def grow(state: UserState, events: Sequence[Event], limit: int) -> Growth:
@@ -57,20 +57,21 @@ def grow(state: UserState, events: Sequence[Event], limit: int) -> Growth:
     return Growth(_newest(joined, limit), appended, len(new), duplicates)
 
 
-def _news(state: UserState, events: Sequence[Event], limit: int) -> tuple[list[Event], int]:
-    """Return the events that enter the window, sorted by time, and how many were repetitions."""
+def _news(state: UserState, events: Sequence[Event], limit: int,
+          ) -> tuple[list[Event], frozenset[int]]:
+    """Return the events that enter the window, sorted by time, and which were repetitions."""
     kept = state.history
     seen = set(kept.event_ids)
     new: list[Event] = []
-    duplicates = 0
-    for event in events:
+    duplicates: set[int] = set()
+    for position, event in enumerate(events):
         if event.event_id in seen:
-            duplicates += 1
+            duplicates.add(position)
         elif _leaves_trace(event) and not _is_before(kept, event, state.event_count, limit):
             new.append(event)
         seen.add(event.event_id or "")
     new.sort(key=_ts)
-    return new, duplicates
+    return new, frozenset(duplicates)
 
 
 def _leaves_trace(event: Event) -> bool:

@@ -21,7 +21,7 @@ from sidecar.records import (
     Ranking,
     UserState,
 )
-from sidecar.serving import events as events_module
+from sidecar.serving import event_writer
 from sidecar.serving.events import CHUNK_EVENTS, EventIntake, Refusal
 from sidecar.serving.models import Items
 from sidecar.serving.telemetry import Telemetry
@@ -91,7 +91,7 @@ def world() -> World:
 
 @pytest.fixture(autouse=True)
 def no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events_module, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(event_writer, "PATIENCE_S", 0.5)
 
 
 def raw(number: int, user_id: str = "u", **fields: Any) -> dict[str, Any]:
@@ -272,7 +272,7 @@ def test_overloaded_log_is_asked_again_for_what_is_missing(world: World) -> None
 
 def test_log_that_stays_overloaded_acknowledges_nothing(
         world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events_module, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(event_writer, "PATIENCE_S", 0.0)
     busy = FlakyLog(*[{"u-1": UpstreamUnavailable("busy")}] * 100)
     with pytest.raises(UpstreamUnavailable, match="event log is overloaded; send the events again"):
         world.with_stores(world.states, busy).take([raw(1)])
@@ -360,7 +360,7 @@ def test_rival_with_the_same_event_makes_it_a_duplicate(world: World) -> None:
 
 def test_state_that_never_comes_free_is_given_up(
         world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events_module, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(event_writer, "PATIENCE_S", 0.05)
     states = RivalStates([])
     world.states = states
     rival, intake = (world.with_stores(states, world.events) for _ in range(2))
