@@ -99,6 +99,12 @@ def expected_order() -> Callable[[list[str], int], list[str]]:
     return order
 
 
+@pytest.fixture(scope="session", name="ask")
+def ask_fixture() -> Callable[..., Answer]:
+    """Send one request anywhere."""
+    return ask
+
+
 @pytest.fixture(scope="session")
 def sidecar_over() -> Callable[..., Any]:
     """Start a sidecar over any node or nodes, as a context."""
