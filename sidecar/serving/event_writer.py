@@ -5,22 +5,19 @@ Used by ``events``, whose head says what that order is good for.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-import logging
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sidecar.errors import EventError, UpstreamUnavailable, VersionConflict
-from sidecar.records import Event, FloatArray, UserState
+from sidecar.records import Event, UserState
 from sidecar.serving.histories import Growth, grow
-from sidecar.serving.models import RankerSource, Ranks
+from sidecar.serving.models import RankerSource
+from sidecar.serving.stepping import step
 from sidecar.serving.telemetry import Telemetry
 from sidecar.stores.protocols import EventLog, PendingAppend, StateStore
-
-log = logging.getLogger(__name__)
 
 PATIENCE_S = 10.0  # for conflicts and overload; beyond it the client is told to try again
 LONGEST_PAUSE_S = 0.1
@@ -97,8 +94,9 @@ class EventWriter:
         for attempt in itertools.count():
             growths = {user: grow(states[user], [arrival.event for arrival in mine], self._limit)
                        for user, mine in by_user.items()}
-            written = self._put([self._step(states[user], growth)
-                                 for user, growth in growths.items() if growth.added])
+            grown = [user for user, growth in growths.items() if growth.added]
+            written = self._put(step(self._ranker_source(), [states[user] for user in grown],
+                                     [growths[user] for user in grown]))
             overtaken = [user for user, version in written.items() if version is None]
             for user, growth in growths.items():
                 version = written.get(user, states[user].version)
@@ -123,20 +121,6 @@ class EventWriter:
                 raise written
         return versions
 
-    def _step(self, state: UserState, growth: Growth) -> UserState:
-        """Return the state with the grown history and the encoder's hidden state after it."""
-        ranker = self._ranker_source()
-        hidden: FloatArray | None = None
-        try:
-            if ranker is not None:
-                hidden = _advanced(ranker, state, growth)
-        except Exception:  # an event is kept even if a model cannot step; searches recompute it
-            log.exception("encoder step failed")
-        return dataclasses.replace(
-            state, history=growth.history, hidden=hidden,
-            model_version=None if ranker is None or hidden is None else ranker.version,
-            event_count=state.event_count + growth.added)
-
 
 def _by_user(arrivals: Iterable[Arrival]) -> dict[str, list[Arrival]]:
     grouped: dict[str, list[Arrival]] = {}
@@ -150,14 +134,6 @@ def _settle(arrivals: Sequence[Arrival], growth: Growth, version: int) -> None:
     for position, arrival in enumerate(arrivals):
         arrival.version = version
         arrival.is_duplicate = position in growth.duplicates
-
-
-def _advanced(ranker: Ranks, state: UserState, growth: Growth) -> FloatArray:
-    """Step on from the state's hidden vector where it is this model's and nothing came late."""
-    is_current = state.hidden is not None and state.model_version == ranker.version
-    if is_current and growth.appended is not None:
-        return ranker.advance(state.hidden, growth.appended)
-    return ranker.advance(None, growth.history)
 
 
 def _pause(attempt: int, deadline: float, reason: str) -> None:
