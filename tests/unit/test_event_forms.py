@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sidecar.errors import EventError
 from sidecar.serving.event_forms import (
@@ -198,3 +201,28 @@ def test_parsed_logged_and_parsed_again_is_the_same_event() -> None:
                               country="UK"), NOW)
     again = parse_event(event_document(event) | {"event_id": event.event_id}, NOW)
     assert dataclasses.replace(again, extra={}) == dataclasses.replace(event, extra={})
+
+
+_SCALARS = (st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
+            | st.text(max_size=8) | st.sampled_from(["2025-01-02", "u", ""]))
+_JSON = st.recursive(_SCALARS, lambda inner: st.lists(inner, max_size=3)
+                     | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=6)
+_NAMES = st.sampled_from([
+    "event", "action_name", "user_id", "client_id", "item_id", "ts", "timestamp", "query",
+    "user_query", "event_id", "query_id", "session_id", "order_id", "quantity", "unit_price",
+    "position", "event_attributes", "query_attributes", "object", "message", "x"])
+
+
+@given(st.dictionaries(_NAMES, _JSON | st.dictionaries(_NAMES, _JSON, max_size=4), max_size=8))
+@settings(max_examples=400)
+def test_any_json_object_is_an_event_or_is_refused(raw: dict[str, Any]) -> None:
+    """Nothing that a client can send raises anything else, and what is taken can be logged."""
+    for parse, document in ((parse_event, event_document), (parse_query, query_document)):
+        try:
+            event = parse(raw | {"event": "click"}, NOW)
+        except EventError:
+            continue
+        assert event.user_id
+        assert event.event_id
+        assert event.ts is not None
+        assert msgspec.json.decode(msgspec.json.encode(document(event)))["user_id"] == event.user_id
