@@ -105,12 +105,14 @@ class Bars:
 
     def __init__(self) -> None:
         self._bar: tqdm[Any] | None = None
+        self._stage = ""
 
     def show(self, stage: str, done: int, total: int) -> None:
         """Draw a stage's progress; a new stage ends the one before."""
-        if self._bar is None or self._bar.desc != f"{stage}: ":
+        if self._bar is None or stage != self._stage:
             self.__exit__()
-            self._bar = tqdm(desc=stage, unit=" items")
+            self._stage = stage
+            self._bar = tqdm(desc=stage, total=total, unit=" items", smoothing=0)
         self._bar.total = total
         self._bar.update(done - self._bar.n)
 

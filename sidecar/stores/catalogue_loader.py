@@ -125,6 +125,7 @@ class CatalogueLoader:
         known, columns = 0, dict[str, str]()
         documented = self._body["mappings"]["properties"]
         guess = row_count_hint(self._path) or 0
+        progress("checking", 0, guess)
         for row in rows:
             if rows.taken % BATCH_ROWS == 0:
                 progress("checking", rows.taken, max(guess, rows.taken))
@@ -163,6 +164,7 @@ class CatalogueLoader:
         rows = read_catalogue(self._path)
         numbered = ((rows.line, row) for row in rows)
         done = 0
+        progress("loading", 0, survey.items)
         while batch := list(islice(numbered, BATCH_ROWS)):
             done += len(batch)
             rest = [entry for entry in batch if entry[0] > load.lines]

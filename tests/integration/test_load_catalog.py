@@ -102,6 +102,16 @@ def test_rows_are_served_as_given_under_their_item_ids(
     assert client.count(index=alias)["count"] == 3
 
 
+@pytest.mark.usefixtures("small_batches")
+def test_each_pass_has_one_progress_bar(
+        load: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    load(write(tmp_path / "c.jsonl", items(350)))
+    said = capsys.readouterr().err
+    for stage in ("checking", "loading"):
+        assert said.count(f"{stage}:   0%") == 1
+        assert f"{stage}: 100%" in said
+
+
 def test_indices_of_states_and_events_are_made(
         client: OpenSearch, index_prefix: str, load: Callable[..., int], tmp_path: Path) -> None:
     load(write(tmp_path / "c.jsonl", items(1)))
