@@ -1,20 +1,30 @@
 package org.opensearch.personalize;
 
+import java.io.IOException;
+import java.io.UncheckedIOException;
+
 import org.opensearch.action.search.SearchRequest;
 import org.opensearch.cluster.ClusterState;
 import org.opensearch.cluster.metadata.IndexMetadata;
 import org.opensearch.cluster.metadata.IndexNameExpressionResolver;
 import org.opensearch.cluster.service.ClusterService;
+import org.opensearch.common.io.stream.BytesStreamOutput;
 import org.opensearch.common.settings.Settings;
 import org.opensearch.common.util.concurrent.ThreadContext;
+import org.opensearch.core.common.io.stream.NamedWriteableAwareStreamInput;
+import org.opensearch.core.common.io.stream.NamedWriteableRegistry;
+import org.opensearch.core.common.io.stream.StreamInput;
 import org.opensearch.core.index.Index;
 import org.opensearch.index.IndexSettings;
+import org.opensearch.search.builder.SearchSourceBuilder;
 import org.opensearch.tasks.CancellableTask;
 import org.opensearch.threadpool.ThreadPool;
+import org.opensearch.transport.client.Client;
 
 /** What the processors need of the node: its threads, its settings, its indices. */
-public record NodeServices(ClusterService clusterService, ThreadPool threadPool,
-    IndexNameExpressionResolver resolver, SidecarClient sidecar, PersonalizeStats stats) {
+public record NodeServices(Client client, ClusterService clusterService, ThreadPool threadPool,
+    IndexNameExpressionResolver resolver, NamedWriteableRegistry writeables,
+    SidecarClient sidecar, PersonalizeStats stats) {
 
     private static final int DEFAULT_MAX_RESULT_WINDOW =
         IndexSettings.MAX_RESULT_WINDOW_SETTING.get(Settings.EMPTY);
@@ -26,6 +36,17 @@ public record NodeServices(ClusterService clusterService, ThreadPool threadPool,
     /** Returns the defaults of processors that are built now. */
     ProcessorConfig defaults() {
         return ProcessorConfig.defaults(clusterService.getClusterSettings());
+    }
+
+    /** Returns a copy of a search that shares nothing with it. */
+    SearchSourceBuilder deepCopy(SearchSourceBuilder source) {
+        try (BytesStreamOutput out = new BytesStreamOutput()) {
+            source.writeTo(out);
+            StreamInput in = out.bytes().streamInput();
+            return new SearchSourceBuilder(new NamedWriteableAwareStreamInput(in, writeables));
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
     }
 
     /** Returns the search task that this thread works for; null when it cannot be cancelled. */

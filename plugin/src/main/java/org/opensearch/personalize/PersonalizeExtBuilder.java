@@ -2,6 +2,7 @@ package org.opensearch.personalize;
 
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
+import java.util.List;
 import java.util.Locale;
 import java.util.Objects;
 
@@ -92,6 +93,11 @@ public final class PersonalizeExtBuilder extends SearchExtBuilder {
             throw outOfRange(parser, WEIGHT, ext.weight, "0-1");
         }
         return ext;
+    }
+
+    /** Returns the sections but this: shards need not see it, nor may a second search. */
+    static List<SearchExtBuilder> without(List<SearchExtBuilder> exts) {
+        return exts.stream().filter(ext -> ext instanceof PersonalizeExtBuilder == false).toList();
     }
 
     Boolean enabled() {

@@ -66,9 +66,11 @@ public final class PersonalizePlugin extends Plugin
     ) {
         SidecarClient sidecar = new SidecarClient(settings, threadPool);
         services = new NodeServices(
+            client,
             clusterService,
             threadPool,
             resolver,
+            namedWriteableRegistry,
             sidecar,
             new PersonalizeStats()
         );

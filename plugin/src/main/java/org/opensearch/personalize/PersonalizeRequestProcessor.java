@@ -1,10 +1,7 @@
 package org.opensearch.personalize;
 
-import java.util.List;
-
 import org.opensearch.action.search.SearchRequest;
 import org.opensearch.cluster.routing.Murmur3HashFunction;
-import org.opensearch.search.SearchExtBuilder;
 import org.opensearch.search.builder.SearchSourceBuilder;
 import org.opensearch.search.pipeline.AbstractProcessor;
 import org.opensearch.search.pipeline.PipelineProcessingContext;
@@ -20,17 +17,19 @@ class PersonalizeRequestProcessor extends AbstractProcessor
 
     private final ProcessorConfig config;
     private final Planner planner;
+    private final NodeServices services;
 
     PersonalizeRequestProcessor(
         String tag,
         String description,
         boolean ignoreFailure,
         ProcessorConfig config,
-        Planner planner
+        NodeServices services
     ) {
         super(tag, description, ignoreFailure);
         this.config = config;
-        this.planner = planner;
+        this.planner = new Planner(services);
+        this.services = services;
     }
 
     @Override
@@ -44,13 +43,15 @@ class PersonalizeRequestProcessor extends AbstractProcessor
             return request; // another pipeline of this search holds the processor, too
         }
         SearchPlan plan = planner.plan(request, config);
-        // A copy: the source belongs to the caller, who may send it again.
-        SearchSourceBuilder source = request.source().shallowCopy();
-        source.ext(withoutOwn(source.ext()));
+        // The source belongs to the caller, who may send it again: only a copy is changed.
+        SearchSourceBuilder source = copy(plan);
+        source.ext(PersonalizeExtBuilder.without(source.ext()));
         if (plan.window() != null) {
             source.from(0).size(plan.window().fetched());
         }
-        if (plan.hidesItemField()) {
+        if (plan.fetch() == SearchPlan.Fetch.LEAN) {
+            LeanFetch.narrow(source, config.itemIdField());
+        } else if (plan.fetch() == SearchPlan.Fetch.WITH_ITEM_FIELD) {
             source.docValueField(config.itemIdField());
         }
         if (request.preference() == null && request.pointInTimeBuilder() == null) {
@@ -58,6 +59,13 @@ class PersonalizeRequestProcessor extends AbstractProcessor
         }
         plan.keep(context);
         return request.source(source);
+    }
+
+    /** A shallow copy shares its list of doc value fields with the original. */
+    private SearchSourceBuilder copy(SearchPlan plan) {
+        boolean addsToList = plan.fetch() == SearchPlan.Fetch.WITH_ITEM_FIELD
+            && plan.source().docValueFields() != null;
+        return addsToList ? services.deepCopy(plan.source()) : plan.source().shallowCopy();
     }
 
     /**
@@ -71,10 +79,5 @@ class PersonalizeRequestProcessor extends AbstractProcessor
         }
         int hash = Murmur3HashFunction.hash(plan.controls().userId());
         return "user-" + Integer.toHexString(hash);
-    }
-
-    /** The shards need not see the section: what it says is in the plan. */
-    private static List<SearchExtBuilder> withoutOwn(List<SearchExtBuilder> exts) {
-        return exts.stream().filter(ext -> ext instanceof PersonalizeExtBuilder == false).toList();
     }
 }

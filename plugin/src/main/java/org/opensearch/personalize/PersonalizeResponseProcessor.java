@@ -11,6 +11,7 @@ import org.opensearch.action.support.ContextPreservingActionListener;
 import org.opensearch.core.action.ActionListener;
 import org.opensearch.core.rest.RestStatus;
 import org.opensearch.core.tasks.TaskCancelledException;
+import org.opensearch.search.SearchHits;
 import org.opensearch.search.pipeline.AbstractProcessor;
 import org.opensearch.search.pipeline.PipelineProcessingContext;
 import org.opensearch.search.pipeline.SearchResponseProcessor;
@@ -28,6 +29,7 @@ class PersonalizeResponseProcessor extends AbstractProcessor implements SearchRe
     private final ProcessorConfig config;
     private final Planner planner;
     private final NodeServices services;
+    private final PageFetch pages;
 
     PersonalizeResponseProcessor(
         String tag,
@@ -41,6 +43,7 @@ class PersonalizeResponseProcessor extends AbstractProcessor implements SearchRe
         this.config = ignoreFailure ? config.with(OnFailure.KEEP_ORDER) : config;
         this.planner = new Planner(services);
         this.services = services;
+        this.pages = new PageFetch(services);
     }
 
     @Override
@@ -73,113 +76,142 @@ class PersonalizeResponseProcessor extends AbstractProcessor implements SearchRe
             listener.onFailure(e); // the search asks for what it cannot have
             return;
         }
-        ask(plan, response, ActionListener.notifyOnce(listener));
+        new Search(request, plan, ActionListener.notifyOnce(listener)).ask(response);
     }
 
-    private void ask(
-        SearchPlan plan,
-        SearchResponse response,
-        ActionListener<SearchResponse> listener
-    ) {
-        RescoreRequest asked;
-        SidecarClient.Question question;
-        try {
-            if (plan.refusal() != null) {
-                throw new SkipException(plan.refusal(), "");
-            }
-            asked = RescoreRequest.of(plan, response.getHits());
-            question = question(plan, asked);
-        } catch (SkipException e) {
-            skip(plan, response, e, listener);
-            return;
-        } catch (IOException | RuntimeException e) {
-            skip(plan, response, new SkipException(SkipReason.RANKING_ERROR, "", e), listener);
-            return;
-        }
-        services.sidecar().ask(question, inThisContext(new ActionListener<>() {
-            @Override
-            public void onResponse(RescoreAnswer answer) {
-                apply(plan, response, asked, answer, listener);
-            }
+    /** One search on its way through: asked about, decided, its page put together. */
+    private final class Search {
 
-            @Override
-            public void onFailure(Exception failure) {
-                fail(plan, response, failure, listener);
+        private final SearchRequest request;
+        private final SearchPlan plan;
+        private final ActionListener<SearchResponse> listener;
+
+        Search(SearchRequest request, SearchPlan plan, ActionListener<SearchResponse> listener) {
+            this.request = request;
+            this.plan = plan;
+            this.listener = listener;
+        }
+
+        void ask(SearchResponse response) {
+            RescoreRequest asked;
+            SidecarClient.Question question;
+            try {
+                if (plan.refusal() != null) {
+                    throw new SkipException(plan.refusal(), "");
+                }
+                asked = RescoreRequest.of(plan, response.getHits());
+                question = question(asked);
+            } catch (SkipException e) {
+                skip(response, e);
+                return;
+            } catch (IOException | RuntimeException e) {
+                skip(response, new SkipException(SkipReason.RANKING_ERROR, "", e));
+                return;
             }
-        }));
+            services.sidecar().ask(question, inThisContext(new ActionListener<>() {
+                @Override
+                public void onResponse(RescoreAnswer answer) {
+                    try {
+                        decide(response, asked, answer);
+                    } catch (RuntimeException e) {
+                        listener.onFailure(e); // a bug: better an error than no answer at all
+                    }
+                }
+
+                @Override
+                public void onFailure(Exception failure) {
+                    fail(response, failure);
+                }
+            }));
+        }
+
+        private SidecarClient.Question question(RescoreRequest asked) throws IOException {
+            return new SidecarClient.Question(
+                config.endpoint(),
+                asked.toJson(),
+                asked.ids().size(),
+                config.timeoutMs(),
+                plan::isCancelled
+            );
+        }
+
+        private void decide(SearchResponse response, RescoreRequest asked, RescoreAnswer answer) {
+            if (answer.refusal() != null) {
+                skip(response, new SkipException(answer.refusal(), "sidecar's answer"));
+                return;
+            }
+            int size = Math.min(plan.window().reordered(), response.getHits().getHits().length);
+            respond(response, Outcome.applied(size, asked, answer));
+        }
+
+        private void fail(SearchResponse response, Exception failure) {
+            if (failure instanceof TaskCancelledException) {
+                services.stats().cancelled();
+                listener.onFailure(failure);
+            } else if (failure instanceof SkipException skip) {
+                skip(response, skip);
+            } else {
+                skip(response, new SkipException(SkipReason.RANKING_ERROR, "", failure));
+            }
+        }
+
+        private void skip(SearchResponse response, SkipException skip) {
+            logger.debug("search not personalised: {} {}", skip.reason(), skip.getMessage(), skip);
+            if (skip.reason().isFailure() && config.onFailure() == OnFailure.FAIL) {
+                services.stats().skipped(skip.reason());
+                listener.onFailure(error(skip));
+            } else {
+                respond(response, Outcome.skipped(skip.reason()));
+            }
+        }
+
+        private void respond(SearchResponse response, Outcome outcome) {
+            if (plan.window() == null) {
+                finish(response, response.getHits(), outcome);
+                return;
+            }
+            SearchHits page = Reorderer.page(response.getHits(), outcome.order(), plan.window());
+            if (plan.fetch() != SearchPlan.Fetch.LEAN) {
+                finish(response, page, outcome);
+                return;
+            }
+            pages.page(request, plan, page, inThisContext(ActionListener.wrap(hits -> {
+                if (hits != null) {
+                    finish(response, hits, outcome);
+                } else {
+                    startAgain();
+                }
+            }, listener::onFailure)));
+        }
+
+        /** The index changed between the two fetches: once more, in one. */
+        private void startAgain() {
+            SearchPlan whole = plan.with(plan.window(), SearchPlan.Fetch.WITH_ITEM_FIELD);
+            Search search = new Search(request, whole, listener);
+            pages.whole(
+                request,
+                plan,
+                inThisContext(ActionListener.wrap(search::ask, listener::onFailure))
+            );
+        }
+
+        private void finish(SearchResponse response, SearchHits page, Outcome outcome) {
+            if (plan.fetch() == SearchPlan.Fetch.WITH_ITEM_FIELD) {
+                page.forEach(hit -> hit.removeDocumentField(plan.config().itemIdField()));
+            }
+            services.stats().count(outcome.reason());
+            int from = plan.window() == null ? 0 : plan.window().from();
+            PersonalizeAnswer answer = outcome.tell(page, from, plan.controls().explain());
+            listener.onResponse(Responses.with(response, page, answer));
+        }
     }
 
     /** The search goes on with the headers and the user that it came with. */
-    private ActionListener<RescoreAnswer> inThisContext(ActionListener<RescoreAnswer> listener) {
+    private <T> ActionListener<T> inThisContext(ActionListener<T> listener) {
         return ContextPreservingActionListener.wrapPreservingContext(
             listener,
             services.threadContext()
         );
-    }
-
-    private SidecarClient.Question question(SearchPlan plan, RescoreRequest asked)
-        throws IOException {
-        return new SidecarClient.Question(
-            config.endpoint(),
-            asked.toJson(),
-            asked.ids().size(),
-            config.timeoutMs(),
-            plan::isCancelled
-        );
-    }
-
-    private void apply(
-        SearchPlan plan,
-        SearchResponse response,
-        RescoreRequest asked,
-        RescoreAnswer answer,
-        ActionListener<SearchResponse> listener
-    ) {
-        if (answer.refusal() != null) {
-            skip(plan, response, new SkipException(answer.refusal(), "sidecar's answer"), listener);
-            return;
-        }
-        SearchResponse changed;
-        try {
-            changed = Responses.applied(response, plan, asked, answer);
-        } catch (RuntimeException e) {
-            skip(plan, response, new SkipException(SkipReason.RANKING_ERROR, "", e), listener);
-            return;
-        }
-        services.stats().applied();
-        listener.onResponse(changed);
-    }
-
-    private void fail(
-        SearchPlan plan,
-        SearchResponse response,
-        Exception failure,
-        ActionListener<SearchResponse> listener
-    ) {
-        if (failure instanceof TaskCancelledException) {
-            services.stats().cancelled();
-            listener.onFailure(failure);
-        } else if (failure instanceof SkipException e) {
-            skip(plan, response, e, listener);
-        } else {
-            SkipException skip = new SkipException(SkipReason.RANKING_ERROR, "", failure);
-            skip(plan, response, skip, listener);
-        }
-    }
-
-    private void skip(
-        SearchPlan plan,
-        SearchResponse response,
-        SkipException skip,
-        ActionListener<SearchResponse> listener
-    ) {
-        services.stats().skipped(skip.reason());
-        logger.debug("search not personalised: {} {}", skip.reason(), skip.getMessage(), skip);
-        if (skip.reason().isFailure() && config.onFailure() == OnFailure.FAIL) {
-            listener.onFailure(error(skip));
-        } else {
-            listener.onResponse(Responses.skipped(response, plan, skip.reason()));
-        }
     }
 
     private OpenSearchStatusException error(SkipException skip) {

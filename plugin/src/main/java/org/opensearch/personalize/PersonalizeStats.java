@@ -30,6 +30,15 @@ final class PersonalizeStats {
         skipped.get(reason).increment();
     }
 
+    /** Counts an answered search; {@code reason} is null when it was personalised. */
+    void count(SkipReason reason) {
+        if (reason == null) {
+            applied();
+        } else {
+            skipped(reason);
+        }
+    }
+
     long appliedCount() {
         return applied.sum();
     }

@@ -6,7 +6,7 @@ import org.opensearch.action.search.SearchRequest;
 import org.opensearch.search.builder.SearchSourceBuilder;
 import org.opensearch.search.fetch.subphase.FieldAndFormat;
 
-/** Decides, before a search runs, whether and in what window it will be reordered. */
+/** Decides, before a search runs, whether, in what window and how it will be reordered. */
 final class Planner {
 
     private final NodeServices services;
@@ -15,9 +15,14 @@ final class Planner {
         this.services = services;
     }
 
-    /** Plans a search that may still be widened. */
+    /**
+     * Plans a search that may still be widened.
+     *
+     * @throws IllegalArgumentException (400) for controls that a search cannot have
+     */
     SearchPlan plan(SearchRequest request, ProcessorConfig config) {
-        Controls controls = Controls.of(request.source().ext(), config);
+        SearchSourceBuilder source = request.source();
+        Controls controls = Controls.of(source.ext(), config);
         Window window = null;
         SkipReason refusal = null;
         try {
@@ -25,36 +30,25 @@ final class Planner {
         } catch (SkipException e) {
             refusal = e.reason();
         }
-        boolean hides = window != null && lacksItemField(request.source(), config);
-        return plan(request, config, controls, window, refusal, hides);
-    }
-
-    /** Plans a search that ran already, without a request processor: its page is the window. */
-    SearchPlan planPage(SearchRequest request, ProcessorConfig config, int hits) {
-        SearchPlan plan = plan(request, config);
-        Window page = plan.window() == null
-            ? null
-            : Window.ofPage(hits, plan.window().reordered() - plan.window().from());
-        return plan(request, config, plan.controls(), page, plan.refusal(), false);
-    }
-
-    private SearchPlan plan(
-        SearchRequest request,
-        ProcessorConfig config,
-        Controls controls,
-        Window window,
-        SkipReason refusal,
-        boolean hidesItemField
-    ) {
         return new SearchPlan(
             config,
             controls,
             window,
             refusal,
-            window == null ? null : QueryText.of(request.source()),
-            hidesItemField,
+            window == null ? null : QueryText.of(source),
+            window == null ? SearchPlan.Fetch.WHOLE : fetch(source, config, window),
+            source,
             services.currentTask()
         );
+    }
+
+    /** Plans a search that ran already, without a request processor: its page is the window. */
+    SearchPlan planPage(SearchRequest request, ProcessorConfig config, int hits) {
+        SearchPlan plan = plan(request, config);
+        Window window = plan.window();
+        Window page =
+            window == null ? null : Window.ofPage(hits, window.reordered() - window.from());
+        return plan.with(page, SearchPlan.Fetch.WHOLE);
     }
 
     private Window window(SearchRequest request, Controls controls) throws SkipException {
@@ -68,10 +62,23 @@ final class Planner {
         return WindowRules.window(request, controls.windowSize(), limit);
     }
 
+    private static SearchPlan.Fetch fetch(
+        SearchSourceBuilder source,
+        ProcessorConfig config,
+        Window window
+    ) {
+        if (LeanFetch.isPossible(source, config, window)) {
+            return SearchPlan.Fetch.LEAN;
+        }
+        return lacksItemField(source, config)
+            ? SearchPlan.Fetch.WITH_ITEM_FIELD
+            : SearchPlan.Fetch.WHOLE;
+    }
+
     private static boolean lacksItemField(SearchSourceBuilder source, ProcessorConfig config) {
-        List<FieldAndFormat> fields = source.docValueFields();
-        return config.itemIdField().equals(ProcessorConfig.ID) == false
-            && (fields == null
-                || fields.stream().noneMatch(field -> field.field.equals(config.itemIdField())));
+        String field = config.itemIdField();
+        List<FieldAndFormat> asked = source.docValueFields();
+        return field.equals(ProcessorConfig.ID) == false
+            && (asked == null || asked.stream().noneMatch(other -> other.field.equals(field)));
     }
 }

@@ -66,7 +66,7 @@ abstract class ProcessorFactory<T extends Processor> implements Processor.Factor
                 description,
                 ignoreFailure,
                 config,
-                new Planner(node)
+                node
             );
         }
     }

@@ -82,7 +82,8 @@ record RescoreRequest(Controls controls, String query, int[] positions, List<Str
         }
     }
 
-    private static String itemId(SearchHit hit, String field) {
+    /** Returns a hit's item id; null when it has none. */
+    static String itemId(SearchHit hit, String field) {
         if (field.equals(ProcessorConfig.ID)) {
             return hit.getId();
         }

@@ -1,10 +1,11 @@
 package org.opensearch.personalize;
 
+import org.opensearch.search.builder.SearchSourceBuilder;
 import org.opensearch.search.pipeline.PipelineProcessingContext;
 import org.opensearch.tasks.CancellableTask;
 
 /**
- * What the request processor decided about one search, kept for the response processor in the
+ * What was decided about one search before it ran, kept for the response processor in the
  * pipeline's context.
  *
  * @param config of the processor that decided
@@ -12,11 +13,22 @@ import org.opensearch.tasks.CancellableTask;
  * @param window null when the search was refused before it was widened
  * @param refusal why it was; null when it was not
  * @param query the words searched for; null when there are none
- * @param hidesItemField whether the item field was added to the fetch, and must not be shown
+ * @param fetch how the hits are fetched
+ * @param source what the client asked for, untouched
  * @param task the search's task; null when it cannot be cancelled
  */
 record SearchPlan(ProcessorConfig config, Controls controls, Window window, SkipReason refusal,
-    String query, boolean hidesItemField, CancellableTask task) {
+    String query, Fetch fetch, SearchSourceBuilder source, CancellableTask task) {
+
+    /** How the hits of a window are fetched. */
+    enum Fetch {
+        /** As the client wants hits. */
+        WHOLE,
+        /** As the client wants hits, and the item field, which is not to be shown. */
+        WITH_ITEM_FIELD,
+        /** Ids and scores; the page's hits after. */
+        LEAN
+    }
 
     private static final String ATTRIBUTE = "personalize.plan";
     private static final String DONE = "personalize.done";
@@ -41,5 +53,9 @@ record SearchPlan(ProcessorConfig config, Controls controls, Window window, Skip
 
     boolean isCancelled() {
         return task != null && task.isCancelled();
+    }
+
+    SearchPlan with(Window other, Fetch way) {
+        return new SearchPlan(config, controls, other, refusal, query, way, source, task);
     }
 }

@@ -88,7 +88,7 @@ final class SystemGenerated {
         implements SystemGeneratedProcessor {
 
         RequestProcessor(String tag, String description, boolean ignore, NodeServices node) {
-            super(tag, description, ignore, node.defaults(), new Planner(node));
+            super(tag, description, ignore, node.defaults(), node);
         }
 
         @Override

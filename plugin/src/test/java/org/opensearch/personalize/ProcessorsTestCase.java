@@ -21,11 +21,13 @@ import org.opensearch.common.document.DocumentField;
 import org.opensearch.common.settings.Settings;
 import org.opensearch.core.action.ActionListener;
 import org.opensearch.core.common.Strings;
+import org.opensearch.core.common.io.stream.NamedWriteableRegistry;
 import org.opensearch.core.xcontent.MediaTypeRegistry;
 import org.opensearch.index.query.QueryBuilders;
 import org.opensearch.search.SearchExtBuilder;
 import org.opensearch.search.SearchHit;
 import org.opensearch.search.SearchHits;
+import org.opensearch.search.SearchModule;
 import org.opensearch.search.builder.SearchSourceBuilder;
 import org.opensearch.search.internal.InternalSearchResponse;
 import org.opensearch.search.pipeline.PipelineProcessingContext;
@@ -41,6 +43,7 @@ abstract class ProcessorsTestCase {
     TestThreadPool threadPool;
     ClusterService clusterService;
     FakeSidecar sidecar;
+    EngineClient client;
     NodeServices services;
     ProcessorConfig config;
 
@@ -49,10 +52,13 @@ abstract class ProcessorsTestCase {
         threadPool = new TestThreadPool("processors");
         clusterService = ClusterServiceUtils.createClusterService(threadPool);
         sidecar = new FakeSidecar();
+        client = new EngineClient(threadPool);
         services = new NodeServices(
+            client,
             clusterService,
             threadPool,
             new IndexNameExpressionResolver(threadPool.getThreadContext()),
+            writeables(),
             new SidecarClient(Settings.EMPTY, threadPool),
             new PersonalizeStats()
         );
@@ -65,6 +71,12 @@ abstract class ProcessorsTestCase {
         sidecar.close();
         clusterService.close();
         ThreadPool.terminate(threadPool, 10, TimeUnit.SECONDS);
+    }
+
+    private static NamedWriteableRegistry writeables() {
+        PersonalizePlugin plugin = new PersonalizePlugin(Settings.EMPTY);
+        SearchModule module = new SearchModule(Settings.EMPTY, List.of(plugin));
+        return new NamedWriteableRegistry(module.getNamedWriteables());
     }
 
     void assertSkipped(SkipReason reason, Search search) throws Exception {
@@ -109,7 +121,7 @@ abstract class ProcessorsTestCase {
 
         Heard<SearchResponse> run(int found) throws Exception {
             if (hasRequestProcessor) {
-                new PersonalizeRequestProcessor("t", "d", false, config, new Planner(services))
+                new PersonalizeRequestProcessor("t", "d", false, config, services)
                     .processRequest(request, context);
             }
             SearchSourceBuilder source = request.source();

@@ -56,6 +56,17 @@ class ReorderedSearchTests extends ProcessorsTestCase {
     }
 
     @Test
+    void callersListOfFieldsIsNotTouchedEither() throws Exception {
+        config = withItemField("sku");
+        Search search = new Search(user("{\"user_id\":\"u\"}"));
+        SearchSourceBuilder source = search.request.source();
+        source.docValueField("price");
+        search.run(30).answer();
+        assertEquals(1, source.docValueFields().size());
+        assertEquals(2, search.request.source().docValueFields().size());
+    }
+
+    @Test
     void tailBehindTheWindowKeepsTheEnginesOrder() throws Exception {
         Search search = new Search(user("{\"user_id\":\"u\",\"window_size\":4}")).from(2).size(4);
         assertEquals(List.of("p1", "p0", "p4", "p5"), ids(search.run(50).answer()));
@@ -112,7 +123,7 @@ class ReorderedSearchTests extends ProcessorsTestCase {
     @Test
     void hitsWithoutIdKeepTheirPlaces() throws Exception {
         config = withItemField("sku");
-        Search search = new Search(user("{\"user_id\":\"u\",\"explain\":true}"));
+        Search search = new Search(user("{\"user_id\":\"u\",\"explain\":true}")).size(95);
         search.engine = size -> response(
             new SearchHits(
                 IntStream.range(0, 4).mapToObj(i -> hit(i, i == 1 ? null : "s" + i))

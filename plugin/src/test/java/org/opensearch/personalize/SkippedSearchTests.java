@@ -20,6 +20,7 @@ class SkippedSearchTests extends ProcessorsTestCase {
     @Test
     void itemFieldThatNoHitHasIsToldAndHarmless() throws Exception {
         config = withItemField("sku");
+        client.engine = request -> response(found(0, request.source().size(), 500));
         assertSkipped(SkipReason.NO_ITEM_ID, new Search(user("{\"user_id\":\"u\"}")));
     }
 

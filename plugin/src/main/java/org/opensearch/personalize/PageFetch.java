@@ -1,0 +1,80 @@
+package org.opensearch.personalize;
+
+import java.util.List;
+
+import org.opensearch.action.search.SearchRequest;
+import org.opensearch.action.search.SearchResponse;
+import org.opensearch.core.action.ActionListener;
+import org.opensearch.search.SearchHit;
+import org.opensearch.search.SearchHits;
+import org.opensearch.search.builder.SearchSourceBuilder;
+import org.opensearch.search.pipeline.SearchPipelineService;
+
+/**
+ * Gets the hits of a page whose window was fetched lean; as the same user, from the same copies,
+ * without any pipeline.
+ */
+final class PageFetch {
+
+    private final NodeServices services;
+
+    PageFetch(NodeServices services) {
+        this.services = services;
+    }
+
+    /**
+     * Fetches a page.
+     *
+     * @param page lean hits
+     * @param listener gets the page with whole hits; null when it cannot be had this way, because
+     *     a hit was changed in between or a shard failed
+     */
+    void page(
+        SearchRequest request,
+        SearchPlan plan,
+        SearchHits page,
+        ActionListener<SearchHits> listener
+    ) {
+        String field = plan.config().itemIdField();
+        SearchHit[] wanted = page.getHits();
+        List<String> ids = LeanFetch.ids(wanted, field);
+        if (ids == null || ids.isEmpty()) {
+            listener.onResponse(ids == null ? null : page);
+            return;
+        }
+        SearchSourceBuilder source = LeanFetch.page(plan.source(), field, ids);
+        services.client().search(again(request, plan, source), new ActionListener<>() {
+            @Override
+            public void onResponse(SearchResponse found) {
+                SearchHit[] hits = found.getFailedShards() > 0 || found.isTimedOut()
+                    ? null
+                    : LeanFetch.match(wanted, found.getHits().getHits(), field);
+                listener.onResponse(hits == null ? null : Responses.with(page, hits));
+            }
+
+            @Override
+            public void onFailure(Exception e) {
+                listener.onResponse(null);
+            }
+        });
+    }
+
+    /** Searches once more, the whole window in one. */
+    void whole(SearchRequest request, SearchPlan plan, ActionListener<SearchResponse> listener) {
+        SearchSourceBuilder source = plan.source().shallowCopy();
+        source.ext(PersonalizeExtBuilder.without(source.ext()));
+        source.from(0).size(plan.window().fetched()).docValueField(plan.config().itemIdField());
+        services.client().search(again(request, plan, source), listener);
+    }
+
+    private SearchRequest again(
+        SearchRequest request, SearchPlan plan, SearchSourceBuilder source
+    ) {
+        SearchRequest again = new SearchRequest(request).source(source);
+        again.pipeline(SearchPipelineService.NOOP_PIPELINE_ID);
+        if (plan.task() != null) {
+            again.setParentTask(services.clusterService().localNode().getId(), plan.task().getId());
+        }
+        return again;
+    }
+}
