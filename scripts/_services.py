@@ -20,8 +20,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from scripts._cluster import ClusterPlan, reachable_home
 from scripts._machine import LOOPBACK, require_free_ports
-from scripts._node import ClusterPlan, command_line, health, reachable_home, start, stop
+from scripts._node import command_line, health, start, stop
 from sidecar.errors import LaunchError
 
 ROOT = Path(__file__).resolve().parent.parent

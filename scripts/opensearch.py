@@ -20,8 +20,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from scripts._cluster import ClusterPlan, reachable_home
 from scripts._distribution import LOCAL
-from scripts._node import ClusterPlan, health, nodes_of, reachable_home, start, stop
+from scripts._node import health, nodes_of, start, stop
 from sidecar.errors import LaunchError
 
 

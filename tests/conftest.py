@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts._cluster import TRANSPORT_OFFSET
 from scripts._machine import find_free_port
-from scripts._node import TRANSPORT_OFFSET
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
-from scripts import _distribution, _node
+from scripts import _distribution
+from scripts._cluster import reachable_home
 from scripts._jdk import find_jdk
 from scripts._machine import can_reach, is_port_free, require_space, unprivileged_user
-from scripts._node import command_line, reachable_home
+from scripts._node import command_line
+from scripts._node_files import place
 from sidecar.errors import LaunchError
 from tests.conftest import Launcher
 
@@ -189,10 +191,10 @@ def test_private_distribution_is_copied_where_the_nodes_user_can_read_it(
     source.mkdir(mode=0o700)
     (source / "server.jar").write_text("jar")
     run_as = unprivileged_user()
-    _node._place(source, node_home / "lib", run_as)
+    place(source, node_home / "lib", run_as)
     assert can_reach(node_home / "lib" / "server.jar", run_as)
     assert (node_home / "lib").is_symlink() == (run_as is None)
-    _node._place(source, node_home / "lib", run_as)
+    place(source, node_home / "lib", run_as)
     assert can_reach(node_home / "lib" / "server.jar", run_as)
 
 
