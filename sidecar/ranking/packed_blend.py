@@ -114,7 +114,7 @@ def _apply(x: FloatArray, layer: Layer) -> FloatArray:
 def _silu(x: FloatArray) -> FloatArray:
     """x · σ(x); exp overflows to infinity for x below -88, which gives the right 0."""
     with np.errstate(over="ignore"):
-        result: FloatArray = x / (np.float32(1) + np.exp(-x))
+        result: FloatArray = np.divide(x, 1.0 + np.exp(-x), dtype=np.float32)
     return result
 
 

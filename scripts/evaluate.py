@@ -1,0 +1,123 @@
+"""Read a model, a catalogue, events and cases, and print how good the orders are.
+
+Each case is ranked with the events before its own time; its answer is read by the metrics only.
+Beside the model: the engine's order, simple rules, the model without its personal part, without
+each signal, and each signal alone. --rankings-out writes one line a case, every candidate once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from scripts.train import bar, counted
+from sidecar.errors import ModelError, SidecarError
+from sidecar.records import Case
+from sidecar.stores.files import read_cases, read_catalogue, read_events
+from sidecar.stores.models import load_ranker
+from sidecar.training.evaluation import THRESHOLD, Evaluated, evaluate, merged_events, report
+from sidecar.training.log import EventLog
+
+SHOWN = ("BM25", "popularity", "BM25+popularity", "BM25+popularity+repeats",
+         "BM25+popularity+repeats+association", "unpersonalised", "model")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; progress goes to stderr, the table or JSON to stdout."""
+    options = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    try:
+        cases, evaluated = _evaluate(options)
+        if options.rankings_out:
+            _write_rankings(options.rankings_out, cases, evaluated)
+    except (SidecarError, OSError) as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 1
+    figures = report(evaluated, options.threshold)
+    print(json.dumps(figures) if options.json else _table(figures))
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> tuple[list[Case], Evaluated]:
+    ranker = load_ranker(options.model, options.device)
+    ranker.orders_strangers = options.without_history == "model"
+    rows = list(counted(read_catalogue(options.catalogue), "catalogue"))
+    if not any(row["item_id"] in ranker.items for row in rows):
+        raise ModelError(f"{options.model} knows none of the items of {options.catalogue}; "
+                         "train on this catalogue")
+    ranker.items.upsert(rows)
+    cases = list(counted(read_cases(options.cases), "cases"))
+    log = EventLog.from_events(
+        merged_events(counted(read_events(options.events), "events"), cases),
+        ranker.items.row_of)
+    return cases, evaluate(ranker, log, cases, bar("evaluate"))
+
+
+def _write_rankings(path: Path, cases: Sequence[Case], evaluated: Evaluated) -> None:
+    """Write every case in file order; a case without candidates has an empty ranking."""
+    place = {case.case_id: k for k, case in enumerate(evaluated.cases)}
+    with path.open("wb") as file:
+        for case in cases:
+            k = place.get(case.case_id)
+            ranking = [] if k is None else [case.candidates[p] for p in
+                                            evaluated.order("model", k).tolist()]
+            file.write(msgspec.json.encode({"case_id": case.case_id, "ranking": ranking}) + b"\n")
+
+
+def _table(figures: dict[str, Any]) -> str:
+    lines = [f"{figures['counted']} of {figures['cases']} cases count: a relevant candidate, "
+             "at least five candidates"]
+    for name, part in figures["slices"].items():
+        lines.append(f"\n{name} ({part['cases']} cases)")
+        lines.append(f"{'':38}{'MRR':>22}{'NDCG@10':>10}{'hit@10':>8}{'vs BM25 (95 %)':>26}"
+                     f"{'win/tie/loss':>16}")
+        rankers = part["rankers"]
+        wanted = [*SHOWN, *(r for r in rankers if r not in SHOWN)] if name == "all" else SHOWN
+        lines.extend(_line(ranker, rankers[ranker]) for ranker in wanted if ranker in rankers)
+    gain = figures["personal_gain"]
+    verdict = "excludes" if gain["low"] > 0 or gain["high"] < 0 else "includes"
+    lines.append(f"\npersonal gain in MRR: {gain['difference']:+.4f} "
+                 f"[{gain['low']:+.4f}, {gain['high']:+.4f}]: the interval {verdict} zero; "
+                 f"worst tenth {gain['worst_tenth']:+.3f}")
+    for name, values in figures["classification"].items():
+        lines.append(f"{name}: " + ", ".join(f"{k} {v:.3f}" for k, v in values.items()))
+    return "\n".join(lines)
+
+
+def _line(name: str, entry: dict[str, Any]) -> str:
+    mean, low, high = entry["mrr"]
+    versus = entry.get("mrr vs BM25")
+    tail = "" if versus is None else (
+        f"{versus['difference']:+.3f} [{versus['low']:+.3f}, {versus['high']:+.3f}]".rjust(26)
+        + f"{versus['win']:.2f}/{versus['tie']:.2f}/{versus['loss']:.2f}".rjust(16))
+    return (f"{name:38}{mean:8.4f} [{low:.3f}, {high:.3f}]{entry['ndcg@10'][0]:9.4f}"
+            f"{entry['hit_rate@10']:8.3f}{tail}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.evaluate", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--catalogue", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--events", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--cases", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rankings-out", type=Path, metavar="FILE")
+    parser.add_argument("--threshold", type=float, default=THRESHOLD,
+                        help="probability from which a candidate counts as said to be relevant")
+    parser.add_argument("--without-history", choices=("engine", "model"), default="engine",
+                        help="order for cases without history (default: the engine's)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""Read a catalogue and events, and write a model directory.
+
+FILE is JSON lines (optionally .gz), Parquet or CSV. Rows that cannot be taken are counted and the
+first told; the others are used. Events at or after --until are not read. Where --cases is given,
+its cases before --until join the lists that the blend learns from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from sidecar.errors import FileError, SidecarError
+from sidecar.ranking.encoder import CELLS
+from sidecar.stores.file_values import seconds
+from sidecar.stores.files import Rows, read_cases, read_catalogue, read_events, row_count_hint
+from sidecar.stores.models import pick_device, save_ranker
+from sidecar.training.log import EventLog
+from sidecar.training.pipeline import TrainConfig, train_ranker
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; progress goes to stderr, one line of JSON about the model to stdout."""
+    options = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    try:
+        print(json.dumps(_train(options)))
+    except (SidecarError, OSError) as error:
+        print(f"train: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _train(options: argparse.Namespace) -> dict[str, object]:
+    started = time.monotonic()
+    config = TrainConfig(seed=options.seed, cell=options.cell, device=pick_device(options.device))
+    config = dataclasses.replace(config, **_overrides(options.config))
+    rows = list(counted(read_catalogue(options.catalogue), "catalogue"))
+    by_id = {row["item_id"]: k for k, row in enumerate(rows)}
+    log = EventLog.from_events(counted(read_events(options.events), "events"), by_id)
+    cases = list(counted(read_cases(options.cases), "cases")) if options.cases else []
+    if options.until is not None:
+        log = log.until(options.until)
+        cases = [case for case in cases if case.ts < options.until]
+    if not len(log):
+        raise FileError(f"{options.events} has no event before --until; give a later instant")
+    ranker, evidence = train_ranker(rows, log, config, bar, cases)
+    version = save_ranker(ranker, options.out, evidence)
+    return {"model": str(options.out), "version": version, "items": len(rows),
+            "events": len(log), "seconds": round(time.monotonic() - started, 1),
+            "threads": torch.get_num_threads(), **evidence}
+
+
+def counted(rows: Rows, what: str):  # type: ignore[type-arg, no-untyped-def]
+    """Yield a file's rows under a progress bar; tell how many were refused, and the first why."""
+    yield from tqdm(rows, desc=what, total=row_count_hint(rows.path), unit=" rows", leave=False)
+    if rows.refused:
+        logging.warning("%s: %d rows refused, the first: %s", rows.path, len(rows.refused),
+                        rows.refused[0])
+
+
+def bar(step: str) -> Callable[[int, float], None]:
+    """Return a callback that shows one step's progress (permille) and loss."""
+    shown = tqdm(total=1000, desc=step, leave=True, bar_format=(
+        "{desc}: {percentage:3.0f}% |{bar:30}| {elapsed} left {remaining}{postfix}"))
+
+    def progress(done: int, loss: float) -> None:
+        if done > shown.n:
+            if loss:
+                shown.set_postfix_str(f" loss {loss:.3f}", refresh=False)
+            shown.update(done - shown.n)
+        if done >= 1000:
+            shown.close()
+
+    return progress
+
+
+def _overrides(path: Path | None) -> dict[str, object]:
+    """Read a configuration file as tuning writes it: a JSON object of TrainConfig's fields."""
+    if path is None:
+        return {}
+    try:
+        given = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path} cannot be read as JSON: {error}") from error
+    known = {field.name for field in dataclasses.fields(TrainConfig)}
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise FileError(f"{path}: {unknown[0]} is not a training option; known: "
+                        f"{', '.join(sorted(known))}")
+    return dict(given)
+
+
+def _instant(text: str) -> float:
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no ISO 8601 instant") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.train", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--catalogue", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--events", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--cases", type=Path, metavar="FILE")
+    parser.add_argument("--until", type=_instant, metavar="TS",
+                        help="ISO 8601 (default: all events)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--cell", choices=CELLS, default="torch")
+    parser.add_argument("--config", type=Path, metavar="FILE",
+                        help="JSON object of training options, as a tuning run writes it")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""Which items go together? Sparse neighbour tables, and what a history adds up to through them.
+
+A table keeps, for each item with enough support, its strongest neighbours: ``neighbours`` (m, T)
+rows of the item table and ``weights`` (m, T), 0 where there are fewer. The score of candidate i
+for a history with weights u is Σ_t weights[i, t] · u[neighbours[i, t]]: one gather, O(K·T),
+however long the history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sidecar.records import FloatArray
+
+IntVector = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Association:
+    """``slot`` (n) maps an item row to its line of the table, -1 where it has none."""
+
+    slot: npt.NDArray[np.int32]
+    neighbours: npt.NDArray[np.int32]
+    weights: FloatArray
+
+    def score(self, candidates: IntVector, history: FloatArray) -> FloatArray:
+        """Return (K): what a history adds up to for each candidate.
+
+        ``history`` (≥ n) is dense over item rows: the strength of each item's past events, 0 for
+        most. Candidates that are unknown or without neighbours score 0.
+        """
+        scores = np.zeros(len(candidates), np.float32)
+        if not len(self.slot):
+            return scores
+        inside = (candidates >= 0) & (candidates < len(self.slot))
+        slots = np.where(inside, self.slot[np.where(inside, candidates, 0)], -1)
+        known = np.flatnonzero(slots >= 0)
+        if len(known):
+            slots = slots[known]
+            scores[known] = np.einsum(
+                "kt,kt->k", self.weights[slots], history[self.neighbours[slots]])
+        return scores
+
+    def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        """Return what has to be saved with a model."""
+        return {"slot": self.slot, "neighbours": self.neighbours,
+                "weights": self.weights.astype(np.float16)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[np.generic]]) -> Association:
+        """Undo ``arrays``."""
+        return cls(arrays["slot"].astype(np.int32), arrays["neighbours"].astype(np.int32),
+                   arrays["weights"].astype(np.float32))

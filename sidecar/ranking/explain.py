@@ -1,0 +1,106 @@
+"""Why does a hit stand where it stands? The events behind each part, in words.
+
+The numbers are the parts themselves and add up to the score; the words name what the shopper did
+that a part reads, the strongest part first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from sidecar.ranking.items import ItemTable
+from sidecar.ranking.signals import Situation
+from sidecar.ranking.statistics import DAY_S
+from sidecar.records import FloatArray, History
+
+MOST = 3  # reasons told a hit
+TELLING = 0.1  # a part below this moved nothing worth telling
+
+
+def reasons(items: ItemTable, situation: Situation, history: History,
+            parts: Mapping[str, FloatArray]) -> tuple[tuple[str, ...], ...]:
+    """Return, for each of K candidates, up to MOST phrases such as ``purchase of 852856, 3 times,
+    last 12 days ago``."""
+    kept = len(situation.trail)
+    words = history.events[len(history) - kept:]
+    told = []
+    for k, row in enumerate(situation.rows.tolist()):
+        phrases: list[str] = []
+        if row >= 0:
+            for name in _strongest(parts, k):
+                teller = _TELLERS.get(name)
+                if teller is not None:
+                    phrases.extend(teller(items, situation, words, row))
+        told.append(tuple(dict.fromkeys(phrases))[:MOST])
+    return tuple(told)
+
+
+def _strongest(parts: Mapping[str, FloatArray], k: int) -> list[str]:
+    names = [name for name in parts if abs(float(parts[name][k])) >= TELLING]
+    return sorted(names, key=lambda name: -abs(float(parts[name][k])))
+
+
+def _same_item(items: ItemTable, situation: Situation, words: tuple[str, ...],
+               row: int) -> list[str]:
+    return _tell(situation, words, situation.trail.rows == row, items.ids[row])
+
+
+def _same_kind(items: ItemTable, situation: Situation, words: tuple[str, ...],
+               row: int) -> list[str]:
+    trail = situation.trail.rows
+    known = np.maximum(trail, 0)
+    found = []
+    if items.categories[row, 0]:
+        same = (items.categories[known, 0] == items.categories[row, 0]) & (trail >= 0)
+        found += _tell(situation, words, same & (trail != row), "its category")
+    if items.brand[row]:
+        same = (items.brand[known] == items.brand[row]) & (trail >= 0)
+        found += _tell(situation, words, same & (trail != row), "its brand")
+    if not found:
+        found += _likest(items, situation, words, row)
+    return found
+
+
+def _likest(items: ItemTable, situation: Situation, words: tuple[str, ...],
+            row: int) -> list[str]:
+    trail = situation.trail.rows
+    likeness = items.text[np.maximum(trail, 0)] @ items.text[row] * ((trail >= 0) & (trail != row))
+    if not len(likeness) or likeness.max() < 0.5:
+        return []
+    best = trail == trail[int(likeness.argmax())]
+    return _tell(situation, words, best, f"{items.ids[trail[int(likeness.argmax())]]}, alike")
+
+
+def _latest(items: ItemTable, situation: Situation, words: tuple[str, ...],
+            row: int) -> list[str]:
+    del row
+    rows = situation.trail.rows
+    known = np.flatnonzero(rows >= 0)
+    if not len(known):
+        return []
+    last = int(known[-1])
+    return [f"{words[last]} of {items.ids[int(rows[last])]}, {_ago(situation, last)}"]
+
+
+_TELLERS = {"repeat": _same_item, "content": _same_kind, "collaborative": _latest,
+            "interest": _latest}
+
+
+def _tell(situation: Situation, words: tuple[str, ...], mask: npt.NDArray[np.bool_],
+          what: str) -> list[str]:
+    index = np.flatnonzero(mask)
+    if not len(index):
+        return []
+    last = int(index[-1])
+    times = f", {len(index)} times, last" if len(index) > 1 else ","
+    return [f"{words[last]} of {what}{times} {_ago(situation, last)}"]
+
+
+def _ago(situation: Situation, position: int) -> str:
+    days = max(situation.now - float(situation.trail.ts[position]), 0.0) / DAY_S
+    if days >= 2:
+        return f"{days:.0f} days ago"
+    return f"{days * 24:.0f} hours ago" if days >= 1 / 12 else f"{days * 1440:.0f} minutes ago"

@@ -1,0 +1,223 @@
+"""One model, ready to rank: candidates, a user's state and a query go in, an order comes out.
+
+``rank`` is what the proxy, the plugin's endpoint and ``evaluate`` all call. It is safe to call
+from several threads; only the catalogue refresh writes, into the item table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sidecar.errors import Skip
+from sidecar.ranking.blend import Blend, window_scores
+from sidecar.ranking.encoder import MAX_KINDS, Encoder
+from sidecar.ranking.explain import reasons
+from sidecar.ranking.history import Trail
+from sidecar.ranking.items import ItemTable
+from sidecar.ranking.signals import Columns, Knowledge, Situation, columns
+from sidecar.ranking.vocabulary import TEXT_WIDTH, words_of
+from sidecar.records import (
+    Candidates,
+    FloatArray,
+    History,
+    QueryContext,
+    Ranking,
+    SkipReason,
+    UserState,
+)
+
+IntVector = npt.NDArray[np.int64]
+ENGINE_STEEPNESS = 12.0  # how much the engine's own order weighs as strength goes to 0
+
+
+@dataclass(frozen=True, slots=True)
+class RankerConfig:
+    """What a model was trained to do.
+
+    ``kinds`` are the event words in the order of their codes (from 1); ``strong_kinds`` those it
+    brings about; ``kept`` the events of a history that it reads; ``signals`` those switched on;
+    ``is_personal`` is False where a dev window did not show a personal gain.
+    """
+
+    kinds: tuple[str, ...]
+    strong_kinds: frozenset[str]
+    kept: int = 500
+    signals: frozenset[str] = field(default_factory=frozenset)
+    is_personal: bool = True
+
+
+class Ranker:
+    """A loaded model over an item table."""
+
+    def __init__(self, version: str, config: RankerConfig, knowledge: Knowledge,
+                 encoder: Encoder, blend: Blend, device: str = "cpu") -> None:
+        self.version = version
+        self.config = config
+        self.knowledge = knowledge
+        self.encoder = encoder.to(device).eval()
+        self.blend = blend.to(device).eval()
+        self.device = torch.device(device)
+        self.orders_strangers = False
+        self._kind_codes = {k: min(c, MAX_KINDS - 1) for c, k in enumerate(config.kinds, 1)}
+        self._local = threading.local()
+        self.items.encode = self.item_vectors
+
+    @property
+    def items(self) -> ItemTable:
+        """The catalogue as the model sees it."""
+        return self.knowledge.items
+
+    def rank(self, candidates: Candidates, state: UserState | None,
+             context: QueryContext) -> Ranking:
+        """Order K candidates for a user.
+
+        The blended score is w · (sum of signals) + (1 − w) · (the engine's order), w the context's
+        weight; every part carries its share, so the parts add up to the score.
+
+        Raises:
+            Skip: NO_HISTORY when nothing that the user did concerns a known item and strangers
+                are not ranked; GATED when this model's personal part did not prove itself.
+        """
+        rows = self.items.rows(candidates.item_ids)
+        trail = self.trail(state.history if state else History())
+        has_history = bool((trail.rows >= 0).any())
+        self._refuse(has_history)
+        situation = Situation(
+            rows, candidates.engine_scores, trail, context.now, context.query,
+            self._interest(rows, state) if has_history else np.zeros(len(rows), np.float32),
+            tuple(self.items.vocabulary.word_codes(words_of(context.query or ""))))
+        found = columns(self._knowledge(), situation)
+        parts = self._parts(found, has_history and self.config.is_personal, context.weight)
+        scores: FloatArray = np.sum(np.stack(list(parts.values())), axis=0, dtype=np.float32)
+        order = np.argsort(-scores, kind="stable").astype(np.int64)
+        told = reasons(self.items, situation, state.history, parts) if (
+            context.explain and state) else ()
+        return Ranking(order, scores, parts, told, state.version if state else -1, self.version)
+
+    def advance(self, hidden: FloatArray | None, events: History) -> FloatArray:
+        """Step the encoder over events, oldest first; O(events), however long the history.
+
+        Returns (L + 1, W): the hidden state of each layer, and a last row that holds the instant
+        of the last event (whole days, then seconds of the day), from which the next gap counts.
+        """
+        layers, width = self.encoder.hidden_shape
+        if hidden is None or hidden.shape != (layers + 1, width):
+            hidden, before = np.zeros((layers + 1, width), np.float32), None
+        else:
+            before = float(hidden[-1, 0]) * 86_400 + float(hidden[-1, 1])
+        if not len(events):
+            return hidden
+        rows = self.items.rows(events.item_ids)
+        ts = np.array(events.ts, np.float64)
+        text = np.zeros((len(rows), TEXT_WIDTH), np.float32)
+        for k, query in enumerate(events.queries):
+            if query:
+                known = self.items.vocabulary
+                text[k] = known.text_vector(known.word_codes(words_of(query)))
+        kinds = np.array([self._kind_codes.get(e, 0) for e in events.events], np.int64)
+        gaps = np.diff(ts, prepend=ts[0] if before is None else before)
+        with torch.inference_mode():
+            vectors = self.items.vectors[np.maximum(rows, 0)] * (rows >= 0)[:, None]
+            inputs = self.encoder.events(
+                self._tensor(vectors)[None], self._tensor(kinds)[None],
+                self._tensor(gaps.astype(np.float32))[None], self._tensor(text)[None])
+            start = self._tensor(hidden[:-1])[:, None].contiguous()
+            _, last = self.encoder(inputs, start)
+        stepped = np.empty_like(hidden)
+        stepped[:-1] = last[:, 0].cpu().numpy()
+        stepped[-1] = 0.0
+        stepped[-1, 0], stepped[-1, 1] = divmod(ts[-1], 86_400)
+        return stepped
+
+    def item_vectors(self, table: ItemTable, index: IntVector) -> FloatArray:
+        """Return the item tower's vectors (m, D) for rows of the table."""
+        with torch.inference_mode():
+            vectors = self.encoder.tower(
+                self._tensor(index), self._tensor(table.brand[index].astype(np.int64)),
+                self._tensor(table.categories[index].astype(np.int64)),
+                self._tensor(table.text[index]), self._tensor(table.numbers[index]))
+        result: FloatArray = vectors.cpu().numpy()
+        return result
+
+    def warm_up(self) -> None:
+        """Rank and step once, so that no request pays for lazy loading."""
+        if not len(self.items):
+            return
+        ids = tuple(self.items.ids[:100])
+        kind = next(iter(self.config.strong_kinds), "purchase")
+        history = History(ids[:2], (kind,) * len(ids[:2]), (0.0, 1.0)[:len(ids[:2])],
+                          (None,) * len(ids[:2]), ("a", "b")[:len(ids[:2])])
+        state = UserState("warm-up", history, self.advance(None, history), self.version)
+        candidates = Candidates(ids, np.linspace(2, 1, len(ids), dtype=np.float32))
+        for explain in (False, True):
+            context = QueryContext("warm-up", "warm up", now=2.0, explain=explain)
+            try:
+                self.rank(candidates, state, context)
+            except Skip:
+                return
+
+    def trail(self, history: History) -> Trail:
+        """Return the kept events as arrays."""
+        kept = slice(max(0, len(history) - self.config.kept), None)
+        return Trail.from_events(self.items.rows(history.item_ids[kept]), history.ts[kept],
+                                 history.events[kept], self.config.strong_kinds)
+
+    def _refuse(self, has_history: bool) -> None:
+        if self.orders_strangers:
+            return
+        if not has_history:
+            raise Skip(SkipReason.NO_HISTORY)
+        if not self.config.is_personal:
+            raise Skip(SkipReason.GATED)
+
+    def _interest(self, rows: IntVector, state: UserState | None) -> FloatArray:
+        """Return v_i · z + b (K), 0 for unknown items."""
+        if state is None:
+            return np.zeros(len(rows), np.float32)
+        hidden = state.hidden
+        if hidden is None or state.model_version != self.version:
+            hidden = self.advance(None, state.history)
+        with torch.inference_mode():
+            interest = self.encoder.interest(self._tensor(hidden[-2])).cpu().numpy()
+            bias = float(self.encoder.bias)
+        vectors = self.items.vectors[np.maximum(rows, 0)]
+        logits: FloatArray = (vectors @ interest + bias).astype(np.float32) * (rows >= 0)
+        return logits
+
+    def _parts(self, found: Mapping[str, Columns], has_history: bool,
+               weight: float) -> dict[str, FloatArray]:
+        features, context = self.blend.layout.matrix(found)
+        with torch.inference_mode():
+            scaled = self.blend.standardise(self._tensor(features),
+                                            self._tensor(window_scores(features)))
+            parts = self.blend(scaled[None], self._tensor(context)[None],
+                               torch.tensor([has_history], device=self.device),
+                               torch.ones(1, len(features), dtype=torch.bool,
+                                          device=self.device))[0].cpu().numpy()
+        named = {s: weight * parts[:, k] for k, s in enumerate(self.blend.layout.signals)
+                 if not self.config.signals or s in self.config.signals}
+        own = ENGINE_STEEPNESS / np.log2(np.arange(len(features)) + 2.0)
+        named["engine"] = (named.get("engine", 0.0) + (1 - weight) * own).astype(np.float32)
+        return named
+
+    def _knowledge(self) -> Knowledge:
+        """Return the knowledge with a scratch array of this thread's own."""
+        mine: Knowledge | None = getattr(self._local, "knowledge", None)
+        if mine is None:
+            size = max((len(a.slot) for a in self.knowledge.associations.values()), default=0)
+            mine = dataclasses.replace(self.knowledge, scratch=np.zeros(size, np.float32))
+            self._local.knowledge = mine
+        return mine
+
+    def _tensor(self, array: npt.NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+

@@ -1,0 +1,130 @@
+"""Which words, brands and categories does a model know, and what do they stand for?
+
+Fitted on the training catalogue, saved with the model as plain lists and arrays. Code 0 always
+means "none or unknown", so a new brand is as good as none until the next training.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import svds
+
+from sidecar.ranking.imputation import DEFAULT_RULES, Imputation
+from sidecar.records import FloatArray
+
+WORD = re.compile(r"\w+")
+MAX_WORDS = 60_000
+TEXT_WIDTH = 48
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text, case folded, with a plural's s taken off."""
+    return [w[:-1] if len(w) > 3 and w.endswith("s") and not w.endswith("ss") else w
+            for w in WORD.findall(text.casefold())]
+
+
+def item_words(row: Mapping[str, Any]) -> list[str]:
+    """Return the words that describe a catalogue row: title, brand and categories."""
+    parts = [str(row.get("title") or ""), str(row.get("brand") or ""), *row.get("categories", ())]
+    return words_of(" ".join(parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The known words (V), brands and categories, each with codes from 1.
+
+    ``idf`` (V+1), ``word_vectors`` (V+1, TEXT_WIDTH; row 0 is zero) come from a truncated SVD of
+    the TF-IDF matrix of the catalogue. ``category_counts`` tells narrow categories from wide ones.
+    """
+
+    words: dict[str, int]
+    brands: dict[str, int]
+    categories: dict[str, int]
+    category_counts: list[int]
+    idf: FloatArray
+    word_vectors: FloatArray
+    imputations: dict[str, Imputation]
+
+    @classmethod
+    def fit(cls, rows: Sequence[Mapping[str, Any]], rules: Mapping[str, str] | None = None,
+            seed: int = 0) -> Vocabulary:
+        """Fit on catalogue rows; ``rules`` overrides imputation rules by column."""
+        documents = [item_words(row) for row in rows]
+        frequency = Counter(word for doc in documents for word in set(doc))
+        words = _codes(word for word, _ in frequency.most_common(MAX_WORDS))
+        brands = _codes(row["brand"] for row in rows if row.get("brand"))
+        counts = Counter(c for row in rows for c in set(row.get("categories", ())))
+        categories = _codes(name for name, _ in counts.most_common())
+        idf = np.zeros(len(words) + 1, np.float32)
+        for word, code in words.items():
+            idf[code] = np.log((1 + len(rows)) / (1 + frequency[word])) + 1e-3
+        vectors = _word_vectors(documents, words, idf, seed)
+        chosen = {**DEFAULT_RULES, **(rules or {})}
+        columns = {name: Imputation.fit(rule, column_values(rows, name))
+                   for name, rule in chosen.items()}
+        return cls(words, brands, categories, [0, *(counts[c] for c in categories)],
+                   idf, vectors, columns)
+
+    def word_codes(self, words: Iterable[str]) -> list[int]:
+        """Return the codes of the known words among ``words``, each once, in order."""
+        return list(dict.fromkeys(c for w in words if (c := self.words.get(w))))
+
+    def narrow_first(self, categories: Iterable[str]) -> list[int]:
+        """Return the codes of the known categories, the rarest (narrowest) first."""
+        codes = {code for name in categories if (code := self.categories.get(name))}
+        return sorted(codes, key=lambda code: (self.category_counts[code], code))
+
+    def text_vector(self, codes: Sequence[int]) -> FloatArray:
+        """Return the unit vector (TEXT_WIDTH) of some words; zero if none is known."""
+        vector: FloatArray = self.word_vectors[list(codes)].sum(axis=0)
+        norm = float(np.linalg.norm(vector))
+        return vector / norm if norm > 0 else vector
+
+
+def column_values(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray[Any, Any]:
+    """Return a numeric column of catalogue rows (m) with NaN where it is absent."""
+    return np.array([_number(row.get(name)) for row in rows], np.float64)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool | int | float):
+        return float(value)
+    if isinstance(value, str):  # created_at, as ISO 8601
+        try:
+            return datetime.fromisoformat(value).replace(tzinfo=UTC).timestamp()
+        except ValueError:
+            return float("nan")
+    return float("nan")
+
+
+def _codes(names: Iterable[str]) -> dict[str, int]:
+    return {name: code for code, name in enumerate(dict.fromkeys(names), start=1)}
+
+
+def _word_vectors(documents: Sequence[Sequence[str]], words: Mapping[str, int],
+                  idf: FloatArray, seed: int) -> FloatArray:
+    """Return (V+1, TEXT_WIDTH): each word's share of an item's text vector, idf included."""
+    vectors = np.zeros((len(words) + 1, TEXT_WIDTH), np.float32)
+    pairs = {(i, words[w]) for i, doc in enumerate(documents) for w in doc if w in words}
+    if not pairs:
+        return vectors
+    index = np.array(sorted(pairs))
+    matrix = sparse.csr_matrix((idf[index[:, 1]], (index[:, 0], index[:, 1])),
+                               shape=(len(documents), len(words) + 1), dtype=np.float32)
+    norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1))).ravel()
+    matrix = sparse.diags(1 / np.maximum(norms, 1e-6)) @ matrix
+    rank = min(TEXT_WIDTH, min(matrix.shape) - 1)
+    if rank < 1:
+        return vectors
+    start = np.random.default_rng(seed).standard_normal(min(matrix.shape))
+    _, _, right = svds(matrix, k=rank, v0=start)
+    vectors[:, :rank] = right[::-1].T * idf[:, None]
+    return vectors

@@ -1,0 +1,220 @@
+"""Model directories: weights, configuration, vocabulary and rules, and never a pickled object.
+
+    model.json      format, version, configuration, vocabulary, imputation rules, evidence
+    weights.npz     encoder and blend parameters
+    knowledge.npz   item table, statistics, associations, factors, rhythms
+
+A directory is written beside its place and renamed into it, so that a reader sees the old model or
+the new one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sidecar.errors import ModelError
+from sidecar.ranking.association import Association
+from sidecar.ranking.blend import Blend, Layout
+from sidecar.ranking.encoder import Encoder, EncoderConfig
+from sidecar.ranking.imputation import Imputation
+from sidecar.ranking.items import ItemTable
+from sidecar.ranking.ranker import Ranker, RankerConfig
+from sidecar.ranking.signals import Knowledge
+from sidecar.ranking.statistics import ItemStatistics
+from sidecar.ranking.vocabulary import Vocabulary
+
+FORMAT = 1
+TABLE = ("brand", "categories", "words", "text", "numbers", "vectors")
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def save_ranker(ranker: Ranker, model_dir: Path, evidence: Mapping[str, Any]) -> str:
+    """Write a model directory; returns its version, a digest of the weights.
+
+    Raises:
+        ModelError: the directory cannot be written.
+    """
+    weights = {f"encoder.{k}": v.cpu().numpy() for k, v in ranker.encoder.state_dict().items()}
+    weights |= {f"blend.{k}": v.cpu().numpy() for k, v in ranker.blend.state_dict().items()}
+    version = _digest(weights)
+    described = {"format": FORMAT, "version": version, **_describe(ranker),
+                 "evidence": dict(evidence)}
+    partial = model_dir.with_name(f"{model_dir.name}.partial-{os.getpid()}")
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        (partial / "model.json").write_text(json.dumps(described, ensure_ascii=False, indent=1))
+        np.savez(partial / "weights.npz", allow_pickle=False, **weights)
+        np.savez(partial / "knowledge.npz", allow_pickle=False,
+                 **_knowledge_arrays(ranker.knowledge))
+        _replace(partial, model_dir)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise ModelError(f"{model_dir} cannot be written: {error}") from error
+    return version
+
+
+def load_ranker(model_dir: Path, device: str = "auto") -> Ranker:
+    """Load a model.
+
+    Args:
+        model_dir: a directory that ``save_ranker`` wrote.
+        device: ``auto`` (cuda where there is one), ``cpu`` or ``cuda``.
+
+    Raises:
+        ModelError: says which file or entry does not fit, and what was expected.
+    """
+    described = _read_description(model_dir)
+    weights, arrays = (_read_arrays(model_dir / f"{name}.npz") for name in
+                       ("weights", "knowledge"))
+    try:
+        config = described["ranker"]
+        ranker_config = RankerConfig(
+            tuple(config["kinds"]), frozenset(config["strong_kinds"]), config["kept"],
+            frozenset(config["signals"]), config["is_personal"])
+        encoder = Encoder(EncoderConfig(**described["encoder"]))
+        blend = Blend(Layout([tuple(f) for f in described["features"]], described["context"]),
+                      **described["blend"])
+        knowledge = _knowledge(described, arrays)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{model_dir}/model.json does not fit: {error!r}; train again") from error
+    _load_weights(encoder, "encoder.", weights, model_dir)
+    _load_weights(blend, "blend.", weights, model_dir)
+    return Ranker(described["version"], ranker_config, knowledge, encoder, blend,
+                  pick_device(device))
+
+
+def model_version(model_dir: Path) -> str:
+    """Return the version of the model in a directory without loading it.
+
+    Raises:
+        ModelError: there is no readable model.
+    """
+    return str(_read_description(model_dir)["version"])
+
+
+def pick_device(device: str) -> str:
+    """Return ``cpu`` or ``cuda``.
+
+    Raises:
+        ModelError: cuda is asked for and there is none.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("device is cuda, but torch finds none; use auto or cpu")
+    return device
+
+
+def _describe(ranker: Ranker) -> dict[str, Any]:
+    known = ranker.items.vocabulary
+    config = ranker.config
+    return {
+        "ranker": {"kinds": list(config.kinds), "strong_kinds": sorted(config.strong_kinds),
+                   "kept": config.kept, "signals": sorted(config.signals),
+                   "is_personal": config.is_personal},
+        "encoder": dataclasses.asdict(ranker.encoder.config),
+        "blend": ranker.blend.shape,
+        "features": ranker.blend.layout.features,
+        "context": ranker.blend.layout.context,
+        "vocabulary": {"words": list(known.words), "brands": list(known.brands),
+                       "categories": list(known.categories),
+                       "category_counts": known.category_counts},
+        "imputation": {name: dataclasses.asdict(rule)
+                       for name, rule in known.imputations.items()},
+        "associations": sorted(ranker.knowledge.associations),
+        "items": ranker.items.ids,
+    }
+
+
+def _knowledge_arrays(knowledge: Knowledge) -> Arrays:
+    items, size = knowledge.items, len(knowledge.items)
+    arrays: Arrays = {f"items.{name}": getattr(items, name)[:size] for name in TABLE}
+    arrays |= {"words.idf": items.vocabulary.idf, "words.vectors": items.vocabulary.word_vectors,
+               "factors": knowledge.factors, "rhythm": knowledge.rhythm}
+    arrays |= {f"statistics.{k}": v for k, v in knowledge.statistics.arrays().items()}
+    for name, table in knowledge.associations.items():
+        arrays |= {f"association.{name}.{k}": v for k, v in table.arrays().items()}
+    return arrays
+
+
+def _knowledge(described: Mapping[str, Any], arrays: Arrays) -> Knowledge:
+    words = described["vocabulary"]
+    codes = [{name: code for code, name in enumerate(words[kind], 1)}
+             for kind in ("words", "brands", "categories")]
+    vocabulary = Vocabulary(
+        codes[0], codes[1], codes[2], words["category_counts"],
+        arrays["words.idf"], arrays["words.vectors"],
+        {name: Imputation(**rule) for name, rule in described["imputation"].items()})
+    items = ItemTable.from_arrays(vocabulary, described["items"],
+                                  {name: arrays[f"items.{name}"] for name in TABLE})
+    return Knowledge(
+        items, ItemStatistics.from_arrays(_under("statistics.", arrays)),
+        {name: Association.from_arrays(_under(f"association.{name}.", arrays))
+         for name in described["associations"]},
+        arrays["factors"], arrays["rhythm"])
+
+
+def _load_weights(module: torch.nn.Module, prefix: str, weights: Arrays, model_dir: Path) -> None:
+    state = {k: torch.from_numpy(v) for k, v in _under(prefix, weights).items()}
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        what = str(error).splitlines()[-1].strip()
+        raise ModelError(f"{model_dir}/weights.npz does not fit model.json: {what}") from error
+
+
+def _under(prefix: str, arrays: Arrays) -> Arrays:
+    return {name[len(prefix):]: value for name, value in arrays.items()
+            if name.startswith(prefix)}
+
+
+def _read_description(model_dir: Path) -> dict[str, Any]:
+    path = model_dir / "model.json"
+    try:
+        described = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {error}; write one with scripts.train"
+                         ) from error
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        found = described.get("format") if isinstance(described, dict) else None
+        raise ModelError(f"{path} has format {found}, must be {FORMAT}; train again")
+    return described
+
+
+def _read_arrays(path: Path) -> Arrays:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise ModelError(f"{path} cannot be read: {error}; train again") from error
+    except Exception as error:  # zipfile.BadZipFile and its kin have no common root
+        raise ModelError(f"{path} is broken: {error!r}; train again") from error
+
+
+def _digest(weights: Arrays) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(weights[name]).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _replace(partial: Path, model_dir: Path) -> None:
+    if model_dir.exists():
+        old = model_dir.with_name(f"{model_dir.name}.old-{os.getpid()}")
+        model_dir.rename(old)
+        partial.rename(model_dir)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        partial.rename(model_dir)

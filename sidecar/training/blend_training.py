@@ -1,0 +1,120 @@
+"""Teaches the blend: listwise softmax over candidates, on lists in order of time.
+
+The loss of a list is the cross-entropy between softmax(score) and the uniform distribution over
+its targets. A share of rows learns what history is not: they keep their targets and get another
+user's history, or none, so that the gate learns to close (see ``examples``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sidecar.ranking.blend import Blend, Layout, window_scores
+from sidecar.records import FloatArray
+
+EPOCHS = 10
+BATCH = 64
+LEARNING_RATE = 2e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """N lists, padded to K candidates: features (N, K, F) raw, context (N, C), target, valid."""
+
+    layout: Layout
+    features: FloatArray
+    z_scores: FloatArray
+    context: FloatArray
+    target: npt.NDArray[np.bool_]
+    valid: npt.NDArray[np.bool_]
+    has_history: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @classmethod
+    def of(cls, layout: Layout, features: Sequence[FloatArray], context: Sequence[FloatArray],
+           targets: Sequence[npt.NDArray[np.bool_]], has_history: Sequence[bool]) -> Lists:
+        """Pad lists of (K_i, F) features to the longest."""
+        count, longest = len(features), max(len(f) for f in features)
+        padded = np.zeros((count, longest, len(layout.features)), np.float32)
+        z_scores = np.zeros_like(padded)
+        target = np.zeros((count, longest), bool)
+        valid = np.zeros((count, longest), bool)
+        for k, (rows, chosen) in enumerate(zip(features, targets, strict=True)):
+            padded[k, :len(rows)] = rows
+            z_scores[k, :len(rows)] = window_scores(rows)
+            target[k, :len(rows)], valid[k, :len(rows)] = chosen, True
+        return cls(layout, padded, z_scores, np.stack(context), target, valid,
+                   np.array(has_history, bool))
+
+
+    def take(self, index: npt.NDArray[np.int64]) -> Lists:
+        """Return some of the lists."""
+        return Lists(self.layout, self.features[index], self.z_scores[index], self.context[index],
+                     self.target[index], self.valid[index], self.has_history[index])
+
+
+def train_blend(blend: Blend, lists: Lists, *, seed: int, epochs: int = EPOCHS,
+                progress: Callable[[int, float], None]) -> None:
+    """Train in place; ``progress(done share in permille, loss)`` is called after each step."""
+    device = next(blend.parameters()).device
+    blend.fit_scale(lists.features[lists.valid], lists.context)
+    torch.manual_seed(seed)
+    optimizer = torch.optim.AdamW(blend.parameters(), lr=LEARNING_RATE, weight_decay=1e-3)
+    per_epoch = -(-len(lists) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, LEARNING_RATE, total_steps=epochs * per_epoch + 1, pct_start=0.1)
+    rng = np.random.default_rng(seed)
+    blend.train()
+    done = 0
+    for _ in range(epochs):
+        order = rng.permutation(len(lists))
+        for start in range(0, len(order), BATCH):
+            loss = _loss(blend, lists, order[start:start + BATCH], device)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(blend.parameters(), 5.0)
+            optimizer.step()
+            schedule.step()
+            done += 1
+            progress(int(1000 * done / (epochs * per_epoch)), loss.item())
+    blend.eval()
+
+
+def part_lists(blend: Blend, lists: Lists) -> FloatArray:
+    """Return each signal's part (N, K, S), 0 for padding."""
+    device = next(blend.parameters()).device
+    blend.eval()
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(lists), 256):
+            index = np.arange(start, min(start + 256, len(lists)))
+            found.append(_parts(blend, lists, index, device).cpu().numpy())
+    return np.concatenate(found)
+
+
+def _loss(blend: Blend, lists: Lists, index: npt.NDArray[np.int64],
+          device: torch.device) -> Tensor:
+    valid = torch.from_numpy(lists.valid[index]).to(device)
+    scores = _parts(blend, lists, index, device).sum(dim=-1).masked_fill(~valid, float("-inf"))
+    target = torch.from_numpy(lists.target[index]).to(device).float()
+    share = target / target.sum(dim=1, keepdim=True)
+    logs = torch.log_softmax(scores, dim=1)
+    return -(share * logs.clamp(min=-1e4)).sum(dim=1).mean()
+
+
+def _parts(blend: Blend, lists: Lists, index: npt.NDArray[np.int64],
+           device: torch.device) -> Tensor:
+    features = blend.standardise(torch.from_numpy(lists.features[index]).to(device),
+                                 torch.from_numpy(lists.z_scores[index]).to(device))
+    parts: Tensor = blend(features, torch.from_numpy(lists.context[index]).to(device),
+                          torch.from_numpy(lists.has_history[index]).to(device),
+                          torch.from_numpy(lists.valid[index]).to(device))
+    return parts

@@ -1,0 +1,282 @@
+"""Teaches the encoder to name what a shopper takes next.
+
+Sampled softmax with log-q correction (Bengio and Senécal 2008): each step's logit of its target
+competes with negatives drawn half by popularity, half uniformly, every logit less the log of its
+expected count among the draws; a negative that is the target is masked. The target of a step is a
+random item of the user's next visit (what a search after this visit should find) or, half the time
+and where there is no next visit, the next item of this one.
+
+Known mistakes of GRU4Rec's copies, avoided here: states start at zero for each user and are
+carried, detached, from chunk to chunk of the same user only; the loss takes logits, not
+probabilities; negatives are scored with the same tower as targets; ids drop out in training only.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sidecar.ranking.encoder import MAX_KINDS, Encoder
+from sidecar.ranking.items import ItemTable
+from sidecar.ranking.kinds import strength
+from sidecar.ranking.vocabulary import TEXT_WIDTH, words_of
+from sidecar.records import FloatArray
+from sidecar.training.log import EventLog
+
+IntVector = npt.NDArray[np.int64]
+BATCH_USERS = 64
+CHUNK_STEPS = 64
+NEGATIVES = 512
+LEARNING_RATE = 3e-3
+STEPS_WANTED = 2_000_000  # events seen in training, over all epochs
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sequences:
+    """All users' events side by side: user u's are ``[offsets[u]:offsets[u+1]]``, by time."""
+
+    offsets: IntVector
+    item: IntVector
+    kind: IntVector
+    gap_s: FloatArray
+    ts: npt.NDArray[np.float64]
+    query: npt.NDArray[np.int32]
+    visit_end: IntVector  # first position after the visit
+    query_text: FloatArray  # (queries + 1, TEXT_WIDTH), the last row zero
+
+    @classmethod
+    def of(cls, events: EventLog, table: ItemTable) -> Sequences:
+        """Lay a log out by user."""
+        order, offsets = events.by_user()
+        ts = events.ts[order]
+        gaps = np.diff(ts, prepend=ts[:1])
+        gaps[offsets[:-1][offsets[:-1] < len(gaps)]] = 0.0
+        text = np.zeros((len(events.queries) + 1, TEXT_WIDTH), np.float32)
+        known = table.vocabulary
+        for k, query in enumerate(events.queries):
+            text[k] = known.text_vector(known.word_codes(words_of(query)))
+        return cls(offsets, events.item[order].astype(np.int64),
+                   np.minimum(events.kind[order].astype(np.int64) + 1, MAX_KINDS - 1),
+                   np.maximum(gaps, 0).astype(np.float32), ts, events.query[order],
+                   _visit_ends(events.visit[order], offsets), text)
+
+
+class TableTensors:
+    """The item table's features as tensors, for running the tower inside a training step."""
+
+    def __init__(self, table: ItemTable, device: torch.device) -> None:
+        size = len(table)
+        self.row = torch.arange(size, device=device)
+        self.brand = torch.from_numpy(table.brand[:size].astype(np.int64)).to(device)
+        self.categories = torch.from_numpy(table.categories[:size].astype(np.int64)).to(device)
+        self.text = torch.from_numpy(table.text[:size]).to(device)
+        self.numbers = torch.from_numpy(table.numbers[:size]).to(device)
+
+    def vectors(self, encoder: Encoder, rows: Tensor) -> Tensor:
+        """Return v (m, D) of some rows; zero where a row is negative."""
+        index = rows.clamp(min=0)
+        found: Tensor = encoder.tower(self.row[index], self.brand[index], self.categories[index],
+                                      self.text[index], self.numbers[index])
+        return found * (rows >= 0)[:, None]
+
+
+def train_encoder(encoder: Encoder, events: EventLog, table: ItemTable, *, seed: int,
+                  epochs: int | None = None, progress: Callable[[int, float], None]) -> None:
+    """Train in place; ``progress(done share in permille, loss)`` is called after each step."""
+    device = next(encoder.parameters()).device
+    sequences = Sequences.of(events, table)
+    tensors = TableTensors(table, device)
+    encoder.tower.fit_scale(tensors.numbers)
+    sampler = _Sampler(events, len(table), seed)
+    users = _useful_users(sequences)
+    if not len(users):
+        return
+    epochs = epochs or int(np.clip(STEPS_WANTED / max(len(sequences.item), 1), 2, 12))
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=LEARNING_RATE, weight_decay=1e-4)
+    batches = [list(_batches(users, sequences, np.random.default_rng((seed, e))))
+               for e in range(epochs)]
+    total = sum(_chunks(batch, sequences) for epoch in batches for batch in epoch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, LEARNING_RATE, total_steps=total + 1, pct_start=0.1)
+    encoder.train()
+    done = 0
+    for epoch in batches:
+        for batch in epoch:
+            hidden = None
+            for chunk in _walk(batch, sequences, sampler.rng):
+                loss, hidden = _step(encoder, tensors, sequences, sampler, chunk, hidden)
+                if loss is not None:
+                    optimizer.zero_grad()
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
+                    optimizer.step()
+                schedule.step()
+                done += 1
+                progress(int(1000 * done / total), loss.item() if loss is not None else 0.0)
+    encoder.eval()
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Positions (B, T) into the sequences, -1 for padding, and target rows (B, T), -1 for none."""
+
+    at: IntVector
+    target: IntVector
+
+
+class _Sampler:
+    """Draws negatives half by popularity, half uniformly; knows each item's expected count."""
+
+    def __init__(self, events: EventLog, items: int, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        good = np.array([strength(k) > 0 for k in events.kinds], bool)[events.kind]
+        counts = np.bincount(events.item[(events.item >= 0) & good], minlength=items)
+        popular = counts / max(counts.sum(), 1)
+        self.expected = torch.from_numpy((0.5 * popular + 0.5 / items) * NEGATIVES).float()
+        self._cumulative = np.cumsum(popular)
+        self._items = items
+
+    def draw(self, count: int) -> IntVector:
+        """Return (count) rows."""
+        half = count // 2
+        popular = np.searchsorted(self._cumulative, self.rng.random(half) * self._cumulative[-1])
+        return np.concatenate([np.minimum(popular, self._items - 1),
+                               self.rng.integers(0, self._items, count - half)])
+
+
+def _step(encoder: Encoder, tensors: TableTensors, sequences: Sequences, sampler: _Sampler,
+          chunk: _Chunk, hidden: Tensor | None) -> tuple[Tensor | None, Tensor]:
+    device = tensors.row.device
+    states, last = _run(encoder, tensors, sequences, chunk.at, hidden)
+    has_target = torch.from_numpy(chunk.target >= 0).to(device)
+    if not has_target.any():
+        return None, last.detach()
+    interest = encoder.interest(states[has_target])  # (M, D)
+    target = torch.from_numpy(chunk.target).to(device)[has_target]  # (M)
+    negative = torch.from_numpy(sampler.draw(NEGATIVES)).to(device)  # (N)
+    unique, inverse = torch.unique(torch.cat([target, negative]), return_inverse=True)
+    vectors = tensors.vectors(encoder, unique)[inverse]
+    expected = sampler.expected.to(device)
+    positive = (interest * vectors[:len(target)]).sum(dim=1) - torch.log(expected[target])
+    others = interest @ vectors[len(target):].T - torch.log(expected[negative])  # (M, N)
+    others = others.masked_fill(target[:, None] == negative[None, :], -1e9)
+    logits = torch.cat([positive[:, None], others], dim=1)
+    loss = torch.nn.functional.cross_entropy(logits, torch.zeros(len(target), dtype=torch.long,
+                                                                device=device))
+    return loss, last.detach()
+
+
+def _run(encoder: Encoder, tensors: TableTensors, sequences: Sequences, at: IntVector,
+         hidden: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return top states (B, T, W) and last hidden states for positions ``at`` (B, T)."""
+    device = tensors.row.device
+    index = np.maximum(at, 0)
+    rows = np.where(at >= 0, sequences.item[index], -1)
+    unique, inverse = np.unique(rows, return_inverse=True)
+    vectors = tensors.vectors(encoder, torch.from_numpy(unique).to(device))
+    inputs = encoder.events(
+        vectors[torch.from_numpy(inverse.reshape(rows.shape)).to(device)],
+        torch.from_numpy(sequences.kind[index]).to(device),
+        torch.from_numpy(sequences.gap_s[index]).to(device),
+        torch.from_numpy(sequences.query_text[sequences.query[index]]).to(device))
+    states, last = encoder(inputs, hidden)
+    return states, last
+
+
+def states_at(encoder: Encoder, events: EventLog, table: ItemTable, users: IntVector,
+              instants: npt.NDArray[np.float64]) -> FloatArray:
+    """Return the top hidden state (M, W) of each user just before each instant, in one pass.
+
+    A user unknown to the log (-1), or without events before the instant, has a zero state.
+    """
+    device = next(encoder.parameters()).device
+    sequences, tensors = Sequences.of(events, table), TableTensors(table, device)
+    found = np.zeros((len(users), encoder.config.hidden), np.float32)
+    wanted: dict[int, list[tuple[int, int]]] = {}
+    for k, (user, instant) in enumerate(zip(users.tolist(), instants.tolist(), strict=True)):
+        if user < 0:
+            continue
+        start, stop = sequences.offsets[user], sequences.offsets[user + 1]
+        end = start + int(np.searchsorted(sequences.ts[start:stop], instant, side="left"))
+        if end > start:
+            wanted.setdefault(int(end - 1), []).append((k, user))
+    who = np.array(sorted({user for pairs in wanted.values() for _, user in pairs}), np.int64)
+    lengths = sequences.offsets[who + 1] - sequences.offsets[who] if len(who) else who
+    who = who[np.argsort(-lengths, kind="stable")]
+    encoder.eval()
+    with torch.inference_mode():
+        for first in range(0, len(who), BATCH_USERS):
+            hidden = None
+            for chunk in _walk(who[first:first + BATCH_USERS], sequences, None):
+                states, hidden = _run(encoder, tensors, sequences, chunk.at, hidden)
+                values = states.cpu().numpy()
+                for b, t in zip(*np.nonzero(np.isin(chunk.at, list(wanted))), strict=True):
+                    for k, _ in wanted[int(chunk.at[b, t])]:
+                        found[k] = values[b, t]
+    return found
+
+
+def _useful_users(sequences: Sequences) -> IntVector:
+    return np.flatnonzero(np.diff(sequences.offsets) >= 2).astype(np.int64)
+
+
+def _batches(users: IntVector, sequences: Sequences,
+             rng: np.random.Generator) -> Iterator[IntVector]:
+    """Users of like length together, batches in random order."""
+    lengths = np.diff(sequences.offsets)[users] * rng.uniform(0.8, 1.25, len(users))
+    ordered = users[np.argsort(-lengths, kind="stable")]
+    starts = rng.permutation(np.arange(0, len(ordered), BATCH_USERS))
+    for start in starts.tolist():
+        yield ordered[start:start + BATCH_USERS]
+
+
+def _chunks(batch: IntVector, sequences: Sequences) -> int:
+    longest = int((sequences.offsets[batch + 1] - sequences.offsets[batch]).max())
+    return -(-longest // CHUNK_STEPS)
+
+
+def _walk(batch: IntVector, sequences: Sequences,
+          rng: np.random.Generator | None) -> Iterator[_Chunk]:
+    starts, stops = sequences.offsets[batch], sequences.offsets[batch + 1]
+    for k in range(_chunks(batch, sequences)):
+        at = starts[:, None] + np.arange(k * CHUNK_STEPS, (k + 1) * CHUNK_STEPS)[None, :]
+        at = np.where(at < stops[:, None], at, -1)
+        target = np.full(at.shape, -1, np.int64) if rng is None else _targets(
+            at, stops, sequences, rng)
+        yield _Chunk(at, target)
+
+
+def _targets(at: IntVector, stops: IntVector, sequences: Sequences,
+             rng: np.random.Generator) -> IntVector:
+    """Return a target row for each position, -1 where nothing follows."""
+    index = np.maximum(at, 0)
+    ends = sequences.visit_end
+    next_start = ends[index]
+    limit = np.broadcast_to(stops[:, None], at.shape)
+    has_next = (next_start < limit) & (at >= 0)
+    safe = np.minimum(next_start, len(sequences.item) - 1)
+    width = np.maximum(np.minimum(ends[safe], limit) - next_start, 1)
+    later = next_start + (rng.random(at.shape) * width).astype(np.int64)
+    soon = index + 1
+    has_soon = (soon < limit) & (at >= 0)
+    use_later = has_next & (~has_soon | (rng.random(at.shape) < 0.5))
+    chosen = np.where(use_later, later, np.where(has_soon, soon, -1))
+    item = sequences.item[np.clip(chosen, 0, len(sequences.item) - 1)]
+    return np.where(chosen >= 0, item, -1)
+
+
+def _visit_ends(visit: IntVector, offsets: IntVector) -> IntVector:
+    """Return, for each position, the first position after its visit."""
+    size = len(visit)
+    is_last = np.ones(size, bool)
+    is_last[:-1] = visit[1:] != visit[:-1]
+    is_last[offsets[1:][offsets[1:] > 0] - 1] = True
+    last = np.flatnonzero(is_last)
+    return last[np.searchsorted(last, np.arange(size))] + 1

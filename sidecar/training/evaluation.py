@@ -1,0 +1,206 @@
+"""Is the model better than what a shop has, for whom, and by how much? On cases it never saw.
+
+Every case is ranked with the history and the popularity of its own moment: events at or after a
+case's time are not read, and its answer is read only by the metrics. Beside the model stand the
+engine's order, simple rules that need no model, and the model with its personal part switched off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sidecar.ranking.ranker import Ranker
+from sidecar.ranking.statistics import ItemStatistics
+from sidecar.records import Case, Event, FloatArray
+from sidecar.training.blend_training import Lists, part_lists
+from sidecar.training.examples import Example, Walk
+from sidecar.training.log import EventLog
+from sidecar.training.metrics import (
+    RANKING_METRICS,
+    case_metrics,
+    classification,
+    compare,
+    mean_interval,
+)
+from sidecar.training.pipeline import list_features
+
+FEWEST_CANDIDATES = 5
+THRESHOLD = 0.1
+Orders = dict[str, list[npt.NDArray[np.int64]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """N cases with candidates, each ranked by several rankers; ``report`` turns it into figures."""
+
+    cases: list[Case]
+    lists: Lists
+    scores: dict[str, FloatArray]  # ranker → (N, K), -inf for padding
+    history_lengths: npt.NDArray[np.int64]
+
+    def order(self, ranker: str, k: int) -> npt.NDArray[np.int64]:
+        """Return candidate positions of case k, best first; ties in engine order."""
+        size = len(self.cases[k].candidates)
+        return np.argsort(-self.scores[ranker][k, :size], kind="stable")
+
+
+def merged_events(events: Iterable[Event], cases: Sequence[Case]) -> Iterable[Event]:
+    """Yield the file's events, then those that only a case's history knows."""
+    asked = {case.user_id for case in cases}
+    seen: set[tuple[str, str | None, str, float | None]] = set()
+    for event in events:
+        if event.user_id in asked:
+            seen.add((event.user_id, event.item_id, event.event, event.ts))
+        yield event
+    for case in cases:
+        told = case.history
+        for item_id, word, ts in zip(told.item_ids, told.events, told.ts, strict=True):
+            key = (case.user_id, item_id, word, ts)
+            if key not in seen:
+                seen.add(key)
+                yield Event(case.user_id, word, item_id, ts)
+
+
+def evaluate(ranker: Ranker, log: EventLog, cases: Sequence[Case],
+             progress: Callable[[int, float], None]) -> Evaluated:
+    """Rank every case that has a candidate, in order of time.
+
+    Args:
+        ranker: the model under test.
+        log: events, with the catalogue rows of ``ranker.items``.
+        cases: in any order; those without candidates are left out.
+    """
+    ordered = sorted((c for c in cases if c.candidates), key=lambda c: c.ts)
+    codes = {user: code for code, user in enumerate(log.users)}
+    examples = [_example(case, ranker, codes) for case in ordered]
+    own = np.array([e.user for e in examples], np.int64)
+    foreign = np.random.default_rng(5).permutation(own)
+    total = 2 * len(examples)
+    lists = _lists(ranker, log, examples, own, lambda k: progress(1000 * k // total, 0.0))
+    other = _lists(ranker, log, examples, foreign,
+                   lambda k: progress(1000 * (k + len(examples)) // total, 0.0))
+    parts = part_lists(ranker.blend, lists)
+    stranger = replace(lists, has_history=np.zeros(len(lists), bool))
+    scores: dict[str, FloatArray] = {
+        "model": parts.sum(axis=-1),
+        "unpersonalised": part_lists(ranker.blend, stranger).sum(axis=-1),
+        "model, another's history": part_lists(ranker.blend, other).sum(axis=-1),
+    }
+    for k, signal in enumerate(ranker.blend.layout.signals):
+        scores[f"without {signal}"] = parts.sum(axis=-1) - parts[..., k]
+        scores[f"{signal} alone"] = parts[..., k]
+    scores |= baselines(lists)
+    scores["model"] = np.where(lists.has_history[:, None] | ranker.orders_strangers,
+                               scores["model"], scores["BM25"])
+    lengths = np.array([len(c.history) for c in ordered])
+    masked = {name: np.where(lists.valid, value, -np.inf).astype(np.float32)
+              for name, value in scores.items()}
+    return Evaluated(ordered, lists, masked, lengths)
+
+
+def baselines(lists: Lists) -> dict[str, FloatArray]:
+    """Return what simple rules make of the same lists: (N, K) scores by name.
+
+    Each rule adds z-scores within the window: the engine's score, the log of decayed sales, the
+    user's own purchases of the item, and what goes with them.
+    """
+    z = {f"{s}.{name}": lists.z_scores[..., k]
+         for k, (s, name) in enumerate(lists.layout.features)}
+    engine = -np.arange(lists.target.shape[1], dtype=np.float32)[None, :].repeat(len(lists), 0)
+    popular = z["popularity.strong_60"]
+    mixed = 0.5 * z["engine.score_ratio"] + popular
+    repeated = mixed + 2 * z["repeat.decay120"]
+    related = repeated + z.get("collaborative.ease_all", 0.0)
+    return {"BM25": engine, "popularity": popular, "BM25+popularity": mixed,
+            "BM25+popularity+repeats": repeated, "BM25+popularity+repeats+association": related}
+
+
+def report(evaluated: Evaluated, threshold: float = THRESHOLD) -> dict[str, Any]:
+    """Return every figure as JSON-able nests: slices → rankers → metrics, and comparisons.
+
+    Counted are the cases with a relevant candidate and at least FEWEST_CANDIDATES of them.
+    """
+    counted = np.array([case_is_counted(c) for c in evaluated.cases], bool)
+    metrics = {name: _metrics(evaluated, name) for name in evaluated.scores}
+    slices = {name: mask & counted for name, mask in _slices(evaluated).items()}
+    return {
+        "cases": len(evaluated.cases), "counted": int(counted.sum()),
+        "slices": {name: _slice(metrics, mask) for name, mask in slices.items() if mask.any()},
+        "classification": {name: _classify(evaluated, name, counted, threshold)
+                           for name in ("model", "unpersonalised", "BM25+popularity")},
+        "personal_gain": compare(metrics["model"]["mrr"][counted],
+                                 metrics["unpersonalised"]["mrr"][counted]),
+    }
+
+
+def case_is_counted(case: Case) -> bool:
+    """True for a case that an order can be judged by."""
+    return (len(case.candidates) >= FEWEST_CANDIDATES
+            and not set(case.relevant).isdisjoint(case.candidates))
+
+
+def _slices(evaluated: Evaluated) -> dict[str, npt.NDArray[np.bool_]]:
+    repeat = np.array([c.repeat for c in evaluated.cases], bool)
+    length = evaluated.history_lengths
+    found = {"all": np.ones(len(repeat), bool), "repeat": repeat, "new items": ~repeat}
+    for low, high in ((0, 0), (1, 9), (10, 49), (50, 99), (100, 10**9)):
+        name = f"history {low}-{high}" if high < 10**9 else f"history {low}+"
+        found[name] = (length >= low) & (length <= high)
+    return found
+
+
+def _slice(metrics: Mapping[str, Mapping[str, npt.NDArray[np.float64]]],
+           mask: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    rankers = {}
+    for name, values in metrics.items():
+        entry: dict[str, Any] = {metric: mean_interval(values[metric][mask])
+                                 for metric in ("mrr", "ndcg@10")}
+        entry |= {metric: float(values[metric][mask].mean()) for metric in RANKING_METRICS
+                  if metric not in entry}
+        for other in ("BM25", "unpersonalised"):
+            if name != other:
+                entry[f"mrr vs {other}"] = compare(values["mrr"][mask],
+                                                   metrics[other]["mrr"][mask])
+        rankers[name] = entry
+    return {"cases": int(mask.sum()), "rankers": rankers}
+
+
+def _metrics(evaluated: Evaluated, ranker: str) -> dict[str, npt.NDArray[np.float64]]:
+    found = []
+    for k, case in enumerate(evaluated.cases):
+        order = evaluated.order(ranker, k)
+        hits = evaluated.lists.target[k][order]
+        found.append(case_metrics(hits, max(len(case.relevant), 1)))
+    return {name: np.array([entry[name] for entry in found]) for name in RANKING_METRICS}
+
+
+def _classify(evaluated: Evaluated, ranker: str, counted: npt.NDArray[np.bool_],
+              threshold: float) -> Mapping[str, float]:
+    scores = evaluated.scores[ranker][counted].astype(np.float64)
+    valid = evaluated.lists.valid[counted]
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    probability = weights / weights.sum(axis=1, keepdims=True)
+    return classification(probability[valid], evaluated.lists.target[counted][valid], threshold)
+
+
+def _example(case: Case, ranker: Ranker, users: Mapping[str, int]) -> Example:
+    relevant = set(case.relevant)
+    return Example(users.get(case.user_id, -1), case.ts, case.query,
+                   ranker.items.rows(case.candidates), np.array(case.bm25, np.float32),
+                   np.array([c in relevant for c in case.candidates], bool))
+
+
+def _lists(ranker: Ranker, log: EventLog, examples: Sequence[Example],
+           users: npt.NDArray[np.int64], progress: Callable[[int], None]) -> Lists:
+    trained = ranker.knowledge.statistics
+    copy = ItemStatistics.from_arrays(trained.arrays())
+    walk = Walk(log, len(ranker.items), kept=ranker.config.kept,
+                strong_kinds=ranker.config.strong_kinds, trained=copy)
+    return list_features(log, examples, users, replace(ranker.knowledge, statistics=copy), walk,
+                         ranker.encoder, lambda done, _: progress(done * len(examples) // 1000),
+                         layout=ranker.blend.layout)

@@ -1,0 +1,126 @@
+"""Which searches does the blend learn from? (query, candidates, targets) lists, in order of time.
+
+Where the log holds queries, they are used; where it does not, a query is made for a bought item
+(``queries``) and BM25 finds the candidates (``retrieval``). A walk through the log gives each list
+the history and the item statistics of its own moment, nothing later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sidecar.ranking.history import Trail
+from sidecar.ranking.items import ItemTable
+from sidecar.ranking.kinds import strength
+from sidecar.ranking.statistics import ItemStatistics
+from sidecar.records import Case
+from sidecar.training.log import EventLog
+from sidecar.training.queries import QueryMaker
+from sidecar.training.retrieval import Retrieval
+
+IntVector = npt.NDArray[np.int64]
+FEWEST_CANDIDATES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One search: candidate rows and engine scores (K), targets as a mask (K)."""
+
+    user: int
+    ts: float
+    query: str
+    rows: IntVector
+    scores: npt.NDArray[np.float32]
+    target: npt.NDArray[np.bool_]
+
+
+def make_examples(log: EventLog, rows: Sequence[Mapping[str, Any]], retrieval: Retrieval, *,
+                  since: float, most: int, per_visit: int, seed: int) -> list[Example]:
+    """Return up to ``most`` lists from visits at or after ``since``, sorted by time."""
+    rng = np.random.default_rng(seed)
+    maker = QueryMaker(rows, seed)
+    strong = np.array([k in log.target_kinds() for k in log.kinds], bool)
+    index = np.flatnonzero((log.item >= 0) & strong[log.kind])
+    index = index[log.ts[index] >= since]
+    visits = np.unique(log.visit[index])
+    groups = dict(zip(visits.tolist(), np.split(
+        index[np.argsort(log.visit[index], kind="stable")],
+        np.cumsum(np.bincount(np.searchsorted(visits, log.visit[index])))[:-1]), strict=True))
+    found: list[Example] = []
+    for visit in rng.permutation(visits).tolist():
+        events = groups[visit]
+        found.extend(_of_visit(log, events, maker, retrieval, rng, per_visit))
+        if len(found) >= most:
+            break
+    return sorted(found[:most], key=lambda e: e.ts)
+
+
+def _of_visit(log: EventLog, events: IntVector, maker: QueryMaker, retrieval: Retrieval,
+              rng: np.random.Generator, per_visit: int) -> Iterator[Example]:
+    bought = np.unique(log.item[events])
+    asked: set[str] = set()
+    for event in rng.permutation(events)[: 3 * per_visit].tolist():
+        code = int(log.query[event])
+        query = log.queries[code] if code >= 0 else maker.draw(int(log.item[event]))
+        if query is None or query in asked:
+            continue
+        asked.add(query)
+        hits, scores = retrieval.search(query)
+        target = np.isin(hits, bought)
+        if len(hits) >= FEWEST_CANDIDATES and target.any() and not target.all():
+            yield Example(int(log.user[event]), float(log.ts[events].min()), query, hits, scores,
+                          target)
+        if len(asked) >= per_visit:
+            return
+
+
+def examples_of_cases(cases: Sequence[Case], log: EventLog, items: ItemTable,
+                      since: float) -> list[Example]:
+    """Return the cases from ``since`` on that hold a target, as lists."""
+    users = {user: code for code, user in enumerate(log.users)}
+    found = []
+    for case in cases:
+        relevant = set(case.relevant)
+        target = np.array([c in relevant for c in case.candidates], bool)
+        if case.ts >= since and len(target) >= FEWEST_CANDIDATES and target.any():
+            found.append(Example(users.get(case.user_id, -1), case.ts, case.query,
+                                 items.rows(case.candidates), np.array(case.bm25, np.float32),
+                                 target))
+    return found
+
+
+class Walk:
+    """Moves through a log in time: the statistics of a moment, and any user's trail before it."""
+
+    def __init__(self, log: EventLog, items: int, *, kept: int, strong_kinds: frozenset[str],
+                 trained: ItemStatistics | None = None) -> None:
+        """``trained``: statistics to go on from, at their clock; absent: from nothing."""
+        self.log = log
+        self.statistics = trained or ItemStatistics(items, float(log.ts[0]) if len(log) else 0.0)
+        self._kept = kept
+        self._at = int(np.searchsorted(log.ts, trained.clock, side="left")) if trained else 0
+        self._weight = np.array([strength(k) for k in log.kinds], np.float32)[log.kind]
+        self._strong = np.array([k in strong_kinds for k in log.kinds], bool)[log.kind]
+        self._order, self._offsets = log.by_user()
+        self._user_ts = log.ts[self._order]
+
+    def advance(self, now: float) -> None:
+        """Count every event strictly before ``now``; instants must not go back."""
+        stop = int(np.searchsorted(self.log.ts, now, side="left"))
+        cut = slice(self._at, max(stop, self._at))
+        self.statistics.advance(now, self.log.item[cut].astype(np.int64), self.log.ts[cut],
+                                self._weight[cut].astype(np.float64), self._strong[cut])
+        self._at = cut.stop
+
+    def trail(self, user: int, now: float) -> Trail:
+        """Return the user's last kept events strictly before ``now``."""
+        start, stop = int(self._offsets[user]), int(self._offsets[user + 1])
+        end = start + int(np.searchsorted(self._user_ts[start:stop], now, side="left"))
+        index = self._order[max(start, end - self._kept):end]
+        return Trail(self.log.item[index].astype(np.int64), self.log.ts[index],
+                     self._weight[index], self._strong[index])

@@ -1,0 +1,118 @@
+"""The event log as columns: what every step of training and evaluation walks through.
+
+One row an event, in order of time (file order where times are equal or unknown), with codes
+instead of strings. 1.5 million events take about 60 MB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sidecar.ranking.kinds import target_kinds
+from sidecar.records import Event
+
+VISIT_GAP_S = 1800.0  # a pause that ends a visit where neither order nor session is logged
+
+
+@dataclass(frozen=True, slots=True)
+class EventLog:
+    """Columns of one length n, sorted by ``ts``.
+
+    ``user`` (n) codes into ``users``; ``item`` (n) rows of the catalogue, -1 for none or unknown;
+    ``kind`` (n) codes into ``kinds``; ``ts`` (n) seconds; ``visit`` (n) codes of order, session or
+    a run of events less than half an hour apart; ``query`` (n) codes into ``queries``, -1 for none.
+    """
+
+    users: list[str]
+    kinds: list[str]
+    queries: list[str]
+    user: npt.NDArray[np.int32]
+    item: npt.NDArray[np.int32]
+    kind: npt.NDArray[np.int16]
+    ts: npt.NDArray[np.float64]
+    visit: npt.NDArray[np.int64]
+    query: npt.NDArray[np.int32]
+    has_times: bool
+    unknown_items: int
+
+    def __len__(self) -> int:
+        return len(self.ts)
+
+    @classmethod
+    def from_events(cls, events: Iterable[Event], rows: Mapping[str, int]) -> EventLog:
+        """Build the columns; ``rows`` maps item ids to catalogue rows.
+
+        Events without a time get the file's order as their time, one second apart after the
+        last known one; ``has_times`` is False if not one event has a time.
+        """
+        users: dict[str, int] = {}
+        kinds: dict[str, int] = {}
+        queries: dict[str, int] = {}
+        visits: dict[tuple[int, str], int] = {}
+        user, item, kind, ts, visit, query = [], [], [], [], [], []
+        unknown, clock, has_times = 0, 0.0, False
+        for event in events:
+            code = users.setdefault(event.user_id, len(users))
+            row = -1
+            if event.item_id is not None:
+                row = rows.get(event.item_id, -1)
+                unknown += row < 0
+            if event.ts is None:
+                clock += 1.0
+            else:
+                clock, has_times = event.ts, True
+            key = event.order_id or event.session_id
+            user.append(code)
+            item.append(row)
+            kind.append(kinds.setdefault(event.event, len(kinds)))
+            ts.append(clock)
+            visit.append(visits.setdefault((code, key), len(visits)) if key else -1)
+            query.append(queries.setdefault(event.query, len(queries)) if event.query else -1)
+        order = np.argsort(np.asarray(ts), kind="stable")
+        log = cls(
+            users=list(users), kinds=list(kinds), queries=list(queries),
+            user=np.asarray(user, np.int32)[order], item=np.asarray(item, np.int32)[order],
+            kind=np.asarray(kind, np.int16)[order], ts=np.asarray(ts, np.float64)[order],
+            visit=np.asarray(visit, np.int64)[order], query=np.asarray(query, np.int32)[order],
+            has_times=has_times, unknown_items=unknown)
+        _number_visits(log, len(visits))
+        return log
+
+    def until(self, ts: float) -> EventLog:
+        """Return the part strictly before ``ts``; codes stay as they are."""
+        return self.slice(0, int(np.searchsorted(self.ts, ts, side="left")))
+
+    def slice(self, start: int, stop: int) -> EventLog:
+        """Return events ``start`` to ``stop`` as views; codes stay as they are."""
+        cut = slice(start, stop)
+        return EventLog(self.users, self.kinds, self.queries, self.user[cut], self.item[cut],
+                        self.kind[cut], self.ts[cut], self.visit[cut], self.query[cut],
+                        self.has_times, self.unknown_items)
+
+    def target_kinds(self) -> frozenset[str]:
+        """Return the kinds of event that a model should bring about; see ``ranking.kinds``."""
+        counts = np.bincount(self.kind[self.item >= 0], minlength=len(self.kinds))
+        return target_kinds(self.kinds, counts.tolist())
+
+    def by_user(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return (order, offsets): user u's events are ``order[offsets[u]:offsets[u+1]]``."""
+        order = np.argsort(self.user, kind="stable")
+        counts = np.bincount(self.user, minlength=len(self.users))
+        return order, np.concatenate([[0], np.cumsum(counts)])
+
+
+def _number_visits(log: EventLog, first_free: int) -> None:
+    """Give events without order or session the visit of the user's run of events."""
+    if not (log.visit < 0).any():
+        return
+    order, _ = log.by_user()
+    ts, user = log.ts[order], log.user[order]
+    breaks = np.ones(len(order), bool)
+    breaks[1:] = (np.diff(ts) > VISIT_GAP_S) | (user[1:] != user[:-1])
+    runs = np.cumsum(breaks) - 1 + first_free
+    absent = log.visit[order] < 0
+    log.visit[order[absent]] = runs[absent]

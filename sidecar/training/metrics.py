@@ -1,0 +1,103 @@
+"""How good is an order? Ranking metrics a case, classification metrics over candidates, intervals.
+
+Definitions follow the usual ones (Manning, Raghavan, Schütze, "Introduction to Information
+Retrieval", chapter 8); NDCG has binary gains and a log2 discount.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Vector = npt.NDArray[np.float64]
+RANKING_METRICS = ("mrr", "ndcg@10", "hit_rate@10", "map", "precision@10", "recall@10", "f1@10")
+RESAMPLES = 2000
+
+
+def case_metrics(relevant_in_order: npt.NDArray[np.bool_], relevant_total: int) -> dict[str, float]:
+    """Return every ranking metric of one case.
+
+    Args:
+        relevant_in_order: (K) whether the hit at each rank is relevant.
+        relevant_total: relevant items of the case, found among the candidates or not.
+    """
+    ranks = np.flatnonzero(relevant_in_order) + 1.0
+    if not len(ranks):
+        return dict.fromkeys(RANKING_METRICS, 0.0)
+    top = ranks[ranks <= 10]
+    ideal = np.sum(1 / np.log2(np.arange(2, 2 + min(10, relevant_total))))
+    precision = len(top) / min(10, len(relevant_in_order))
+    recall = len(top) / relevant_total
+    return {
+        "mrr": 1.0 / ranks[0],
+        "ndcg@10": float(np.sum(1 / np.log2(top + 1)) / ideal),
+        "hit_rate@10": float(len(top) > 0),
+        "map": float(np.sum(np.arange(1, len(ranks) + 1) / ranks) / relevant_total),
+        "precision@10": precision,
+        "recall@10": recall,
+        "f1@10": 2 * precision * recall / (precision + recall) if len(top) else 0.0,
+    }
+
+
+def reciprocal_ranks(scores: npt.NDArray[np.floating], target: npt.NDArray[np.bool_],
+                     valid: npt.NDArray[np.bool_]) -> Vector:
+    """Return (N): 1/rank of the best placed target of each list (N, K); ties in list order."""
+    order = np.argsort(-np.where(valid, scores, -np.inf), axis=1, kind="stable")
+    hits = np.take_along_axis(target, order, axis=1)
+    found: Vector = np.where(hits.any(axis=1), 1.0 / (hits.argmax(axis=1) + 1.0), 0.0)
+    return found
+
+
+def mean_interval(values: Vector, seed: int = 0) -> tuple[float, float, float]:
+    """Return the mean and its 95 % bootstrap interval over cases; NaN where there are none."""
+    if not len(values):
+        return (float("nan"),) * 3
+    rng = np.random.default_rng(seed)
+    means = np.array([values[rng.integers(0, len(values), len(values))].mean()
+                      for _ in range(RESAMPLES)])
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(values.mean()), float(low), float(high)
+
+
+def compare(ours: Vector, theirs: Vector, seed: int = 0) -> dict[str, Any]:
+    """Return the paired difference with its interval, and how many cases win, tie and lose.
+
+    ``worst_tenth`` is the mean difference of the tenth of the cases that lose most.
+    """
+    difference = ours - theirs
+    mean, low, high = mean_interval(difference, seed)
+    count = max(len(difference), 1)
+    worst = np.sort(difference)[: max(1, len(difference) // 10)]
+    return {"difference": mean, "low": low, "high": high,
+            "win": float((difference > 1e-9).sum() / count),
+            "tie": float((np.abs(difference) <= 1e-9).sum() / count),
+            "loss": float((difference < -1e-9).sum() / count),
+            "worst_tenth": float(worst.mean()) if len(difference) else float("nan")}
+
+
+def auc(probability: Vector, label: npt.NDArray[np.bool_]) -> float:
+    """Return the area under the ROC curve (Mann-Whitney, ties count half)."""
+    positive, negative = int(label.sum()), int((~label).sum())
+    if not positive or not negative:
+        return float("nan")
+    _, inverse, counts = np.unique(probability, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks = (last - (counts - 1) / 2)[inverse]
+    return float((ranks[label].sum() - positive * (positive + 1) / 2) / (positive * negative))
+
+
+def classification(probability: Vector, label: npt.NDArray[np.bool_],
+                   threshold: float) -> Mapping[str, float]:
+    """Return accuracy, precision, recall and F1 of ``probability ≥ threshold``, and AUC."""
+    said = probability >= threshold
+    true_positive = float((said & label).sum())
+    precision = true_positive / max(float(said.sum()), 1.0)
+    recall = true_positive / max(float(label.sum()), 1.0)
+    both = precision + recall
+    return {"threshold": threshold, "accuracy": float((said == label).mean()),
+            "precision": precision, "recall": recall,
+            "f1": 2 * precision * recall / both if both else 0.0,
+            "auc": auc(probability, label)}

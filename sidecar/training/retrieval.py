@@ -1,0 +1,48 @@
+"""Which candidates would the engine have returned? BM25 in process, for lists not logged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import bm25s
+import numpy as np
+import numpy.typing as npt
+
+from sidecar.ranking.vocabulary import item_words, words_of
+
+DEPTH = 100
+
+
+class Retrieval:
+    """BM25 (Lucene's form, k1 1.2, b 0.75) over title, brand and categories of a catalogue."""
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]], depth: int = DEPTH) -> None:
+        corpus = [item_words(row) for row in rows]
+        self._index = bm25s.BM25(k1=1.2, b=0.75, method="lucene")
+        self._index.index(corpus, show_progress=False)
+        self._depth = depth
+        # A fixed shuffle stands for the engine's order among equal scores.
+        self._tie = np.random.default_rng(17).permutation(len(rows)) / (len(rows) + 1)
+        self._seen: dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]] = {}
+
+    def search(self, query: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Return catalogue rows (K) and scores (K), best first; empty if nothing matches."""
+        found = self._seen.get(query)
+        if found is None:
+            found = self._seen[query] = self._search(query)
+        return found
+
+    def _search(self, query: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        words = list(dict.fromkeys(words_of(query)))
+        words = [w for w in words if w in self._index.vocab_dict]
+        if not words:
+            return np.zeros(0, np.int64), np.zeros(0, np.float32)
+        scores = self._index.get_scores(words)
+        hits = np.flatnonzero(scores > 0)
+        keys = np.round(scores[hits], 4) + self._tie[hits] * 5e-5
+        if len(hits) > self._depth:
+            keep = np.argpartition(-keys, self._depth)[: self._depth]
+            hits, keys = hits[keep], keys[keep]
+        order = np.argsort(-keys, kind="stable")
+        return hits[order], scores[hits[order]].astype(np.float32)
