@@ -24,7 +24,7 @@ from scripts._machine import RunAs, require_free_ports, require_space, unprivile
 from scripts._node_files import lay_out
 from sidecar.errors import LaunchError
 
-START_TIMEOUT_S = 180
+START_TIMEOUT_S = 300  # an idle machine takes 7
 STOP_TIMEOUT_S = 60
 SPACE_BYTES = 300 * 2**20
 LOG_TAIL_LINES = 12

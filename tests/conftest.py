@@ -33,7 +33,7 @@ def launcher() -> Launcher:
     def run(*arguments: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "scripts.opensearch", *map(str, arguments)]
         return subprocess.run(command, cwd=ROOT, env=os.environ | environ, text=True, check=False,
-                              capture_output=True, stdin=subprocess.DEVNULL, timeout=280)
+                              capture_output=True, stdin=subprocess.DEVNULL, timeout=600)
     return run
 
 

@@ -23,6 +23,9 @@ from sidecar.errors import LaunchError
 from tests.conftest import Launcher
 
 
+pytestmark = pytest.mark.timeout(900)    # nodes start in 7 s, but not on a machine that is busy
+
+
 def call(url: str, method: str, path: str, body: Any = None) -> dict[str, Any]:
     connection = http.client.HTTPConnection(url.strip().removeprefix("http://"), timeout=30)
     connection.request(method, path, json.dumps(body) if body else None,
