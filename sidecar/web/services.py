@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sidecar.errors import ModelError
 from sidecar.serving.catalogue import CatalogueRefresh
 from sidecar.serving.events import EventIntake
 from sidecar.serving.models import ModelLoader, ModelSource, Ranks
@@ -90,8 +91,13 @@ def _loader(settings: Settings) -> ModelLoader:
         return load_ranker(model_dir, settings.device)
 
     def version(model_dir: Path) -> str:
-        from sidecar.stores.models import model_version
-
-        return model_version(model_dir)
+        """Return what changes when the directory is replaced; its description is too long to read
+        at every look."""
+        try:
+            found = (model_dir / "model.json").stat()
+        except OSError as error:
+            raise ModelError(f"{model_dir} holds no model ({error.strerror}); train one with "
+                             "python -m scripts.train, or set SIDECAR_MODEL_DIR") from error
+        return f"{found.st_dev}-{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"
 
     return ModelLoader(load, version)
