@@ -22,7 +22,6 @@ from scripts._node_files import place
 from sidecar.errors import LaunchError
 from tests.conftest import Launcher
 
-
 pytestmark = pytest.mark.timeout(900)    # nodes start in 7 s, but not on a machine that is busy
 
 
