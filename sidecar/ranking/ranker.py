@@ -17,11 +17,12 @@ import numpy.typing as npt
 import torch
 
 from sidecar.errors import Skip
-from sidecar.ranking.blend import Blend, window_scores
+from sidecar.ranking.blend import Blend
 from sidecar.ranking.encoder import MAX_KINDS, Encoder
 from sidecar.ranking.explain import reasons
 from sidecar.ranking.history import Trail
 from sidecar.ranking.items import ItemTable
+from sidecar.ranking.packed_blend import PackedBlend
 from sidecar.ranking.signals import Columns, Knowledge, Situation, columns
 from sidecar.ranking.vocabulary import TEXT_WIDTH, words_of
 from sidecar.records import (
@@ -64,6 +65,7 @@ class Ranker:
         self.knowledge = knowledge
         self.encoder = encoder.to(device).eval()
         self.blend = blend.to(device).eval()
+        self._packed = PackedBlend(self.blend)
         self.device = torch.device(device)
         self.orders_strangers = False
         self._kind_codes = {k: min(c, MAX_KINDS - 1) for c, k in enumerate(config.kinds, 1)}
@@ -195,13 +197,7 @@ class Ranker:
     def _parts(self, found: Mapping[str, Columns], has_history: bool,
                weight: float) -> dict[str, FloatArray]:
         features, context = self.blend.layout.matrix(found)
-        with torch.inference_mode():
-            scaled = self.blend.standardise(self._tensor(features),
-                                            self._tensor(window_scores(features)))
-            parts = self.blend(scaled[None], self._tensor(context)[None],
-                               torch.tensor([has_history], device=self.device),
-                               torch.ones(1, len(features), dtype=torch.bool,
-                                          device=self.device))[0].cpu().numpy()
+        parts = self._packed.parts(features, context, has_history=has_history)
         named = {s: weight * parts[:, k] for k, s in enumerate(self.blend.layout.signals)
                  if not self.config.signals or s in self.config.signals}
         own = ENGINE_STEEPNESS / np.log2(np.arange(len(features)) + 2.0)
@@ -218,6 +214,7 @@ class Ranker:
         return mine
 
     def _tensor(self, array: npt.NDArray[Any]) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+        given = np.require(array, requirements=("C", "W"))  # torch warns of what is read-only
+        return torch.from_numpy(given).to(self.device)
 
 
