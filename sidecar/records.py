@@ -6,7 +6,7 @@ Times are seconds since 1970-01-01 UTC as float; item and user ids are non-empty
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -152,7 +152,7 @@ class Ranking:
     order: IntArray
     scores: FloatArray
     parts: Mapping[str, FloatArray] = field(default_factory=dict)
-    reasons: tuple[tuple[str, ...], ...] = ()
+    reasons: Sequence[tuple[str, ...]] = ()
     state_version: int = -1
     model_version: str = ""
 

@@ -6,7 +6,8 @@ that a part reads, the strongest part first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -20,22 +21,37 @@ MOST = 3  # reasons told a hit
 TELLING = 0.1  # a part below this moved nothing worth telling
 
 
-def reasons(items: ItemTable, situation: Situation, history: History,
-            parts: Mapping[str, FloatArray]) -> tuple[tuple[str, ...], ...]:
-    """Return, for each of K candidates, up to MOST phrases such as ``purchase of 852856, 3 times,
-    last 12 days ago``."""
-    kept = len(situation.trail)
-    words = history.events[len(history) - kept:]
-    told = []
-    for k, row in enumerate(situation.rows.tolist()):
+class Reasons(Sequence[tuple[str, ...]]):
+    """For each of K candidates up to MOST phrases such as ``purchase of 852856, 3 times, last 12
+    days ago``; put into words when looked at, since a page shows ten of a window's hundred."""
+
+    def __init__(self, items: ItemTable, situation: Situation, history: History,
+                 parts: Mapping[str, FloatArray]) -> None:
+        self._items = items
+        self._situation = situation
+        self._words = history.events[len(history) - len(situation.trail):]
+        self._parts = parts
+
+    def __len__(self) -> int:
+        return len(self._situation.rows)
+
+    @overload
+    def __getitem__(self, k: int) -> tuple[str, ...]: ...
+
+    @overload
+    def __getitem__(self, k: slice) -> tuple[tuple[str, ...], ...]: ...
+
+    def __getitem__(self, k: int | slice) -> tuple[str, ...] | tuple[tuple[str, ...], ...]:
+        """Return the phrases of the k-th candidate."""
+        if isinstance(k, slice):
+            return tuple(self[i] for i in range(*k.indices(len(self))))
+        row = int(self._situation.rows[k])
         phrases: list[str] = []
-        if row >= 0:
-            for name in _strongest(parts, k):
-                teller = _TELLERS.get(name)
-                if teller is not None:
-                    phrases.extend(teller(items, situation, words, row))
-        told.append(tuple(dict.fromkeys(phrases))[:MOST])
-    return tuple(told)
+        for name in _strongest(self._parts, k) if row >= 0 else ():
+            teller = _TELLERS.get(name)
+            if teller is not None:
+                phrases.extend(teller(self._items, self._situation, self._words, row))
+        return tuple(dict.fromkeys(phrases))[:MOST]
 
 
 def _strongest(parts: Mapping[str, FloatArray], k: int) -> list[str]:

@@ -19,7 +19,7 @@ import torch
 from sidecar.errors import Skip
 from sidecar.ranking.blend import Blend
 from sidecar.ranking.encoder import MAX_KINDS, Encoder
-from sidecar.ranking.explain import reasons
+from sidecar.ranking.explain import Reasons
 from sidecar.ranking.history import Trail
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.packed_blend import PackedBlend
@@ -100,7 +100,7 @@ class Ranker:
         parts = self._parts(found, has_history and self.config.is_personal, context.weight)
         scores: FloatArray = np.sum(np.stack(list(parts.values())), axis=0, dtype=np.float32)
         order = np.argsort(-scores, kind="stable").astype(np.int64)
-        told = reasons(self.items, situation, state.history, parts) if (
+        told = Reasons(self.items, situation, state.history, parts) if (
             context.explain and state) else ()
         return Ranking(order, scores, parts, told, state.version if state else -1, self.version)
 
