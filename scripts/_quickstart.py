@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -40,6 +41,7 @@ BASE = ROOT / ".local" / "quickstart"
 PRODUCTS = "products"
 SPACE_BYTES = 3 * 2**30
 SEED = 7
+SMALL_TRAINING = {"epochs": 4, "most_lists": 4000}    # training options; the full run has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,13 +185,16 @@ def _load_catalogue(plan: Quickstart) -> None:
 def _train(plan: Quickstart) -> None:
     sources = [ROOT / "sidecar" / "ranking", ROOT / "sidecar" / "training",
                ROOT / "scripts" / "train.py"]
-    key = key_of([plan.catalogue, plan.events, *sources], UNTIL, str(SEED))
+    options = json.dumps(SMALL_TRAINING if plan.small else {})
+    key = key_of([plan.catalogue, plan.events, *sources], UNTIL, str(SEED), options)
     if plan.stamps.is_done("model", key):
         return
     fresh = plan.model.with_name("model.partial")
     shutil.rmtree(fresh, ignore_errors=True)
+    config = plan.folder / "training.json"
+    config.write_text(options)
     _program("train", "--catalogue", plan.catalogue, "--events", plan.events, "--until", UNTIL,
-             "--out", fresh, "--seed", str(SEED))
+             "--out", fresh, "--seed", str(SEED), "--config", config)
     # A sidecar that still runs with the model before is to read the new one whole.
     plan.sidecar.stop()
     shutil.rmtree(plan.model, ignore_errors=True)
