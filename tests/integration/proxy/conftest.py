@@ -5,8 +5,10 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 import zlib
@@ -159,6 +161,27 @@ def proxy(opensearch: str, proxy_prefix: str) -> Iterator[Proxy]:
         yield Proxy(opensearch, url, proxy_prefix)
 
 
+@pytest.fixture(scope="module")
+def cluster_proxy(launcher: Callable[..., Any], sidecar_over: Callable[..., Any]
+                  ) -> Iterator[Proxy]:
+    """Give a sidecar over a cluster of two nodes, with a replica of every shard."""
+    home = Path(tempfile.mkdtemp(prefix="opensearch-test-"))
+    port = find_free_port(companions=(1, 100, 101))
+    try:
+        started = launcher("up", "--home", home, "--port", str(port), "--nodes", "2",
+                           "--heap", "512m")
+        assert started.returncode == 0, started.stderr
+        nodes = [f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}"]
+        fill(nodes[0], "cluster-", replicas=1)
+        health = ask(nodes[0], "GET", "/_cluster/health?wait_for_status=green&timeout=60s")
+        assert health.json["status"] == "green", health.body
+        with sidecar_over(",".join(nodes)) as url:
+            yield Proxy(nodes[0], url, "cluster-")
+    finally:
+        launcher("down", "--home", home)
+        shutil.rmtree(home)
+
+
 MAPPING = {"properties": {
     "item_id": {"type": "keyword"}, "title": {"type": "text"}, "brand": {"type": "keyword"},
     "price": {"type": "double"}, "size": {"type": "long"}, "added": {"type": "date"},
@@ -167,13 +190,13 @@ MAPPING = {"properties": {
                                                  "text": {"type": "text"}}}}}
 
 
-def fill(node: str, prefix: str) -> None:
+def fill(node: str, prefix: str, replicas: int = 0) -> None:
     """Make the indices: one shard, several, a narrow result window, and one without item_id."""
     plain = {"properties": {k: v for k, v in MAPPING["properties"].items() if k != "item_id"}}
     for name, shards, mapping, more in (
             ("one", 1, MAPPING, {}), ("many", 3, MAPPING, {}), ("plain", 2, plain, {}),
             ("narrow", 1, MAPPING, {"max_result_window": 50}), ("queries", 1, {}, {})):
-        settings = {"number_of_shards": shards, "number_of_replicas": 0, **more}
+        settings = {"number_of_shards": shards, "number_of_replicas": replicas, **more}
         made = ask(node, "PUT", f"/{prefix}{name}", {"settings": settings, "mappings": mapping})
         assert made.status == 200, made.body
         if name == "queries":
