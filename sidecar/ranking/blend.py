@@ -80,10 +80,11 @@ class Blend(nn.Module):
     @torch.no_grad()
     def fit_scale(self, features: npt.NDArray[np.float32], context: FloatArray) -> None:
         """Standardise by training data: features (R, F), context (N, C)."""
-        with np.errstate(all="ignore"):
-            mean = np.nan_to_num(np.nanmean(features.astype(np.float64), axis=0)
-                                 if len(features) else np.zeros(features.shape[1]))
-            scale = np.nan_to_num(np.nanstd(features.astype(np.float64), axis=0), nan=1.0)
+        mean, scale = np.zeros(features.shape[1]), np.ones(features.shape[1])
+        for k in range(features.shape[1]):  # a column at a time: all at once is a gigabyte
+            known = features[np.isfinite(features[:, k]), k].astype(np.float64)
+            if len(known):
+                mean[k], scale[k] = known.mean(), known.std()
         self.mean.copy_(torch.from_numpy(mean))
         self.scale.copy_(torch.from_numpy(np.maximum(scale, 1e-3)))
         self.context_mean.copy_(torch.from_numpy(context.mean(axis=0)))
@@ -106,19 +107,51 @@ class Blend(nn.Module):
         gates = nn.functional.softplus(self.gate(situation))  # (B, S)
         closed = self.personal.to(gates.device) & ~has_history[:, None]
         gates = torch.where(closed, 0.0, gates)
-        around = situation[:, None].expand(-1, features.shape[1], -1)  # (B, K, E)
-        size = len(self.layout.features)
-        parts = []
-        for k, signal in enumerate(self.layout.signals):
-            index = self.layout.index[signal]
-            columns = features[..., [*index, *(i + size for i in index)]]
-            value = self.parts[k](torch.cat([columns, around], dim=-1)).squeeze(-1)  # (B, K)
-            parts.append(BOUND * torch.tanh(value / BOUND) * gates[:, k, None])
-        stacked = torch.stack(parts, dim=-1)  # (B, K, S)
+        values = self._values(features, situation)
+        stacked = BOUND * torch.tanh(values / BOUND) * gates[:, None]  # (B, K, S)
         weight = valid[..., None].to(stacked.dtype)
         mean = (stacked * weight).sum(dim=1, keepdim=True) / weight.sum(dim=1, keepdim=True).clamp(
             min=1)
         return (stacked - mean) * weight
+
+    def _values(self, features: Tensor, situation: Tensor) -> Tensor:
+        """Run every signal's network at once: (B, K, 2F), (B, E) → (B, K, S).
+
+        The first layers become one matrix with a block a signal, the others a stack: a tenth of
+        the calls that one network after another would take.
+        """
+        blocks: list[Tensor] = []
+        around: list[Tensor] = []
+        bias: list[Tensor] = []
+        for k, signal in enumerate(self.layout.signals):
+            first, count = self._linear(k, 0), len(self.layout.index[signal])
+            blocks.append(first.weight[:, :2 * count].T)
+            around.append(first.weight[:, 2 * count:])
+            bias.append(first.bias)
+        columns = [i + offset for s in self.layout.signals for offset in (
+            0, len(self.layout.features)) for i in self.layout.index[s]]
+        matrix: Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]  # (2F, S·W), rows signal by signal
+        back = torch.empty(len(columns), dtype=torch.long, device=matrix.device)
+        back[torch.tensor(columns, device=matrix.device)] = torch.arange(
+            len(columns), device=matrix.device)
+        hidden = features @ matrix[back]  # (B, K, S·W)
+        hidden = hidden + (situation @ torch.cat(around).T + torch.cat(bias))[:, None]
+        hidden = self.parts[0].get_submodule("2")(nn.functional.silu(hidden))
+        batch, size = hidden.shape[:2]
+        stack = hidden.reshape(batch * size, len(self.parts), -1).transpose(0, 1)  # (S, B·K, W)
+        second = [self._linear(k, 3) for k in range(len(self.parts))]
+        stack = torch.baddbmm(torch.stack([m.bias for m in second])[:, None], stack,
+                              torch.stack([m.weight.T for m in second]))
+        third = [self._linear(k, 5) for k in range(len(self.parts))]
+        out = torch.baddbmm(torch.stack([m.bias for m in third])[:, None],
+                            nn.functional.silu(stack),
+                            torch.stack([m.weight.T for m in third]))  # (S, B·K, 1)
+        return out[..., 0].T.reshape(batch, size, -1)
+
+    def _linear(self, k: int, layer: int) -> nn.Linear:
+        module = self.parts[k].get_submodule(str(layer))
+        assert isinstance(module, nn.Linear)
+        return module
 
 
 def _part(inputs: int, width: int, dropout: float) -> nn.Sequential:

@@ -18,7 +18,6 @@ from torch import Tensor
 from sidecar.ranking.blend import Blend, Layout, window_scores
 from sidecar.records import FloatArray
 
-EPOCHS = 10
 BATCH = 64
 LEARNING_RATE = 2e-3
 
@@ -61,7 +60,7 @@ class Lists:
                      self.target[index], self.valid[index], self.has_history[index])
 
 
-def train_blend(blend: Blend, lists: Lists, *, seed: int, epochs: int = EPOCHS,
+def train_blend(blend: Blend, lists: Lists, *, seed: int, epochs: int,
                 progress: Callable[[int, float], None]) -> None:
     """Train in place; ``progress(done share in permille, loss)`` is called after each step."""
     device = next(blend.parameters()).device

@@ -14,7 +14,7 @@ probabilities; negatives are scored with the same tower as targets; ids drop out
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sidecar.ranking.encoder import MAX_KINDS, Encoder
+from sidecar.ranking.encoder import Encoder, kind_codes
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.kinds import strength
 from sidecar.ranking.vocabulary import TEXT_WIDTH, words_of
@@ -52,8 +52,11 @@ class Sequences:
     query_text: FloatArray  # (queries + 1, TEXT_WIDTH), the last row zero
 
     @classmethod
-    def of(cls, events: EventLog, table: ItemTable) -> Sequences:
-        """Lay a log out by user."""
+    def of(cls, events: EventLog, table: ItemTable,
+           kinds: Sequence[str] | None = None) -> Sequences:
+        """Lay a log out by user; ``kinds``: a trained model's event words (default: the log's)."""
+        codes = kind_codes(events.kinds if kinds is None else kinds)
+        code_of = np.array([codes.get(word, 0) for word in events.kinds], np.int64)
         order, offsets = events.by_user()
         ts = events.ts[order]
         gaps = np.diff(ts, prepend=ts[:1])
@@ -63,7 +66,7 @@ class Sequences:
         for k, query in enumerate(events.queries):
             text[k] = known.text_vector(known.word_codes(words_of(query)))
         return cls(offsets, events.item[order].astype(np.int64),
-                   np.minimum(events.kind[order].astype(np.int64) + 1, MAX_KINDS - 1),
+                   code_of[events.kind[order]],
                    np.maximum(gaps, 0).astype(np.float32), ts, events.query[order],
                    _visit_ends(events.visit[order], offsets), text)
 
@@ -97,6 +100,8 @@ def train_encoder(encoder: Encoder, events: EventLog, table: ItemTable, *, seed:
     sampler = _Sampler(events, len(table), seed)
     users = _useful_users(sequences)
     if not len(users):
+        encoder.eval()
+        progress(1000, 0.0)
         return
     epochs = epochs or int(np.clip(STEPS_WANTED / max(len(sequences.item), 1), 2, 12))
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=LEARNING_RATE, weight_decay=1e-4)
@@ -117,7 +122,7 @@ def train_encoder(encoder: Encoder, events: EventLog, table: ItemTable, *, seed:
                     loss.backward()  # type: ignore[no-untyped-call]
                     torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
                     optimizer.step()
-                schedule.step()
+                    schedule.step()
                 done += 1
                 progress(int(1000 * done / total), loss.item() if loss is not None else 0.0)
     encoder.eval()
@@ -191,13 +196,14 @@ def _run(encoder: Encoder, tensors: TableTensors, sequences: Sequences, at: IntV
 
 
 def states_at(encoder: Encoder, events: EventLog, table: ItemTable, users: IntVector,
-              instants: npt.NDArray[np.float64]) -> FloatArray:
+              instants: npt.NDArray[np.float64],
+              kinds: Sequence[str] | None = None) -> FloatArray:
     """Return the top hidden state (M, W) of each user just before each instant, in one pass.
 
     A user unknown to the log (-1), or without events before the instant, has a zero state.
     """
     device = next(encoder.parameters()).device
-    sequences, tensors = Sequences.of(events, table), TableTensors(table, device)
+    sequences, tensors = Sequences.of(events, table, kinds), TableTensors(table, device)
     found = np.zeros((len(users), encoder.config.hidden), np.float32)
     wanted: dict[int, list[tuple[int, int]]] = {}
     for k, (user, instant) in enumerate(zip(users.tolist(), instants.tolist(), strict=True)):

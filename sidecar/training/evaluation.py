@@ -7,6 +7,7 @@ engine's order, simple rules that need no model, and the model with its personal
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sidecar.errors import FileError
 from sidecar.ranking.ranker import Ranker
 from sidecar.ranking.statistics import ItemStatistics
 from sidecar.records import Case, Event, FloatArray
@@ -29,6 +31,7 @@ from sidecar.training.metrics import (
 )
 from sidecar.training.pipeline import list_features
 
+logger = logging.getLogger(__name__)
 FEWEST_CANDIDATES = 5
 THRESHOLD = 0.1
 Orders = dict[str, list[npt.NDArray[np.int64]]]
@@ -53,11 +56,13 @@ def merged_events(events: Iterable[Event], cases: Sequence[Case]) -> Iterable[Ev
     """Yield the file's events, then those that only a case's history knows."""
     asked = {case.user_id for case in cases}
     seen: set[tuple[str, str | None, str, float | None]] = set()
+    has_times = False
     for event in events:
+        has_times = has_times or event.ts is not None
         if event.user_id in asked:
             seen.add((event.user_id, event.item_id, event.event, event.ts))
         yield event
-    for case in cases:
+    for case in cases if has_times else ():  # else each case stands for itself, see ``evaluate``
         told = case.history
         for item_id, word, ts in zip(told.item_ids, told.events, told.ts, strict=True):
             key = (case.user_id, item_id, word, ts)
@@ -70,14 +75,26 @@ def evaluate(ranker: Ranker, log: EventLog, cases: Sequence[Case],
              progress: Callable[[int, float], None]) -> Evaluated:
     """Rank every case that has a candidate, in order of time.
 
+    Where the log or the cases have no times, nothing tells what came before a case but the case
+    itself: its own history is read then, at the instant at which the model was trained.
+
     Args:
         ranker: the model under test.
         log: events, with the catalogue rows of ``ranker.items``.
         cases: in any order; those without candidates are left out.
+
+    Raises:
+        FileError: not one case has a candidate.
     """
     ordered = sorted((c for c in cases if c.candidates), key=lambda c: c.ts)
+    if not ordered:
+        raise FileError("no case has a candidate; nothing to rank")
+    placed: Sequence[Case] = ordered
+    if not (log.has_times and any(case.ts for case in ordered)):
+        logger.warning("events or cases have no times: each case is ranked by its own history")
+        log, placed = _timeless(ordered, ranker)
     codes = {user: code for code, user in enumerate(log.users)}
-    examples = [_example(case, ranker, codes) for case in ordered]
+    examples = [_example(case, ranker, codes) for case in placed]
     own = np.array([e.user for e in examples], np.int64)
     foreign = np.random.default_rng(5).permutation(own)
     total = 2 * len(examples)
@@ -101,6 +118,17 @@ def evaluate(ranker: Ranker, log: EventLog, cases: Sequence[Case],
     masked = {name: np.where(lists.valid, value, -np.inf).astype(np.float32)
               for name, value in scores.items()}
     return Evaluated(ordered, lists, masked, lengths)
+
+
+def _timeless(cases: Sequence[Case], ranker: Ranker) -> tuple[EventLog, list[Case]]:
+    """Return the cases at the model's own instant, each by a user of its own, and their events."""
+    now = ranker.knowledge.statistics.clock
+    events = [Event(case.case_id, word, item_id, now - len(case.history) + k)
+              for case in cases
+              for k, (word, item_id) in enumerate(zip(case.history.events, case.history.item_ids,
+                                                      strict=True))]
+    return (EventLog.from_events(events, ranker.items.row_of),
+            [replace(case, user_id=case.case_id, ts=now) for case in cases])
 
 
 def baselines(lists: Lists) -> dict[str, FloatArray]:
@@ -203,4 +231,4 @@ def _lists(ranker: Ranker, log: EventLog, examples: Sequence[Example],
                 strong_kinds=ranker.config.strong_kinds, trained=copy)
     return list_features(log, examples, users, replace(ranker.knowledge, statistics=copy), walk,
                          ranker.encoder, lambda done, _: progress(done * len(examples) // 1000),
-                         layout=ranker.blend.layout)
+                         layout=ranker.blend.layout, kinds=ranker.config.kinds)

@@ -102,6 +102,7 @@ class Walk:
         """``trained``: statistics to go on from, at their clock; absent: from nothing."""
         self.log = log
         self.statistics = trained or ItemStatistics(items, float(log.ts[0]) if len(log) else 0.0)
+        self.statistics.grow(items)  # the catalogue may have grown since they were counted
         self._kept = kept
         self._at = int(np.searchsorted(log.ts, trained.clock, side="left")) if trained else 0
         self._weight = np.array([strength(k) for k in log.kinds], np.float32)[log.kind]

@@ -4,7 +4,8 @@
 2. on the log's first part: associations, factors, rhythms and the encoder;
 3. on lists from its last part, each with the knowledge of part one and the history and popularity
    of its own moment: the blend;
-4. on the whole log, for serving: associations, factors, rhythms anew, the encoder a little further.
+4. for serving: associations, factors and rhythms of the whole log; the encoder goes on through the
+   last part once.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from sidecar.ranking.encoder import Encoder, EncoderConfig
 from sidecar.ranking.history import Trail
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.ranker import Ranker, RankerConfig
-from sidecar.ranking.signals import Knowledge, Situation, columns
+from sidecar.ranking.signals import Knowledge, Situation, columns, empty_scratch
 from sidecar.ranking.vocabulary import Vocabulary
 from sidecar.records import Case, FloatArray
 from sidecar.training.associations import fit_associations, fit_factors, fit_rhythm
@@ -56,6 +57,7 @@ class TrainConfig:
     lists_per_visit: int = 3
     foreign_share: float = 0.1  # lists with another user's history
     empty_share: float = 0.08  # lists with none
+    blend_epochs: int = 8
     evidence_share: float = 0.15  # latest lists, on which the personal gain must show
     device: str = "cpu"
 
@@ -94,8 +96,10 @@ def train_ranker(rows: Sequence[Mapping[str, Any]], events: EventLog, config: Tr
     cut = float(events.ts[int(len(events) * (1 - config.list_share))])
     encoder = _new_encoder(table, config)
     early = events.until(cut)
-    learned = _learn(early if len(early) else events, table, config, encoder,
-                     progress("encoder"), config.epochs)
+    early = early if len(early) else events
+    train_encoder(encoder, early, table, seed=config.seed, epochs=config.epochs,
+                  progress=progress("encoder"))
+    learned = _learn(early, table, config, encoder)
     examples = make_examples(events, rows, Retrieval(rows), since=cut, most=config.most_lists,
                              per_visit=config.lists_per_visit, seed=config.seed)
     examples = sorted([*examples, *examples_of_cases(cases, events, table, cut)],
@@ -105,8 +109,10 @@ def train_ranker(rows: Sequence[Mapping[str, Any]], events: EventLog, config: Tr
     lists = make_lists(events, examples, learned.knowledge, learned.encoder, config, strong,
                        progress("lists"))
     evidence = _evidence(lists, config, progress("blend, on all but the latest lists"))
-    blend = _train_blend(lists, config, progress("blend"))
-    learned = _learn(events, table, config, encoder, progress("encoder, on all events"), 1)
+    blend = _train_blend(lists, config, config.blend_epochs, progress("blend"))
+    train_encoder(encoder, events.slice(len(early), len(events)), table, seed=config.seed,
+                  epochs=1, progress=progress("encoder, latest events"))
+    learned = _learn(events, table, config, encoder)
     walk = Walk(events, len(table), kept=config.kept, strong_kinds=strong)
     walk.advance(float(events.ts[-1]) + 1.0)
     knowledge = replace(learned.knowledge, statistics=walk.statistics)
@@ -116,11 +122,11 @@ def train_ranker(rows: Sequence[Mapping[str, Any]], events: EventLog, config: Tr
     return ranker, evidence
 
 
-def _train_blend(lists: Lists, config: TrainConfig,
+def _train_blend(lists: Lists, config: TrainConfig, epochs: int,
                  progress: Callable[[int, float], None]) -> Blend:
     torch.manual_seed(config.seed)
     blend = Blend(lists.layout).to(config.device)
-    train_blend(blend, lists, seed=config.seed, progress=progress)
+    train_blend(blend, lists, seed=config.seed, epochs=epochs, progress=progress)
     return blend
 
 
@@ -138,7 +144,7 @@ def _evidence(lists: Lists, config: TrainConfig,
         log.warning("too few lists (%d) to show a personal gain: the model ships with "
                     "personalization off", len(lists))
         return {"lists": len(late), "is_personal": False}
-    blend = _train_blend(lists.take(early), config, progress)
+    blend = _train_blend(lists.take(early), config, max(1, config.blend_epochs // 2), progress)
     dev = lists.take(late)
     alone = replace(dev, has_history=np.zeros(len(dev), bool))
     personal, plain = (reciprocal_ranks(part_lists(blend, which).sum(axis=-1),
@@ -166,19 +172,22 @@ def make_lists(events: EventLog, examples: Sequence[Example], knowledge: Knowled
 
 def list_features(events: EventLog, examples: Sequence[Example], users: npt.NDArray[np.int64],
                   knowledge: Knowledge, walk: Walk, encoder: Encoder,
-                  progress: Callable[[int, float], None], layout: Layout | None = None) -> Lists:
+                  progress: Callable[[int, float], None], layout: Layout | None = None,
+                  kinds: Sequence[str] | None = None) -> Lists:
     """Walk through the log and work out each list's features at its own moment.
 
     ``users`` (N) says whose history each list gets, -1 for nobody's; ``examples`` ascend in time.
+    ``layout`` and ``kinds`` are a trained model's, where there is one: a log's own event words may
+    come in another order.
     """
     states = states_at(encoder, events, knowledge.items, users,
-                       np.array([e.ts for e in examples]))
+                       np.array([e.ts for e in examples]), kinds)
     device = next(encoder.parameters()).device
     with torch.inference_mode():
         interests = encoder.interest(torch.from_numpy(states).to(device)).cpu().numpy()
         bias = float(encoder.bias)
     knowledge = replace(knowledge, statistics=walk.statistics,
-                        scratch=np.zeros(len(knowledge.items), np.float32))
+                        scratch=empty_scratch(len(knowledge.items)))
     nobody = Trail(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.float32), np.zeros(0, bool))
     features, context, has_history = [], [], []
     for k, example in enumerate(examples):
@@ -220,9 +229,8 @@ def _new_encoder(table: ItemTable, config: TrainConfig) -> Encoder:
     )).to(config.device)
 
 
-def _learn(events: EventLog, table: ItemTable, config: TrainConfig, encoder: Encoder,
-           progress: Callable[[int, float], None], epochs: int | None) -> _Learned:
-    train_encoder(encoder, events, table, seed=config.seed, epochs=epochs, progress=progress)
+def _learn(events: EventLog, table: ItemTable, config: TrainConfig, encoder: Encoder) -> _Learned:
+    """Work out what a log tells besides the encoder's weights, and encode every item."""
     table.vectors = _encode_all(encoder, table, config.device)
     knowledge = Knowledge(
         table, statistics=Walk(events, len(table), kept=config.kept,
