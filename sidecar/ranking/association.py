@@ -3,7 +3,7 @@
 A table keeps, for each item with enough support, its strongest neighbours: ``neighbours`` (m, T)
 rows of the item table and ``weights`` (m, T), 0 where there are fewer. The score of candidate i
 for a history with weights u is Σ_t weights[i, t] · u[neighbours[i, t]]: one gather, O(K·T),
-however long the history.
+however long the history, for several weightings u of it at once.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ class Association:
     weights: FloatArray
 
     def score(self, candidates: IntVector, history: FloatArray) -> FloatArray:
-        """Return (K): what a history adds up to for each candidate.
+        """Return (K) or (K, U): what a history adds up to for each candidate.
 
-        ``history`` (≥ n) is dense over item rows: the strength of each item's past events, 0 for
-        most. Candidates that are unknown or without neighbours score 0.
+        ``history`` (≥ n), or (≥ n, U) for U weightings of it, is dense over item rows: the
+        strength of each item's past events, 0 for most. Candidates that are unknown or without
+        neighbours score 0.
         """
-        scores = np.zeros(len(candidates), np.float32)
+        scores = np.zeros((len(candidates), *history.shape[1:]), np.float32)
         if not len(self.slot):
             return scores
         inside = (candidates >= 0) & (candidates < len(self.slot))
@@ -42,7 +43,7 @@ class Association:
         if len(known):
             slots = slots[known]
             scores[known] = np.einsum(
-                "kt,kt->k", self.weights[slots], history[self.neighbours[slots]])
+                "kt,kt...->k...", self.weights[slots], history[self.neighbours[slots]])
         return scores
 
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:

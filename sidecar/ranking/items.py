@@ -9,12 +9,19 @@ a row's id becomes visible last.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.ranking.vocabulary import TEXT_WIDTH, Vocabulary, column_values, item_words
+from sidecar.ranking.vocabulary import (
+    TEXT_WIDTH,
+    Vocabulary,
+    categories_of,
+    column_values,
+    item_words,
+)
 from sidecar.records import FloatArray
 
 CATEGORY_LEVELS = 3  # narrowest categories kept an item
@@ -73,8 +80,7 @@ class ItemTable:
 
     def rows(self, item_ids: Iterable[str | None]) -> npt.NDArray[np.int64]:
         """Return the rows of some items, -1 for None and for unknown ids."""
-        get = self._row_of.get
-        return np.array([get(item_id, -1) for item_id in item_ids], np.int64)  # type: ignore[arg-type]
+        return np.fromiter(map(self._row_of.get, item_ids, repeat(-1)), np.int64)
 
     def upsert(self, rows: Sequence[Mapping[str, Any]]) -> int:
         """Write catalogue rows in place; return how many were new or changed."""
@@ -103,7 +109,7 @@ class ItemTable:
         words = np.zeros((len(rows), ITEM_WORDS), np.int32)
         text = np.zeros((len(rows), TEXT_WIDTH), np.float32)
         for k, row in enumerate(rows):
-            codes = known.narrow_first(row.get("categories", ()))[:CATEGORY_LEVELS]
+            codes = known.narrow_first(categories_of(row))[:CATEGORY_LEVELS]
             categories[k, :len(codes)] = codes
             codes = known.word_codes(item_words(row))
             words[k, :min(ITEM_WORDS, len(codes))] = codes[:ITEM_WORDS]

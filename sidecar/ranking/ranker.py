@@ -18,12 +18,12 @@ import torch
 
 from sidecar.errors import Skip
 from sidecar.ranking.blend import Blend
-from sidecar.ranking.encoder import MAX_KINDS, Encoder
+from sidecar.ranking.encoder import Encoder, kind_codes
 from sidecar.ranking.explain import Reasons
 from sidecar.ranking.history import Trail
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.packed_blend import PackedBlend
-from sidecar.ranking.signals import Columns, Knowledge, Situation, columns
+from sidecar.ranking.signals import Columns, Knowledge, Situation, columns, empty_scratch
 from sidecar.ranking.vocabulary import TEXT_WIDTH, words_of
 from sidecar.records import (
     Candidates,
@@ -66,9 +66,10 @@ class Ranker:
         self.encoder = encoder.to(device).eval()
         self.blend = blend.to(device).eval()
         self._packed = PackedBlend(self.blend)
+        self._projection = self._read_projection()
         self.device = torch.device(device)
         self.orders_strangers = False
-        self._kind_codes = {k: min(c, MAX_KINDS - 1) for c, k in enumerate(config.kinds, 1)}
+        self._kind_codes = kind_codes(config.kinds)
         self._local = threading.local()
         self.items.encode = self.item_vectors
 
@@ -92,6 +93,9 @@ class Ranker:
         trail = self.trail(state.history if state else History())
         has_history = bool((trail.rows >= 0).any())
         self._refuse(has_history)
+        if not len(rows):
+            return Ranking(np.zeros(0, np.int64), np.zeros(0, np.float32), {}, (),
+                           state.version if state else -1, self.version)
         situation = Situation(
             rows, candidates.engine_scores, trail, context.now, context.query,
             self._interest(rows, state) if has_history else np.zeros(len(rows), np.float32),
@@ -187,12 +191,18 @@ class Ranker:
         hidden = state.hidden
         if hidden is None or state.model_version != self.version:
             hidden = self.advance(None, state.history)
-        with torch.inference_mode():
-            interest = self.encoder.interest(self._tensor(hidden[-2])).cpu().numpy()
-            bias = float(self.encoder.bias)
+        project, shift, bias = self._projection
+        interest = hidden[-2] @ project + shift
         vectors = self.items.vectors[np.maximum(rows, 0)]
         logits: FloatArray = (vectors @ interest + bias).astype(np.float32) * (rows >= 0)
         return logits
+
+    def _read_projection(self) -> tuple[FloatArray, FloatArray, float]:
+        """Return what makes a hidden state (W) an interest vector (D), for numpy: a call into
+        torch costs more than the product."""
+        project = self.encoder.project
+        return (project.weight.detach().cpu().numpy().T, project.bias.detach().cpu().numpy(),
+                float(self.encoder.bias.detach()))
 
     def _parts(self, found: Mapping[str, Columns], has_history: bool,
                weight: float) -> dict[str, FloatArray]:
@@ -209,7 +219,7 @@ class Ranker:
         mine: Knowledge | None = getattr(self._local, "knowledge", None)
         if mine is None:
             size = max((len(a.slot) for a in self.knowledge.associations.values()), default=0)
-            mine = dataclasses.replace(self.knowledge, scratch=np.zeros(size, np.float32))
+            mine = dataclasses.replace(self.knowledge, scratch=empty_scratch(size))
             self._local.knowledge = mine
         return mine
 

@@ -31,6 +31,14 @@ PERSONAL = ("repeat", "content", "collaborative", "interest", "segment")
 SIGNALS = UNPERSONAL + PERSONAL
 
 
+WEIGHTINGS = ("all", "fresh", "latest")  # of a history, for what it is associated with
+
+
+def empty_scratch(items: int) -> FloatArray:
+    """Return a working array for ``items`` rows; between uses it holds zeros."""
+    return np.zeros((items, len(WEIGHTINGS)), np.float32)
+
+
 @dataclass(frozen=True, slots=True)
 class Knowledge:
     """What a trained model knows besides its weights, all indexed by item row.
@@ -45,7 +53,7 @@ class Knowledge:
     factors: FloatArray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     rhythm: FloatArray = field(default_factory=lambda: np.zeros((0, 2), np.float32))
     query_items: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
-    scratch: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
+    scratch: FloatArray = field(default_factory=lambda: empty_scratch(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +124,7 @@ def _popularity(knowledge: Knowledge, situation: Situation, window: _Window) -> 
     strong = statistics.strong[window.stat_rows] * window.in_statistics[:, None]
     strong = strong * 2.0 ** (-passed / lives)
     weak = statistics.weak[window.stat_rows] * window.in_statistics[:, None]
+    weak = weak * 2.0 ** (-passed / lives[1:3])
     first = np.where(window.in_statistics, statistics.first[window.stat_rows], np.nan)
     last = np.where(window.in_statistics, statistics.last[window.stat_rows], np.nan)
     found: Columns = {f"strong_{int(days)}": np.log(strong[:, k] + 0.05)
@@ -241,7 +250,7 @@ def _collaborative(knowledge: Knowledge, situation: Situation, profile: Profile,
     size = max((len(a.slot) for a in knowledge.associations.values()), default=0)
     dense = knowledge.scratch
     if len(dense) < size:
-        dense = np.zeros(size, np.float32)
+        dense = empty_scratch(size)
     rows = profile.unique_rows
     inside = rows < len(dense)
     rows = rows[inside]
@@ -250,11 +259,11 @@ def _collaborative(knowledge: Knowledge, situation: Situation, profile: Profile,
     fresh = sums[:, 2] + 0.5 * sums[:, 4]
     latest = (profile.last_ts[inside] >= profile.ts[-1] - 3600).astype(np.float32) if len(
         profile.ts) else plain
+    dense[rows] = np.stack([plain, fresh, latest], axis=1)
     for name, association in knowledge.associations.items():
-        for label, strengths in (("all", plain), ("fresh", fresh), ("latest", latest)):
-            dense[rows] = strengths
-            found[f"{name}_{label}"] = association.score(situation.rows, dense)
-        dense[rows] = 0.0
+        scores = association.score(situation.rows, dense)
+        found |= {f"{name}_{label}": scores[:, k] for k, label in enumerate(WEIGHTINGS)}
+    dense[rows] = 0.0
     factors = knowledge.factors
     known = profile.unique_rows < len(factors)
     if factors.shape[1]:
