@@ -12,6 +12,7 @@ The article also computes Z_t, which nothing reads; it is left out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,11 @@ from sidecar.ranking.vocabulary import TEXT_WIDTH
 CELLS = ("torch", "cho", "article")
 NUMBERS = 8  # numeric columns of the item table
 MAX_KINDS = 32  # event words told apart; code 0 stands for any other
+
+
+def kind_codes(kinds: Sequence[str]) -> dict[str, int]:
+    """Return event word → code, from 1; the last code is shared by all that find no room."""
+    return {word: min(code, MAX_KINDS - 1) for code, word in enumerate(kinds, start=1)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,8 @@ class Encoder(nn.Module):
         self.config = config
         self.tower = ItemTower(config)
         self.kind = nn.Embedding(MAX_KINDS, config.width)
+        with torch.no_grad():
+            self.kind.weight[0].zero_()  # words that training never met say nothing
         self.gap = nn.Linear(2, config.width)
         self.query = nn.Linear(TEXT_WIDTH, config.width, bias=False)
         self.cells: nn.Module = (

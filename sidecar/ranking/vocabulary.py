@@ -33,8 +33,14 @@ def words_of(text: str) -> list[str]:
 
 def item_words(row: Mapping[str, Any]) -> list[str]:
     """Return the words that describe a catalogue row: title, brand and categories."""
-    parts = [str(row.get("title") or ""), str(row.get("brand") or ""), *row.get("categories", ())]
+    parts = [str(row.get("title") or ""), str(row.get("brand") or ""), *categories_of(row)]
     return words_of(" ".join(parts))
+
+
+def categories_of(row: Mapping[str, Any]) -> Sequence[str]:
+    """Return a row's categories; an index's document may hold null, or one name without a list."""
+    names = row.get("categories") or ()
+    return (names,) if isinstance(names, str) else names
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,7 @@ class Vocabulary:
         frequency = Counter(word for doc in documents for word in set(doc))
         words = _codes(word for word, _ in frequency.most_common(MAX_WORDS))
         brands = _codes(row["brand"] for row in rows if row.get("brand"))
-        counts = Counter(c for row in rows for c in set(row.get("categories", ())))
+        counts = Counter(c for row in rows for c in set(categories_of(row)))
         categories = _codes(name for name, _ in counts.most_common())
         idf = np.zeros(len(words) + 1, np.float32)
         for word, code in words.items():
@@ -99,7 +105,8 @@ def _number(value: Any) -> float:
         return float(value)
     if isinstance(value, str):  # created_at, as ISO 8601
         try:
-            return datetime.fromisoformat(value).replace(tzinfo=UTC).timestamp()
+            moment = datetime.fromisoformat(value)
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
         except ValueError:
             return float("nan")
     return float("nan")
