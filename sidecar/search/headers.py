@@ -41,6 +41,12 @@ def get(headers: Headers, wanted: str) -> str:
     return ",".join(text for name, text in headers if name.lower() == wanted)
 
 
+def with_warnings_of(headers: Headers, others: Headers) -> Headers:
+    """Return an answer's headers with another's ``Warning`` headers that it lacks."""
+    return headers + tuple(header for header in others
+                           if header[0].lower() == "warning" and header not in headers)
+
+
 def replaced(headers: Headers, **new: str | None) -> Headers:
     """Return headers with others in place of those named (underscores for hyphens; None: gone)."""
     names = {name.replace("_", "-").lower(): text for name, text in new.items()}

@@ -43,31 +43,33 @@ def write_page(page: Page, plan: SearchPlan, window: Answer, ranking: Ranking | 
     Raises:
         Skip: FILTER_PATH, when the client's filter leaves nothing of any hit.
     """
-    places = {key: place for place, key in enumerate(window.keys)}
-    shown = [places[key] for key in page.keys if key in places]
-    hits = list(page.hits)
+    hits = page.hits
+    places: dict[Key, int] = {}
+    is_explained = ranking is not None and plan.context is not None and plan.context.explain
+    if ranking is not None and (settings.rewrite_scores or is_explained):
+        places = {key: place for place, key in enumerate(window.keys[:len(ranking.order)])}
     if ranking is not None and settings.rewrite_scores:
-        hits = [_rescored(hit, places.get(key, -1), ranking)
+        hits = [_rescored(hit, places.get(key), ranking)
                 for key, hit in zip(page.keys, hits, strict=True)]
     body = page.around.with_hits(_as_asked_for(hits, plan, settings.item_id_field))
     if ranking is not None and settings.rewrite_scores:
-        tail = window.scores[len(ranking.order):]
+        tail = window.scores[len(ranking.order):]  # keeps the engine's scores
         body = answers.with_max_score(body, float(np.nanmax([*ranking.scores, *tail])))
-    if plan.context is not None and plan.context.explain and ranking is not None:
-        inside = [place for place in shown if place < len(ranking.order)]
+    if ranking is not None and is_explained:
+        shown = [places[key] for key in page.keys if key in places]
         body = answers.with_ext(body, "personalize", explanations.applied(
-            ranking, window.candidates(len(ranking.order)), inside,
+            ranking, window.candidates(len(ranking.order)), shown,
             [index for index, _ in window.keys]))
     return body
 
 
-def _rescored(hit: bytes, place: int, ranking: Ranking) -> bytes:
-    if not 0 <= place < len(ranking.scores):
+def _rescored(hit: bytes, place: int | None, ranking: Ranking) -> bytes:
+    if place is None:
         return hit
     return answers.with_score(hit, float(ranking.scores[place]))
 
 
-def _as_asked_for(hits: list[bytes], plan: SearchPlan, field: str) -> list[bytes]:
+def _as_asked_for(hits: Sequence[bytes], plan: SearchPlan, field: str) -> Sequence[bytes]:
     """Cut out of each hit what only the sidecar asked for."""
     assert plan.search is not None
     hidden = plan.hit_filter.hidden if plan.hit_filter is not None else frozenset[str]()

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sidecar.errors import Skip, UnreadableError
-from sidecar.records import HttpRequest, HttpResponse, Ranking, SkipReason
+from sidecar.records import Headers, HttpRequest, HttpResponse, Ranking, SkipReason
 from sidecar.search import answers, fetches, headers, refusals
 from sidecar.search.answers import Answer
 from sidecar.search.plans import SearchPlan, Window, with_smaller_window
@@ -111,6 +111,7 @@ class PersonalSearch:
         self._client = client
         self._field = shared.settings.item_id_field
         self._accepted = headers.get(plan.search.headers, "accept-encoding")
+        self._page_headers: Headers = ()
 
     def run(self) -> Reply:
         """Fetch, order, write; whatever ranking cannot do leaves the engine's order."""
@@ -147,7 +148,9 @@ class PersonalSearch:
         body = self.written(fetched, ticket)
         if body is None:
             return passed(self._shared.upstream, self._plan.request, self._outcome, self._client)
-        return finished(replace(fetched.response, body=body), self._accepted, self._outcome)
+        told = headers.with_warnings_of(fetched.response.headers, self._page_headers)
+        return finished(replace(fetched.response, headers=told, body=body), self._accepted,
+                        self._outcome)
 
     def written(self, fetched: Fetched, ticket: Ticket) -> bytes | None:
         """Order what was fetched and return the answer's body with the page in it.
@@ -231,7 +234,8 @@ class PersonalSearch:
         """Fetch hits by id; None unless each is there with the very score that was ranked."""
         request = fetches.page_fetch(self._plan, [answer.keys[position][1] for position in shown])
         try:
-            fetched = answers.read_answer(self._ask(request).body, self._field)
+            response = self._ask(request)
+            fetched = answers.read_answer(response.body, self._field)
         except (UnreadableError, _Refused):
             return None
         found = {key: place for place, key in enumerate(fetched.keys)}
@@ -241,6 +245,7 @@ class PersonalSearch:
             if place is None or not _same(fetched.scores[place], answer.scores[position]):
                 return None
             hits.append(fetched.hits[place])
+        self._page_headers = response.headers
         return hits
 
     def _ask(self, request: HttpRequest) -> HttpResponse:

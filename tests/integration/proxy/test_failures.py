@@ -232,6 +232,16 @@ def test_headers_pass_both_ways(node, through):
         assert "u1" not in target
 
 
+def test_warnings_of_both_requests_are_told_once(node, through):
+    def answer(method: str, target: str, body: bytes) -> Reply:
+        told = {"Warning": '299 - "page"' if is_page_fetch(body) else '299 - "ids"'}
+        return healthy(method, target, body)[0], told, healthy(method, target, body)[2]
+
+    node.answer = answer
+    answered = through("POST", "/warned/_search", {"size": 5})
+    assert answered.headers.get_all("Warning") == ['299 - "ids"', '299 - "page"']
+
+
 def test_own_credentials_are_never_lent_to_clients(node, sidecar_over, ask):
     with sidecar_over(node.url, opensearch_authorization="Basic own") as url:
         ask(url, "POST", "/i/_search", {}, X_Personalize_User="u1")

@@ -354,3 +354,15 @@ def test_opaque_id_comes_back(proxy):
     direct = proxy.engine("one", BODY, X_Opaque_Id="trace 7")
     assert answer.headers["X-Opaque-Id"] == direct.headers["X-Opaque-Id"]
 
+
+
+def test_scores_are_rewritten_only_where_that_is_asked_for(proxy, sidecar_over, ask):
+    with sidecar_over(proxy.node, rewrite_scores="true") as url:
+        answer = ask(url, "POST", f"/{proxy.prefix}one/_search", BODY, X_Personalize_User="u1")
+    shown = answer.json["hits"]["hits"]
+    assert [hit["_score"] for hit in shown] == [
+        zlib.crc32(hit["_id"].encode()) % 1009 for hit in shown]
+    assert answer.json["hits"]["max_score"] == shown[0]["_score"]
+    plain = proxy.search("one", BODY).json["hits"]
+    assert [hit["_id"] for hit in plain["hits"]] == answer.ids
+    assert plain["max_score"] == proxy.engine("one", BODY).json["hits"]["max_score"]
