@@ -80,7 +80,8 @@ class ItemTable:
 
     def rows(self, item_ids: Iterable[str | None]) -> npt.NDArray[np.int64]:
         """Return the rows of some items, -1 for None and for unknown ids."""
-        return np.fromiter(map(self._row_of.get, item_ids, repeat(-1)), np.int64)
+        get: Callable[[str | None, int], int] = self._row_of.get  # type: ignore[assignment]
+        return np.fromiter(map(get, item_ids, repeat(-1)), np.int64)
 
     def upsert(self, rows: Sequence[Mapping[str, Any]]) -> int:
         """Write catalogue rows in place; return how many were new or changed."""

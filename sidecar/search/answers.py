@@ -31,6 +31,8 @@ class _IdHit(msgspec.Struct):
     fields: dict[str, tuple[str]]
     index: str = msgspec.field(name="_index", default="")
     score: float | None = msgspec.field(name="_score", default=None)
+    seq_no: int = msgspec.field(name="_seq_no", default=-1)
+    primary_term: int = msgspec.field(name="_primary_term", default=0)
 
 
 class _Hits(msgspec.Struct):
@@ -53,6 +55,7 @@ _HIT = msgspec.json.Decoder(_Hit)
 _NAMES: msgspec.json.Decoder[list[str]] = msgspec.json.Decoder(list[str])
 _FAILURES = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
+Version = tuple[int, int]
 Key = tuple[str, str]  # _index and _id: an id alone may stand in several indices
 
 
@@ -61,7 +64,8 @@ class Answer:
     """An answer's bytes with its hits, in engine order.
 
     ``keys``, ``scores`` and ``hits`` are aligned; a score is NaN where the hit has none; ``hits``
-    is empty where only ids were asked for. ``start`` and ``end`` bound the hits inside ``body``
+    is empty where only ids were asked for, ``versions`` (_seq_no, _primary_term) where they were
+    not asked for. ``start`` and ``end`` bound the hits inside ``body``
     (equal where there are none), ``between`` is what the writer puts between two of them.
     """
 
@@ -72,6 +76,7 @@ class Answer:
     start: int
     end: int
     between: bytes
+    versions: tuple[Version, ...] = ()
 
     def candidates(self, count: int) -> Candidates:
         """Return the first ``count`` hits for the ranking."""
@@ -126,7 +131,10 @@ def read_ids(body: bytes, id_field: str) -> Answer:
     if whole.shards.failed:
         raise UnreadableError("shards failed where ids were asked for")
     scores = tuple(math.nan if hit.score is None else hit.score for hit in hits)
-    return Answer(body, keys, scores, (), *place_of_elements(body, array))
+    versions: tuple[Version, ...] = ()
+    if hits and all(hit.seq_no >= 0 for hit in hits):
+        versions = tuple((hit.seq_no, hit.primary_term) for hit in hits)
+    return Answer(body, keys, scores, (), *place_of_elements(body, array), versions)
 
 
 def place_of_elements(body: bytes, array: msgspec.Raw) -> tuple[int, int, bytes]:
@@ -192,6 +200,23 @@ def score_text(hit: bytes) -> bytes:
     """Return a hit's score with the digits that OpenSearch wrote; empty if it has none."""
     top = spans.members(hit)
     return spans.value(hit, top["_score"]) if "_score" in top else b""
+
+
+def version_of(hit: bytes) -> Version | None:
+    """Return a hit's _seq_no and _primary_term, None if it does not tell them."""
+    top = spans.members(hit)
+    try:
+        return int(spans.value(hit, top["_seq_no"])), int(spans.value(hit, top["_primary_term"]))
+    except (KeyError, ValueError):
+        return None
+
+
+def around_score(hit: bytes) -> tuple[bytes, bytes] | None:
+    """Return what stands before and behind a hit's score; None if it has no number for one."""
+    span = spans.members(hit).get("_score")
+    if span is None or spans.value(hit, span) == b"null":
+        return None
+    return hit[:span.start], hit[span.end:]
 
 
 def with_score(hit: bytes, score: float) -> bytes:

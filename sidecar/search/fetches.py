@@ -86,20 +86,24 @@ def whole_fetch(plan: SearchPlan, item_id_field: str) -> HttpRequest:
     return search.rewritten(target, _paged(members, 0, window.needed))
 
 
-def id_fetch(plan: SearchPlan, item_id_field: str) -> HttpRequest:
-    """Ask for ids and scores of the same hits, and for everything around them."""
+def id_fetch(plan: SearchPlan, item_id_field: str, *, with_versions: bool = False) -> HttpRequest:
+    """Ask for ids and scores of the same hits, their versions too, and for everything around them.
+    """
     search, window = _parts(plan)
     members = {name: raw for name, raw in search.members.items() if name not in _HIT_MEMBERS}
     members |= {"_source": b"false", "stored_fields": b'"_none_"',
                 "docvalue_fields": msgspec.json.encode([item_id_field])}
+    if with_versions:
+        members["seq_no_primary_term"] = b"true"
     if search.kept_ext is not None:
         members["ext"] = search.kept_ext
     target = search.target.without((*_PAGE, *_HIT_PARAMETERS))
     return search.rewritten(target, _paged(members, 0, window.needed))
 
 
-def page_fetch(plan: SearchPlan, ids: Sequence[str]) -> HttpRequest:
-    """Ask for the hits with these ids, written as the client wants them.
+def page_fetch(plan: SearchPlan, ids: Sequence[str], *,
+               with_versions: bool = False) -> HttpRequest:
+    """Ask for the hits with these ids, written as the client wants them, with versions on demand.
 
     The client's query stays as it is, inside a ``bool`` whose filter adds nothing to a score: so
     each hit's score, matched queries and highlights are those of the client's query.
@@ -110,6 +114,8 @@ def page_fetch(plan: SearchPlan, ids: Sequence[str]) -> HttpRequest:
     members["query"] = (b'{"bool":{"must":[' + query + b'],"filter":[{"ids":{"values":'
                         + msgspec.json.encode(list(ids)) + b"}}]}}")
     members["track_total_hits"] = b"false"
+    if with_versions:
+        members["seq_no_primary_term"] = b"true"
     target = search.target.without((*_PAGE, *_WHOLE_PARAMETERS))
     # One hit too many where an id stands in several indices: all are needed to tell them apart.
     return search.rewritten(target, _paged(members, 0, 2 * len(ids)))

@@ -7,6 +7,7 @@ new products, are read from OpenSearch in the background and written into the ra
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +23,12 @@ REST = 1.0  # time given to searches, per time spent on rows
 
 
 class Changes(Protocol):
-    """A reader of product changes that remembers how far it has read."""
+    """A reader of product changes that remembers how far it has read.
+
+    ``uuids`` maps the catalogue's indices, as of the last poll, to their uuids.
+    """
+
+    uuids: Mapping[str, str]
 
     def poll(self) -> Iterable[Sequence[Mapping[str, Any]]]:
         """Yield batches of rows changed since the last poll; the first poll: every row."""
@@ -41,8 +47,16 @@ class CatalogueRefresh:
         self._lock = threading.Lock()
         self._ranker: Ranks | None = None  # whom _changes has been read for
         self._changes: Changes | None = None
+        self._uuids: Mapping[str, str] = {}
+        self._polled_at = -math.inf
         self._stopped = threading.Event()
         self._is_failing = False
+
+    def uuid_of(self, index: str) -> str | None:
+        """Return the uuid that one of the catalogue's indices had a moment ago; None: not known."""
+        if time.monotonic() - self._polled_at > max(3.0 * self._refresh_s, 1.0):
+            return None
+        return self._uuids.get(index)
 
     def refresh(self) -> int:
         """Take in what changed since the last call; return how many items did."""
@@ -54,9 +68,10 @@ class CatalogueRefresh:
         with self._lock:
             if ranker is not self._ranker or self._changes is None:
                 self._ranker, self._changes = ranker, self._open_changes()
-            changed = 0
+            changed, began = 0, time.monotonic()
             for rows in self._changes.poll():
                 changed += self._take(ranker, rows)
+            self._uuids, self._polled_at = dict(self._changes.uuids), began
         self._telemetry.catalogue(len(ranker.items), changed)
         return changed
 

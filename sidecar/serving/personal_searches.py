@@ -19,6 +19,7 @@ from sidecar.records import Headers, HttpRequest, HttpResponse, Ranking, SkipRea
 from sidecar.search import answers, fetches, headers, refusals
 from sidecar.search.answers import Answer
 from sidecar.search.plans import SearchPlan, Window, with_smaller_window
+from sidecar.serving.hit_cache import HitCache, KeptHits
 from sidecar.serving.memory import Memory
 from sidecar.serving.outcomes import Outcome
 from sidecar.serving.pages import Page, write_page
@@ -42,11 +43,12 @@ class PersonalSearches:
     """
 
     def __init__(self, settings: Settings, upstream: Upstream, personalizer: Personalizer,
-                 shown: ShownLog | None) -> None:
+                 shown: ShownLog | None, hits: HitCache | None = None) -> None:
         self.settings = settings
         self.upstream = upstream
         self.personalizer = personalizer
         self.shown = shown
+        self.hits = hits
         self.fetched_whole: Memory[bool] = Memory(WHOLE_FOR_S)
         self.window_limits: Memory[int] = Memory(LIMIT_FOR_S)
 
@@ -112,6 +114,7 @@ class PersonalSearch:
         self._field = shared.settings.item_id_field
         self._accepted = headers.get(plan.search.headers, "accept-encoding")
         self._page_headers: Headers = ()
+        self._kept = KeptHits(shared.hits, plan.search)
 
     def run(self) -> Reply:
         """Fetch, order, write; whatever ranking cannot do leaves the engine's order."""
@@ -172,7 +175,8 @@ class PersonalSearch:
     def _by_ids(self) -> Fetched:
         """Fetch ids and scores of the window; where ids do not serve, whole hits after all."""
         try:
-            response = self._ask(fetches.id_fetch(self._plan, self._field))
+            response = self._ask(fetches.id_fetch(self._plan, self._field,
+                                                  with_versions=self._kept.is_used))
             answer = answers.read_ids(response.body, self._field)
             if len(set(answer.keys)) == len(answer.keys):
                 return Fetched(response, answer, is_whole=False)
@@ -220,7 +224,9 @@ class PersonalSearch:
         keys = [answer.keys[position] for position in shown]
         if fetched.is_whole:
             return Page(answer, keys, [answer.hits[position] for position in shown])
-        hits = self._hits(answer, shown) if shown else []
+        if not shown:  # nobody has yet checked what the client wants of each hit
+            raise Skip(SkipReason.NO_HITS)
+        hits = self._hits(answer, shown)
         if hits is not None:
             return Page(answer, keys, hits)
         self._shared.fetched_whole.put(self._index, True)
@@ -231,22 +237,29 @@ class PersonalSearch:
         return Page(whole, [whole.keys[p] for p in shown], [whole.hits[p] for p in shown])
 
     def _hits(self, answer: Answer, shown: Sequence[int]) -> list[bytes] | None:
-        """Fetch hits by id; None unless each is there with the very score that was ranked."""
-        request = fetches.page_fetch(self._plan, [answer.keys[position][1] for position in shown])
+        """Return the page's hits, fetched by id where they are not at hand.
+
+        None unless each is there with the very score that was ranked.
+        """
+        hits = dict(self._kept.get(answer, shown))
+        missing = [position for position in shown if position not in hits]
+        if not missing:
+            return [hits[position] for position in shown]
+        request = fetches.page_fetch(self._plan, [answer.keys[p][1] for p in missing],
+                                     with_versions=self._kept.is_used)
         try:
             response = self._ask(request)
             fetched = answers.read_answer(response.body, self._field)
         except (UnreadableError, _Refused):
             return None
         found = {key: place for place, key in enumerate(fetched.keys)}
-        hits = []
-        for position in shown:
+        for position in missing:
             place = found.get(answer.keys[position])
             if place is None or not _same(fetched.scores[place], answer.scores[position]):
                 return None
-            hits.append(fetched.hits[place])
+            hits[position] = self._kept.taken(answer, position, fetched.hits[place])
         self._page_headers = response.headers
-        return hits
+        return [hits[position] for position in shown]
 
     def _ask(self, request: HttpRequest) -> HttpResponse:
         with self._outcome.stage("upstream"):

@@ -16,6 +16,7 @@ from sidecar.search import headers
 from sidecar.search.plans import plan_search
 from sidecar.search.targets import Endpoint
 from sidecar.search.templates import plain as without_controls
+from sidecar.serving.hit_cache import HitCache
 from sidecar.serving.multi_searches import MultiSearches
 from sidecar.serving.outcomes import Outcome
 from sidecar.serving.passing import Reply, passed
@@ -31,10 +32,10 @@ class SearchPath:
     """Answers searches; one a process, used by all its threads."""
 
     def __init__(self, settings: Settings, upstream: Upstream, personalizer: Personalizer,
-                 shown: ShownLog | None = None) -> None:
+                 shown: ShownLog | None = None, hits: HitCache | None = None) -> None:
         self._settings = settings
         self._upstream = upstream
-        self._personal = PersonalSearches(settings, upstream, personalizer, shown)
+        self._personal = PersonalSearches(settings, upstream, personalizer, shown, hits)
         multi = MultiSearches(self._personal)
         templates = Templates(self._personal, multi)
         self._handlers = {Endpoint.SEARCH: self._search, Endpoint.MULTI_SEARCH: multi.reply,
@@ -75,5 +76,5 @@ class SearchPath:
         """Let a request through that is no search; raises as ``answer``, less ``ControlError``."""
         outcome = self._personal.outcome()
         outcome.skipped(SkipReason.NOT_A_SEARCH, is_counted=True)
-        return passed(self._upstream, request, outcome, client,
+        return passed(self._upstream, without_controls(request), outcome, client,
                       idempotent=request.method in ("GET", "HEAD", "OPTIONS"))

@@ -79,6 +79,7 @@ class ProductChanges:
         self._upstream = upstream
         self._alias = settings.products_index
         self._headers = (*upstream.own_headers, ("Content-Type", "application/json"))
+        self.uuids: Mapping[str, str] = {}
         self._read: dict[tuple[str, str], int] = {}  # (index uuid, shard) → number read up to
 
     def poll(self) -> Iterator[list[Mapping[str, Any]]]:
@@ -101,8 +102,10 @@ class ProductChanges:
         """Return each shard's index and the number up to which every copy has every write."""
         response = self._fetch("GET", self._alias, _STATS)
         if response.status == 404:  # no catalogue has been loaded yet
+            self.uuids = {}
             return {}
         stats = _stats_decoder.decode(check(response).body)
+        self.uuids = {name: index.uuid for name, index in stats.indices.items()}
         return {(index.uuid, shard): (name, copy.seq_no.global_checkpoint)
                 for name, index in stats.indices.items()
                 for shard, copies in index.shards.items()

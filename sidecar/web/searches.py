@@ -21,6 +21,7 @@ from sidecar.records import Headers, HttpRequest, StreamedResponse
 from sidecar.search import headers as http_headers
 from sidecar.search.allow_list import allowed_methods, is_allowed
 from sidecar.search.targets import Endpoint, endpoint
+from sidecar.serving.hit_cache import HitCache
 from sidecar.serving.passing import Reply
 from sidecar.serving.personalizer import Personalizer
 from sidecar.serving.searches import SearchPath
@@ -40,9 +41,9 @@ class SearchGateway:
     """Answers every request that is not the sidecar's own; one a process, for all its threads."""
 
     def __init__(self, settings: Settings, upstream: Upstream, personalizer: Personalizer,
-                 shown: ShownLog | None = None) -> None:
+                 shown: ShownLog | None = None, hits: HitCache | None = None) -> None:
         self._settings = settings
-        self._searches = SearchPath(settings, upstream, personalizer, shown)
+        self._searches = SearchPath(settings, upstream, personalizer, shown, hits)
         self._places = threading.BoundedSemaphore(settings.max_requests)
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from sidecar.errors import ModelError
 from sidecar.serving.catalogue import CatalogueRefresh
 from sidecar.serving.events import EventIntake
+from sidecar.serving.hit_cache import HitCache
 from sidecar.serving.models import ModelLoader, ModelSource, Ranks
 from sidecar.serving.personalizer import Personalizer
 from sidecar.serving.telemetry import Telemetry
@@ -80,7 +81,8 @@ def build(settings: Settings, loader: ModelLoader | None = None) -> Services:
         settings=settings, telemetry=telemetry, upstream=upstream, states=states, logs=logs,
         models=models, catalogue=catalogue, personalizer=personalizer,
         intake=EventIntake(settings, states, logs, models, telemetry),
-        shown=shown, gateway=SearchGateway(settings, upstream, personalizer, shown))
+        shown=shown, gateway=SearchGateway(settings, upstream, personalizer, shown,
+                                           HitCache(catalogue.uuid_of)))
 
 
 def _loader(settings: Settings) -> ModelLoader:

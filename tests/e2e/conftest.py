@@ -107,7 +107,8 @@ class Sidecars:
                   "products_index": f"{self.prefix}products",
                   "states_index": f"{self.prefix}states",
                   "events_index": f"{self.prefix}events",
-                  "queries_index": f"{self.prefix}queries", "device": "cpu", **settings}
+                  "queries_index": f"{self.prefix}queries", "device": "cpu",
+                  "timeout_ms": 2000, **settings}  # patient: a test machine may be busy
         environ |= {f"SIDECAR_{name.upper()}": str(value) for name, value in chosen.items()}
         command = [sys.executable, "-m", "scripts.serve"]
         if app is not None:
@@ -154,7 +155,7 @@ def sidecars(opensearch: str, index_prefix: str, tmp_path: Path) -> Iterator[Sid
 
 @pytest.fixture
 def shop(opensearch: str, index_prefix: str) -> str:
-    """Load ten milks, ``p0`` the engine's favourite; return the index."""
+    """Load thirty milks, ``p0`` the engine's favourite; return the index."""
     index = f"{index_prefix}products"
     fill_shop(opensearch, index)
     return index
@@ -163,10 +164,11 @@ def shop(opensearch: str, index_prefix: str) -> str:
 def fill_shop(opensearch: str, index: str) -> None:
     mapping = {"settings": {"number_of_shards": 1, "number_of_replicas": 0},
                "mappings": {"properties": {"item_id": {"type": "keyword"},
+                                           "price": {"type": "float"},
                                            "title": {"type": "text"}}}}
     assert http_request(opensearch, "PUT", f"/{index}", mapping).status == 200
     lines = []
-    for number in range(10):
+    for number in range(30):
         title = " ".join(["milk"] + ["white"] * number)
         lines += [{"index": {"_id": f"p{number}"}}, {"item_id": f"p{number}", "title": title}]
     body = "".join(json.dumps(line) + "\n" for line in lines).encode()
@@ -200,3 +202,9 @@ def new_model() -> Callable[..., None]:
 def fill() -> Callable[[str, str], None]:
     """Load the shop into an index of any node."""
     return fill_shop
+
+
+@pytest.fixture
+def ask() -> Callable[..., Answer]:
+    """Send a request to any server."""
+    return http_request

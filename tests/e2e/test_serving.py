@@ -131,6 +131,27 @@ def test_slow_ranking_costs_its_deadline_and_no_more(sidecars, shop, model_dir, 
     assert "milk" not in sidecar.log
 
 
+def test_page_from_kept_hits_is_the_same_and_a_written_product_shows_at_once(
+        sidecars, shop, model_dir, opensearch, ask, until):
+    sidecar = sidecars.start(FAKE, model_dir=model_dir, workers=1, refresh_s=0.2)
+    sidecar.request("POST", "/_personalize/events", click("p7"))
+
+    def search():
+        return sidecar.search(MILK, X_Personalize_User="u1")
+
+    first = search()
+    pages = [search() for _ in range(20)]
+    until(lambda: pages.append(search()) or len(pages) > 60, "searches ended early")
+    assert {page.body.partition(b'"hits":')[2] for page in pages} == {
+        first.body.partition(b'"hits":')[2]}
+    assert {page.personalized for page in pages} == {"applied"}
+    written = ask(opensearch, "PUT", f"/{shop}/_doc/p7?refresh=true",
+                   {"item_id": "p7", "title": "milk " + "white " * 7, "price": 2.5})
+    assert written.status == 200
+    source = search().json["hits"]["hits"][0]["_source"]
+    assert (source["item_id"], source["price"]) == ("p7", 2.5)
+
+
 def test_metrics_add_up_over_workers_and_name_no_shopper(sidecars, shop, model_dir):
     sidecar = sidecars.start(FAKE, model_dir=model_dir, workers=2)
     sidecar.request("POST", "/_personalize/events", [click("p7"), {"user_id": "u1"}])

@@ -36,6 +36,8 @@ class Catalogue:
 
 
 class Reader:
+    uuids = {"products-1": "u1"}  # noqa: RUF012 (never written)
+
     def __init__(self, catalogue):
         self.catalogue = catalogue
         self.read = 0

@@ -1,0 +1,53 @@
+"""What decides how OpenSearch writes a hit, besides the document itself? Pure; no I/O.
+
+Two requests of one shape get the same bytes for the same version of a document, but for ``_score``.
+Only what is known to be so counts: a request with any other member or parameter has no shape.
+"""
+
+from __future__ import annotations
+
+from sidecar.search.requests import SearchRequest
+
+# Members and parameters that choose hits, or shape the answer around them.
+_CHOOSING_MEMBERS = frozenset({
+    "aggregations", "aggs", "from", "indices_boost", "min_score", "post_filter", "query", "size",
+    "timeout", "track_total_hits"})
+_CHOOSING_PARAMETERS = frozenset({
+    "allow_no_indices", "allow_partial_search_results", "expand_wildcards", "from",
+    "ignore_unavailable", "preference", "request_cache", "rest_total_hits_as_int", "routing",
+    "search_type", "size", "timeout", "track_total_hits", "typed_keys"})
+# And those that shape each hit.
+_SHAPING_MEMBERS = ("_source", "docvalue_fields", "seq_no_primary_term", "stored_fields", "version")
+_SHAPING_PARAMETERS = ("_source", "_source_excludes", "_source_includes", "docvalue_fields",
+                       "seq_no_primary_term", "stored_fields", "version")
+# Queries that write into hits: by a name, or hits of hits.
+_TELLING_WORDS = (b'"_name"', b'"inner_hits"')
+# Headers that say nothing of who asks; any other may decide what they are allowed to see.
+_HARMLESS_HEADERS = frozenset({
+    "accept", "accept-encoding", "accept-language", "connection", "content-length", "content-type",
+    "host", "traceparent", "tracestate", "user-agent", "x-opaque-id"})
+
+Shape = tuple[object, ...]
+
+
+def shows_versions(search: SearchRequest) -> bool:
+    """Return True if the client asked for ``_seq_no`` and ``_primary_term`` itself."""
+    asked = search.target.get("seq_no_primary_term")
+    if asked is not None:
+        return asked != "false"
+    return search.members.get("seq_no_primary_term") == b"true"
+
+
+def hit_shape(search: SearchRequest) -> Shape | None:
+    """Return what shapes the request's hits, and for whom; None if that is not all that does."""
+    if not search.members.keys() <= _CHOOSING_MEMBERS.union(_SHAPING_MEMBERS):
+        return None
+    names = {parameter.name for parameter in search.target.parameters}
+    if not names <= _CHOOSING_PARAMETERS.union(_SHAPING_PARAMETERS):
+        return None
+    if any(word in search.body for word in _TELLING_WORDS):
+        return None
+    return (tuple((name, search.members.get(name)) for name in _SHAPING_MEMBERS),
+            tuple((name, search.target.get(name)) for name in _SHAPING_PARAMETERS),
+            tuple(sorted((name.lower(), text) for name, text in search.headers
+                         if name.lower() not in _HARMLESS_HEADERS)))

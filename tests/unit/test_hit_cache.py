@@ -1,0 +1,128 @@
+"""Kept hits: only for the version that was seen, only for a request of the same shape."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sidecar.records import HttpRequest
+from sidecar.search import answers
+from sidecar.search.requests import take_apart
+from sidecar.search.shapes import hit_shape
+from sidecar.search.targets import parse
+from sidecar.serving.hit_cache import HitCache, KeptHits
+
+
+def search(body=None, target="/products/_search", **headers):
+    request = HttpRequest("POST", target, tuple(headers.items()),
+                          json.dumps(body or {"query": {"match_all": {}}}).encode())
+    return take_apart(request, parse(target))
+
+
+def ids_answer(seq_no=5, score=1.5, index="products-1"):
+    hit = {"_index": index, "_score": score, "_seq_no": seq_no, "_primary_term": 1,
+           "fields": {"item_id": ["a"]}}
+    return answers.read_ids(json.dumps({"hits": {"hits": [hit]}}).encode(), "item_id")
+
+
+def fetched(seq_no=5, score=1.5, title="milk"):
+    return (f'{{"_index":"products-1","_id":"a","_seq_no":{seq_no},"_primary_term":1,'
+            f'"_score":{score},"_source":{{"title":"{title}"}}}}').encode()
+
+
+@pytest.fixture
+def uuids():
+    return {"products-1": "u1"}
+
+
+@pytest.fixture
+def cache(uuids):
+    return HitCache(uuids.get)
+
+
+def test_kept_hit_is_what_was_fetched_with_the_new_score(cache):
+    kept = KeptHits(cache, search())
+    assert kept.is_used
+    shown = kept.taken(ids_answer(), 0, fetched())
+    assert shown == b'{"_index":"products-1","_id":"a","_score":1.5,"_source":{"title":"milk"}}'
+    again = KeptHits(cache, search({"query": {"match": {"title": "x"}}}))
+    assert again.get(ids_answer(score=2.25), [0]) == {0: shown.replace(b"1.5", b"2.25")}
+
+
+def test_written_document_is_fetched_anew(cache):
+    kept = KeptHits(cache, search())
+    kept.taken(ids_answer(seq_no=5), 0, fetched(seq_no=5))
+    assert kept.get(ids_answer(seq_no=6), [0]) == {}
+
+
+def test_hit_of_another_version_than_was_ranked_is_shown_but_not_kept(cache):
+    kept = KeptHits(cache, search())
+    assert b"cream" in kept.taken(ids_answer(seq_no=5), 0, fetched(seq_no=6, title="cream"))
+    assert kept.get(ids_answer(seq_no=5), [0]) == {}
+    assert kept.get(ids_answer(seq_no=6), [0]) == {}
+
+
+def test_index_that_came_back_under_its_name_is_another_one(cache, uuids):
+    kept = KeptHits(cache, search())
+    kept.taken(ids_answer(), 0, fetched())
+    uuids["products-1"] = "u2"
+    assert kept.get(ids_answer(), [0]) == {}
+
+
+def test_index_whose_uuid_is_not_known_is_not_kept(cache):
+    kept = KeptHits(cache, search())
+    kept.taken(ids_answer(index="other"), 0, fetched())
+    assert kept.get(ids_answer(index="other"), [0]) == {}
+
+
+@pytest.mark.parametrize("score", [None, 0.0, 1e-4, 1e7])
+def test_scores_that_would_be_written_differently_are_not_put_in(cache, score):
+    kept = KeptHits(cache, search())
+    kept.taken(ids_answer(), 0, fetched())
+    assert kept.get(ids_answer(score=score), [0]) == {}
+
+
+@pytest.mark.parametrize("other", [
+    search({"query": {"match_all": {}}, "_source": ["title"]}),
+    search(target="/products/_search?_source=false"),
+    search(target="/products/_search?version=true"),
+    search(Authorization="Basic b3RoZXI="),
+    search(securitytenant="b"),
+])
+def test_request_of_another_shape_or_client_gets_its_own(cache, other):
+    KeptHits(cache, search()).taken(ids_answer(), 0, fetched())
+    kept = KeptHits(cache, other)
+    assert kept.is_used
+    assert kept.get(ids_answer(), [0]) == {}
+
+
+@pytest.mark.parametrize("other", [
+    search({"query": {"match_all": {}}, "highlight": {"fields": {"title": {}}}}),
+    search({"query": {"match_all": {"_name": "all"}}}),
+    search({"query": {"match_all": {}}, "script_fields": {}}),
+    search({"query": {"match_all": {}}, "fields": ["title"]}),
+    search({"query": {"match_all": {}}, "something_new": 1}),
+    search(target="/products/_search?pretty"),
+    search(target="/products/_search?q=milk"),
+])
+def test_request_that_may_write_hits_in_another_way_is_not_kept(cache, other):
+    assert hit_shape(other) is None
+    kept = KeptHits(cache, other)
+    assert not kept.is_used
+    assert kept.taken(ids_answer(), 0, fetched()) == fetched()
+    assert kept.get(ids_answer(), [0]) == {}
+
+
+def test_client_that_asked_for_versions_keeps_them(cache):
+    kept = KeptHits(cache, search({"query": {"match_all": {}}, "seq_no_primary_term": True}))
+    assert kept.taken(ids_answer(), 0, fetched()) == fetched()
+    assert kept.get(ids_answer(), [0]) == {0: fetched()}
+
+
+def test_memory_is_bounded(uuids):
+    cache = HitCache(uuids.get, most_bytes=2000)
+    kept = KeptHits(cache, search())
+    for seq_no in range(50):
+        kept.taken(ids_answer(seq_no), 0, fetched(seq_no))
+    assert sum(bool(kept.get(ids_answer(seq_no), [0])) for seq_no in range(50)) in range(1, 5)
