@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,8 @@ from sidecar.ranking.history import Trail
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.packed_blend import PackedBlend
 from sidecar.ranking.signals import Columns, Knowledge, Situation, columns, empty_scratch
-from sidecar.ranking.vocabulary import TEXT_WIDTH, words_of
+from sidecar.ranking.stepper import Stepper
+from sidecar.ranking.vocabulary import words_of
 from sidecar.records import (
     Candidates,
     FloatArray,
@@ -69,7 +70,8 @@ class Ranker:
         self._projection = self._read_projection()
         self.device = torch.device(device)
         self.orders_strangers = False
-        self._kind_codes = kind_codes(config.kinds)
+        codes = kind_codes(config.kinds)
+        self._stepper = Stepper(self.encoder, knowledge.items, codes)
         self._local = threading.local()
         self.items.encode = self.item_vectors
 
@@ -109,39 +111,13 @@ class Ranker:
         return Ranking(order, scores, parts, told, state.version if state else -1, self.version)
 
     def advance(self, hidden: FloatArray | None, events: History) -> FloatArray:
-        """Step the encoder over events, oldest first; O(events), however long the history.
+        """Step the encoder over events, oldest first; see ``Stepper.advance``."""
+        return self._stepper.advance(hidden, events)
 
-        Returns (L + 1, W): the hidden state of each layer, and a last row that holds the instant
-        of the last event (whole days, then seconds of the day), from which the next gap counts.
-        """
-        layers, width = self.encoder.hidden_shape
-        if hidden is None or hidden.shape != (layers + 1, width):
-            hidden, before = np.zeros((layers + 1, width), np.float32), None
-        else:
-            before = float(hidden[-1, 0]) * 86_400 + float(hidden[-1, 1])
-        if not len(events):
-            return hidden
-        rows = self.items.rows(events.item_ids)
-        ts = np.array(events.ts, np.float64)
-        text = np.zeros((len(rows), TEXT_WIDTH), np.float32)
-        for k, query in enumerate(events.queries):
-            if query:
-                known = self.items.vocabulary
-                text[k] = known.text_vector(known.word_codes(words_of(query)))
-        kinds = np.array([self._kind_codes.get(e, 0) for e in events.events], np.int64)
-        gaps = np.diff(ts, prepend=ts[0] if before is None else before)
-        with torch.inference_mode():
-            vectors = self.items.vectors[np.maximum(rows, 0)] * (rows >= 0)[:, None]
-            inputs = self.encoder.events(
-                self._tensor(vectors)[None], self._tensor(kinds)[None],
-                self._tensor(gaps.astype(np.float32))[None], self._tensor(text)[None])
-            start = self._tensor(hidden[:-1])[:, None].contiguous()
-            _, last = self.encoder(inputs, start)
-        stepped = np.empty_like(hidden)
-        stepped[:-1] = last[:, 0].cpu().numpy()
-        stepped[-1] = 0.0
-        stepped[-1, 0], stepped[-1, 1] = divmod(ts[-1], 86_400)
-        return stepped
+    def advance_many(self, hiddens: Sequence[FloatArray | None],
+                     histories: Sequence[History]) -> list[FloatArray]:
+        """Step many users in one pass; see ``Stepper.advance_many``."""
+        return self._stepper.advance_many(hiddens, histories)
 
     def item_vectors(self, table: ItemTable, index: IntVector) -> FloatArray:
         """Return the item tower's vectors (m, D) for rows of the table."""
