@@ -190,7 +190,10 @@ class PersonalSearch:
 
     def _by_hits(self) -> Fetched:
         response = self._ask(fetches.whole_fetch(self._plan, self._field))
-        return Fetched(response, answers.read_answer(response.body, self._field), is_whole=True)
+        answer = answers.read_answer(response.body, self._field)
+        if not answer.keys and b'"failures"' in response.body:
+            raise Skip(SkipReason.UPSTREAM_ERROR)  # shards may have failed over hits below the page
+        return Fetched(response, answer, is_whole=True)
 
     @staticmethod
     def _is_about_ids(response: HttpResponse) -> bool:

@@ -232,6 +232,15 @@ def test_headers_pass_both_ways(node, through):
         assert "u1" not in target
 
 
+def test_controls_never_reach_opensearch_whatever_is_asked(node, through):
+    for target in ("/i/_count", "/i/_search", "/i/_search/template", "/_msearch"):
+        through("POST", f"{target}?personalize_user=u1&a=1&personalize=true", b"{}")
+    assert len(node.asked) >= 4
+    for _, target, _, headers in node.asked:
+        assert "personalize" not in target
+        assert not [name for name in headers if name.lower().startswith("x-personalize")]
+
+
 def test_warnings_of_both_requests_are_told_once(node, through):
     def answer(method: str, target: str, body: bytes) -> Reply:
         told = {"Warning": '299 - "page"' if is_page_fetch(body) else '299 - "ids"'}
