@@ -34,7 +34,7 @@ def target_kinds(events: Iterable[str], counts: Iterable[int], *, share: float =
     pairs = [(word, count) for word, count in zip(events, counts, strict=True)
              if strength(word) > 0]
     total = sum(count for _, count in pairs)
-    frequent = [word for word, count in pairs if count >= share * total]
+    frequent = [word for word, count in pairs if count >= max(share * total, 1)]
     if not frequent:
         return frozenset()
     best = max(strength(word) for word in frequent)

@@ -1,11 +1,12 @@
 """Model directories: weights, configuration, vocabulary and rules, and never a pickled object.
 
-    model.json      format, version, configuration, vocabulary, imputation rules, evidence
-    weights.npz     encoder and blend parameters
-    knowledge.npz   item table, statistics, associations, factors, rhythms
+    model.json              format, version, configuration, vocabulary, imputation rules, evidence
+    weights-VERSION.npz     encoder and blend parameters
+    knowledge-VERSION.npz   item table, statistics, associations, factors, rhythms
 
-A directory is written beside its place and renamed into it, so that a reader sees the old model or
-the new one.
+The version is a digest of the arrays. model.json is renamed into its place last, so that a reader
+has the old model or the new one, whole; the arrays of the model before stay until the next is
+written, for a reader that is at them.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,32 +35,34 @@ from sidecar.ranking.signals import Knowledge
 from sidecar.ranking.statistics import ItemStatistics
 from sidecar.ranking.vocabulary import Vocabulary
 
-FORMAT = 1
+FORMAT = 2
 TABLE = ("brand", "categories", "words", "text", "numbers", "vectors")
 Arrays = dict[str, npt.NDArray[Any]]
 
 
 def save_ranker(ranker: Ranker, model_dir: Path, evidence: Mapping[str, Any]) -> str:
-    """Write a model directory; returns its version, a digest of the weights.
+    """Write a model directory; returns its version, a digest of everything that was learnt.
 
     Raises:
         ModelError: the directory cannot be written.
     """
     weights = {f"encoder.{k}": v.cpu().numpy() for k, v in ranker.encoder.state_dict().items()}
     weights |= {f"blend.{k}": v.cpu().numpy() for k, v in ranker.blend.state_dict().items()}
-    version = _digest(weights)
+    knowledge = _knowledge_arrays(ranker.knowledge)
+    version = _digest(weights | knowledge)
     described = {"format": FORMAT, "version": version, **_describe(ranker),
                  "evidence": dict(evidence)}
-    partial = model_dir.with_name(f"{model_dir.name}.partial-{os.getpid()}")
+    text = json.dumps(described, ensure_ascii=False, indent=1).encode()
     try:
-        partial.mkdir(parents=True, exist_ok=True)
-        (partial / "model.json").write_text(json.dumps(described, ensure_ascii=False, indent=1))
-        np.savez(partial / "weights.npz", allow_pickle=False, **weights)
-        np.savez(partial / "knowledge.npz", allow_pickle=False,
-                 **_knowledge_arrays(ranker.knowledge))
-        _replace(partial, model_dir)
+        model_dir.mkdir(parents=True, exist_ok=True)
+        before = _version_there(model_dir)
+        for name, arrays in (("weights", weights), ("knowledge", knowledge)):
+            with _Replaced(model_dir / f"{name}-{version}.npz") as file:
+                np.savez(file, allow_pickle=False, **arrays)
+        with _Replaced(model_dir / "model.json") as file:
+            file.write(text)
+        _remove_arrays(model_dir, kept={version, before})
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise ModelError(f"{model_dir} cannot be written: {error}") from error
     return version
 
@@ -75,8 +78,12 @@ def load_ranker(model_dir: Path, device: str = "auto") -> Ranker:
         ModelError: says which file or entry does not fit, and what was expected.
     """
     described = _read_description(model_dir)
-    weights, arrays = (_read_arrays(model_dir / f"{name}.npz") for name in
+    version = described["version"]
+    weights, arrays = (_read_arrays(model_dir / f"{name}-{version}.npz") for name in
                        ("weights", "knowledge"))
+    if _digest(weights | arrays) != version:
+        raise ModelError(f"{model_dir} holds other arrays than model.json's version {version} "
+                         "names; train again")
     try:
         config = described["ranker"]
         ranker_config = RankerConfig(
@@ -86,11 +93,11 @@ def load_ranker(model_dir: Path, device: str = "auto") -> Ranker:
         blend = Blend(Layout([tuple(f) for f in described["features"]], described["context"]),
                       **described["blend"])
         knowledge = _knowledge(described, arrays)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{model_dir}/model.json does not fit: {error!r}; train again") from error
     _load_weights(encoder, "encoder.", weights, model_dir)
     _load_weights(blend, "blend.", weights, model_dir)
-    return Ranker(described["version"], ranker_config, knowledge, encoder, blend,
+    return Ranker(version, ranker_config, knowledge, encoder, blend,
                   pick_device(device))
 
 
@@ -171,7 +178,8 @@ def _load_weights(module: torch.nn.Module, prefix: str, weights: Arrays, model_d
         module.load_state_dict(state)
     except RuntimeError as error:
         what = str(error).splitlines()[-1].strip()
-        raise ModelError(f"{model_dir}/weights.npz does not fit model.json: {what}") from error
+        raise ModelError(f"{model_dir}/model.json does not fit its weights: {what}; train again"
+                         ) from error
 
 
 def _under(prefix: str, arrays: Arrays) -> Arrays:
@@ -189,12 +197,14 @@ def _read_description(model_dir: Path) -> dict[str, Any]:
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         found = described.get("format") if isinstance(described, dict) else None
         raise ModelError(f"{path} has format {found}, must be {FORMAT}; train again")
+    if not isinstance(described.get("version"), str):
+        raise ModelError(f"{path} names no version; train again")
     return described
 
 
 def _read_arrays(path: Path) -> Arrays:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError) as error:
         raise ModelError(f"{path} cannot be read: {error}; train again") from error
@@ -210,11 +220,34 @@ def _digest(weights: Arrays) -> str:
     return digest.hexdigest()[:16]
 
 
-def _replace(partial: Path, model_dir: Path) -> None:
-    if model_dir.exists():
-        old = model_dir.with_name(f"{model_dir.name}.old-{os.getpid()}")
-        model_dir.rename(old)
-        partial.rename(model_dir)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        partial.rename(model_dir)
+class _Replaced:
+    """Opens a file for writing under another name; it takes its place when all is written."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+
+    def __enter__(self) -> IO[bytes]:
+        self._file = self._partial.open("wb")
+        return self._file
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._file.close()
+        if error is None:
+            self._partial.replace(self._path)
+        else:
+            self._partial.unlink(missing_ok=True)
+
+
+def _version_there(model_dir: Path) -> str | None:
+    try:
+        return model_version(model_dir)
+    except ModelError:
+        return None
+
+
+def _remove_arrays(model_dir: Path, kept: set[str | None]) -> None:
+    for path in model_dir.glob("*-*.npz"):
+        if path.stem.rpartition("-")[2] not in kept:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,179 @@
+"""What is known of items and histories: imputation, vocabulary, statistics, sums, associations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sidecar.ranking.association import Association
+from sidecar.ranking.history import Sums
+from sidecar.ranking.imputation import Imputation, interpolate
+from sidecar.ranking.kinds import strength, target_kinds
+from sidecar.ranking.statistics import DAY_S, ItemStatistics
+from sidecar.ranking.vocabulary import Vocabulary, column_values, words_of
+
+NAN = float("nan")
+ROWS = [
+    {"item_id": "a", "title": "Red cups", "brand": "Alba", "categories": ["home", "cups"]},
+    {"item_id": "b", "title": "Blue glass", "brand": "Alba", "categories": ["home", "glass"]},
+    {"item_id": "c", "title": "Red lamp", "brand": None, "categories": ["home"]},
+]
+
+
+@pytest.mark.parametrize(("rule", "value"), [
+    ("drop", NAN), ("mean", 3.0), ("median", 2.0), ("mode", 1.0), ("zero", 0.0),
+    ("interpolate", 2.0)])
+def test_imputation_rule_fits_known_values_only(rule, value):
+    known = np.array([1.0, 1.0, NAN, 2.0, 3.0, 8.0, NAN])
+    imputation = Imputation.fit(rule, known)
+    np.testing.assert_equal(imputation.value, value)
+    np.testing.assert_array_equal(imputation.fill(np.array([5.0, NAN])),
+                                  np.array([5.0, value], np.float32))
+
+
+@pytest.mark.parametrize("rule", ["mean", "median", "mode", "zero", "interpolate"])
+def test_column_without_any_value_is_filled_with_zero(rule):
+    assert Imputation.fit(rule, np.full(3, NAN)).fill(np.full(2, NAN)).tolist() == [0.0, 0.0]
+
+
+def test_unknown_imputation_rule_is_refused():
+    with pytest.raises(ValueError, match="imputation rule is 'guess', must be one of drop, mean"):
+        Imputation.fit("guess", np.ones(2))
+
+
+@pytest.mark.parametrize(("at", "value"), [(0, 10), (1, 10), (2, 15), (3, 20), (9, 20)])
+def test_interpolation_is_linear_between_and_constant_beyond(at, value):
+    assert interpolate([1.0, 3.0], [10.0, 20.0], at) == value
+
+
+def test_interpolation_of_nothing_is_unknown():
+    assert np.isnan(interpolate([], [], 1.0))
+
+
+def test_words_fold_case_and_plurals():
+    assert words_of("Red CUPS, glass; gas Straße 3-pcs") == [
+        "red", "cup", "glass", "gas", "strasse", "3", "pcs"]
+
+
+def test_vocabulary_codes_start_at_one_and_unknowns_are_left_out():
+    known = Vocabulary.fit(ROWS)
+    assert known.brands == {"Alba": 1}
+    assert 0 not in known.words.values()
+    assert known.word_codes(["red", "never", "red"]) == [known.words["red"]]
+    assert not known.word_vectors[0].any()
+    assert not known.text_vector([]).any()
+    assert np.linalg.norm(known.text_vector(known.word_codes(["red", "cup"]))) == pytest.approx(1)
+
+
+def test_narrow_categories_come_first():
+    known = Vocabulary.fit(ROWS)
+    codes = known.narrow_first(["home", "cups", "never"])
+    assert codes == [known.categories["cups"], known.categories["home"]]
+
+
+@pytest.mark.parametrize("rows", [
+    [], [{"item_id": "a", "title": ""}], [{"item_id": "a", "title": "cup"}],
+    [{"item_id": "a", "title": "cup"}] * 3])
+def test_smallest_catalogues_fit(rows):
+    known = Vocabulary.fit(rows)
+    assert np.isfinite(known.word_vectors).all()
+
+
+def test_vocabulary_fits_the_same_with_the_same_seed():
+    first, second = Vocabulary.fit(ROWS, seed=3), Vocabulary.fit(ROWS, seed=3)
+    np.testing.assert_array_equal(first.word_vectors, second.word_vectors)
+
+
+def test_instants_of_a_column_keep_their_zone():
+    rows = [{"created_at": "2020-01-01T01:00:00+01:00"}, {"created_at": "2020-01-01T00:00:00"},
+            {"created_at": "2020-01-01"}, {"created_at": "soon"}, {"created_at": None}, {}]
+    expected = [1577836800.0] * 3 + [NAN] * 3
+    np.testing.assert_array_equal(column_values(rows, "created_at"), expected)
+
+
+def advance(statistics, now, *events):
+    rows, ts, weights, strong = zip(*events, strict=True) if events else ((), (), (), ())
+    statistics.advance(now, np.array(rows, np.int64), np.array(ts, float),
+                       np.array(weights, float), np.array(strong, bool))
+
+
+def test_statistics_are_sums_of_decayed_strengths():
+    """Σ strength · 2^(−age/H): 3 days old with H = 3 days counts half, on the spot counts whole."""
+    statistics = ItemStatistics(2)
+    advance(statistics, 3 * DAY_S, (0, 0.0, 1.0, True), (0, 3 * DAY_S, 1.0, True),
+            (1, 0.0, 0.25, False), (-1, 0.0, 1.0, True), (1, 0.0, -1.0, True))
+    assert statistics.strong[0, 0] == pytest.approx(1.5)
+    assert statistics.strong[0, 1] == pytest.approx(1 + 2 ** (-3 / 14))
+    assert not statistics.strong[1].any()
+    assert statistics.weak[1] == pytest.approx([0.25 * 2 ** (-3 / 14), 0.25 * 2 ** (-3 / 60)])
+    assert (statistics.first[0], statistics.last[0]) == (0.0, 3 * DAY_S)
+    assert np.isnan(statistics.first[1])
+
+
+def test_statistics_advanced_in_steps_equal_those_advanced_at_once():
+    events = [(k % 3, k * DAY_S, 1.0 if k % 2 else 0.25, bool(k % 2)) for k in range(12)]
+    at_once, stepped = ItemStatistics(3), ItemStatistics(3)
+    advance(at_once, 20 * DAY_S, *events)
+    for k in range(12):
+        advance(stepped, (k + 1) * DAY_S, events[k])
+    advance(stepped, 20 * DAY_S)
+    np.testing.assert_allclose(stepped.strong, at_once.strong)
+    np.testing.assert_allclose(stepped.weak, at_once.weak)
+    np.testing.assert_array_equal(stepped.last, at_once.last)
+
+
+def test_statistics_grow_and_survive_saving():
+    statistics = ItemStatistics(1, clock=5.0)
+    statistics.grow(4)
+    advance(statistics, 6.0, (3, 5.5, 1.0, True))
+    again = ItemStatistics.from_arrays(statistics.arrays())
+    assert again.clock == 6.0
+    np.testing.assert_allclose(again.strong, statistics.strong, rtol=1e-6)
+    np.testing.assert_array_equal(again.last, statistics.last)
+
+
+def test_sums_by_key_leave_out_nothing_and_no_one():
+    sums = Sums(np.array([3, 0, 1, 3, -1]), np.array([[1], [9], [2], [4], [9]], np.float32))
+    assert sums.lookup(np.array([1, 2, 3, 0, 99]))[:, 0].tolist() == [2, 0, 5, 0, 0]
+    least, greatest = sums.extremes(np.array([7.0, 0, 5, 6, 0]), np.array([3, 0, 1, 3, -1]))
+    assert (least.tolist(), greatest.tolist()) == ([5, 6], [5, 7])
+
+
+def test_sums_of_nothing_are_zero():
+    sums = Sums(np.zeros(0, np.int64), np.zeros((0, 2), np.float32))
+    assert sums.lookup(np.array([1, 2])).tolist() == [[0, 0], [0, 0]]
+
+
+def test_association_adds_up_a_history_through_its_neighbours():
+    """Item 0 has neighbours 1 (weight 2) and 2 (weight 0.5), item 2 has 0; the others have none."""
+    table = Association(np.array([0, -1, 1], np.int32), np.array([[1, 2], [0, 0]], np.int32),
+                        np.array([[2, 0.5], [3, 0]], np.float32))
+    history = np.array([1, 10, 4], np.float32)
+    scores = table.score(np.array([0, 1, 2, -1, 77]), history)
+    assert scores.tolist() == [22.0, 0.0, 3.0, 0.0, 0.0]
+    again = Association.from_arrays(table.arrays())
+    np.testing.assert_array_equal(again.score(np.array([0, 2]), history), scores[[0, 2]])
+
+
+def test_association_of_an_empty_shop_scores_zero():
+    table = Association(np.zeros(0, np.int32), np.zeros((0, 2), np.int32),
+                        np.zeros((0, 2), np.float32))
+    assert table.score(np.array([0, 1]), np.ones(2, np.float32)).tolist() == [0.0, 0.0]
+
+
+def test_strengths_lie_between_minus_one_and_one_and_unknown_words_count_as_a_view():
+    assert strength("purchase") == 1.0
+    assert strength("poked") == strength("view")
+    assert strength("return") == -1.0
+
+
+@pytest.mark.parametrize(("counts", "kinds"), [
+    ({"view": 900, "purchase": 100}, {"purchase"}),
+    ({"view": 9000, "purchase": 1}, {"view"}),  # too few to learn from
+    ({"purchase": 5, "order": 5, "click": 5}, {"purchase", "order"}),
+    ({"click": 7}, {"click"}),
+    ({"search": 7, "return": 2}, set()),
+    ({"purchase": 0, "view": 0}, set()),  # words of the log, but not one on a known item
+    ({}, set())])
+def test_target_kinds_are_the_strongest_that_are_frequent(counts, kinds):
+    assert target_kinds(counts, counts.values()) == kinds
