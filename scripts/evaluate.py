@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,8 +42,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
     figures = report(evaluated, options.threshold)
-    print(json.dumps(figures) if options.json else _table(figures))
+    print(json.dumps(_known(figures), allow_nan=False) if options.json else _table(figures))
     return 0
+
+
+def _known(figures: Any) -> Any:
+    """Return figures with null for those that no case tells anything of: JSON has no NaN."""
+    if isinstance(figures, dict):
+        return {name: _known(value) for name, value in figures.items()}
+    if isinstance(figures, list | tuple):
+        return [_known(value) for value in figures]
+    return None if isinstance(figures, float) and math.isnan(figures) else figures
 
 
 def _evaluate(options: argparse.Namespace) -> tuple[list[Case], Evaluated]:

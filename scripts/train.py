@@ -92,12 +92,33 @@ def _overrides(path: Path | None) -> dict[str, object]:
         given = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise FileError(f"{path} cannot be read as JSON: {error}") from error
-    known = {field.name for field in dataclasses.fields(TrainConfig)}
-    unknown = sorted(set(given) - known)
-    if unknown:
-        raise FileError(f"{path}: {unknown[0]} is not a training option; known: "
-                        f"{', '.join(sorted(known))}")
-    return dict(given)
+    if not isinstance(given, dict):
+        raise FileError(f"{path} must be a JSON object of training options")
+    known = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+    for name, value in given.items():
+        if name not in known:
+            raise FileError(f"{path}: {name} is not a training option; known: "
+                            f"{', '.join(sorted(known))}")
+        wanted = _unfit(name, value, known[name])
+        if wanted:
+            raise FileError(f"{path}: {name} is {value!r}, must be {wanted}")
+    return given
+
+
+def _unfit(name: str, value: object, default: object) -> str | None:
+    """Return what an option's value must be, None where it is that."""
+    if name in ("cell", "device"):
+        choices = CELLS if name == "cell" else ("cpu", "cuda")
+        return None if value in choices else f"one of {', '.join(choices)}"
+    if isinstance(default, float):
+        fits = isinstance(value, int | float) and 0 <= value < 1
+        return None if fits else "a share from 0 to less than 1"
+    if value is None and default is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        return "a whole number"
+    least = 0 if name == "seed" else 1
+    return None if value >= least else f"at least {least}"
 
 
 def _instant(text: str) -> float:

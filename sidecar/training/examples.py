@@ -47,6 +47,8 @@ def make_examples(log: EventLog, rows: Sequence[Mapping[str, Any]], retrieval: R
     strong = np.array([k in log.target_kinds() for k in log.kinds], bool)
     index = np.flatnonzero((log.item >= 0) & strong[log.kind])
     index = index[log.ts[index] >= since]
+    if not len(index):
+        return []
     visits = np.unique(log.visit[index])
     groups = dict(zip(visits.tolist(), np.split(
         index[np.argsort(log.visit[index], kind="stable")],

@@ -7,6 +7,7 @@ Retrieval", chapter 8); NDCG has binary gains and a log2 discount.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -55,11 +56,16 @@ def mean_interval(values: Vector, seed: int = 0) -> tuple[float, float, float]:
     """Return the mean and its 95 % bootstrap interval over cases; NaN where there are none."""
     if not len(values):
         return (float("nan"),) * 3
-    rng = np.random.default_rng(seed)
-    means = np.array([values[rng.integers(0, len(values), len(values))].mean()
-                      for _ in range(RESAMPLES)])
+    means = _resamples(len(values), seed) @ values.astype(np.float32) / len(values)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(values.mean()), float(low), float(high)
+
+
+@lru_cache(2)  # every figure of a slice is drawn alike, so that figures can be compared
+def _resamples(count: int, seed: int) -> npt.NDArray[np.float32]:
+    """Return (RESAMPLES, count): how often each case is drawn."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(np.float32)
 
 
 def compare(ours: Vector, theirs: Vector, seed: int = 0) -> dict[str, Any]:
@@ -91,13 +97,17 @@ def auc(probability: Vector, label: npt.NDArray[np.bool_]) -> float:
 
 def classification(probability: Vector, label: npt.NDArray[np.bool_],
                    threshold: float) -> Mapping[str, float]:
-    """Return accuracy, precision, recall and F1 of ``probability ≥ threshold``, and AUC."""
+    """Return accuracy, precision, recall and F1 of ``probability ≥ threshold``, and AUC.
+
+    Accuracy is NaN where there is nothing to classify, AUC where there is only one class.
+    """
     said = probability >= threshold
     true_positive = float((said & label).sum())
     precision = true_positive / max(float(said.sum()), 1.0)
     recall = true_positive / max(float(label.sum()), 1.0)
     both = precision + recall
-    return {"threshold": threshold, "accuracy": float((said == label).mean()),
+    accuracy = float((said == label).mean()) if len(label) else float("nan")
+    return {"threshold": threshold, "accuracy": accuracy,
             "precision": precision, "recall": recall,
             "f1": 2 * precision * recall / both if both else 0.0,
             "auc": auc(probability, label)}

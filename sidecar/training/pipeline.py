@@ -255,7 +255,7 @@ def _encode_all(encoder: Encoder, table: ItemTable, device: str) -> FloatArray:
 def _tell_what_is_missing(rows: Sequence[Mapping[str, Any]], events: EventLog) -> None:
     """Log which columns are absent, so that nobody wonders why a signal is silent."""
     for name in ("brand", "categories", "price"):
-        if not any(row.get(name) for row in rows):
+        if all(row.get(name) in (None, "", []) for row in rows):
             log.warning("catalogue has no %s: signals that read it are silent", name)
     if not events.has_times:
         log.warning("events have no times: file order counts, and rhythms mean nothing")

@@ -20,7 +20,10 @@ class Retrieval:
     def __init__(self, rows: Sequence[Mapping[str, Any]], depth: int = DEPTH) -> None:
         corpus = [item_words(row) for row in rows]
         self._index = bm25s.BM25(k1=1.2, b=0.75, method="lucene")
-        self._index.index(corpus, show_progress=False)
+        self._known: Mapping[str, int] = {}
+        if any(corpus):
+            self._index.index(corpus, show_progress=False)
+            self._known = self._index.vocab_dict
         self._depth = depth
         # A fixed shuffle stands for the engine's order among equal scores.
         self._tie = np.random.default_rng(17).permutation(len(rows)) / (len(rows) + 1)
@@ -35,7 +38,7 @@ class Retrieval:
 
     def _search(self, query: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         words = list(dict.fromkeys(words_of(query)))
-        words = [w for w in words if w in self._index.vocab_dict]
+        words = [w for w in words if w in self._known]
         if not words:
             return np.zeros(0, np.int64), np.zeros(0, np.float32)
         scores = self._index.get_scores(words)

@@ -1,0 +1,211 @@
+"""``scripts.train`` and ``scripts.evaluate`` from files to exit code, standard output and error."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from scripts import evaluate, train
+from sidecar.stores.models import model_version
+from tests.shops import LEARNT, make_cases, make_events, make_rows
+
+ROWS = make_rows(items=30)
+EVENTS = make_events(ROWS, users=15)
+CASES = [case for case in make_cases(ROWS, EVENTS, 20) if case.ts > LEARNT]
+SMALL = {"width": 6, "hidden": 8, "layers": 1, "epochs": 1, "most_lists": 60}
+
+
+def instant(ts):
+    return datetime.fromtimestamp(ts, UTC).isoformat()
+
+
+def event_rows():
+    return [{"user_id": e.user_id, "event": e.event, "item_id": e.item_id, "ts": instant(e.ts),
+             "query": e.query, "session_id": e.session_id} for e in EVENTS]
+
+
+def case_rows():
+    return [{"case_id": c.case_id, "user_id": c.user_id, "query": c.query, "ts": instant(c.ts),
+             "history": [[i, w, instant(t)] for i, w, t in
+                         zip(c.history.item_ids, c.history.events, c.history.ts, strict=True)],
+             "candidates": list(c.candidates), "bm25": list(c.bm25),
+             "relevant": list(c.relevant), "in_candidates": True, "repeat": c.repeat}
+            for c in CASES]
+
+
+def write_lines(path, rows):
+    path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    return path
+
+
+def write_csv(path, rows):
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({**row, "categories": "|".join(row["categories"])}
+                         if "categories" in row else row for row in rows)
+    return path
+
+
+def write_parquet(path, rows):
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+WRITERS = {"jsonl.gz": write_lines, "csv": write_csv, "parquet": write_parquet}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("shop")
+    for suffix, write in WRITERS.items():
+        write(folder / f"catalogue.{suffix}", ROWS)
+        write(folder / f"events.{suffix}", event_rows())
+    write_lines(folder / "cases.jsonl.gz", case_rows())
+    (folder / "small.json").write_text(json.dumps(SMALL))
+    return folder
+
+
+def train_on(files, suffix, out, *more):
+    return train.main(["--catalogue", str(files / f"catalogue.{suffix}"), "--events",
+                       str(files / f"events.{suffix}"), "--until", instant(LEARNT), "--out",
+                       str(out), "--config", str(files / "small.json"), "--device", "cpu", *more])
+
+
+def evaluate_on(files, suffix, model, *more):
+    return evaluate.main(["--model", str(model), "--catalogue", str(files / f"catalogue.{suffix}"),
+                          "--events", str(files / f"events.{suffix}"), "--cases",
+                          str(files / "cases.jsonl.gz"), "--device", "cpu", *more])
+
+
+@pytest.fixture(scope="module")
+def model(files) -> Path:
+    out = files / "model"
+    assert train_on(files, "jsonl.gz", out) == 0
+    return out
+
+
+def rankings(path):
+    return {entry["case_id"]: entry["ranking"] for entry in
+            map(json.loads, path.read_text().splitlines())}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_every_file_format_trains_the_same_model(files, model, suffix, capsys):
+    """And the same files with the same seed train the same model twice."""
+    assert train_on(files, suffix, files / f"model-{suffix}") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["version"] == model_version(model)
+    assert told["events"] == sum(event.ts < LEARNT for event in EVENTS)
+    assert (told["items"], told["is_personal"]) == (30, False)
+
+
+def test_evaluation_prints_json_and_ranks_every_candidate_of_every_case_once(files, model, capsys):
+    ranked = files / "rankings.jsonl"
+    assert evaluate_on(files, "parquet", model, "--json", "--rankings-out", str(ranked)) == 0
+    figures = json.loads(capsys.readouterr().out, parse_constant=lambda word: pytest.fail(word))
+    assert figures["cases"] == len(CASES)
+    assert figures["slices"]["all"]["rankers"].keys() >= {"BM25", "popularity", "model",
+                                                          "unpersonalised", "repeat alone"}
+    found = rankings(ranked)
+    assert list(found) == [case.case_id for case in CASES]
+    for case in CASES:
+        assert sorted(found[case.case_id]) == sorted(case.candidates)
+
+
+def test_evaluation_prints_a_table(files, model, capsys):
+    assert evaluate_on(files, "csv", model) == 0
+    out = capsys.readouterr().out
+    assert "cases count" in out
+    assert "personal gain in MRR" in out
+    assert all(name in out for name in ("BM25+popularity+repeats", "unpersonalised", "repeat ("))
+
+
+def test_cases_without_candidates_or_answers_are_ranked_too(files, model, capsys):
+    rows = case_rows()[:2]
+    rows[0] |= {"candidates": [], "bm25": [], "in_candidates": False}
+    rows[1] |= {"relevant": []}
+    write_lines(files / "odd.jsonl.gz", rows)
+    ranked = files / "odd-rankings.jsonl"
+    assert evaluate_on(files, "parquet", model, "--json", "--rankings-out", str(ranked), "--cases",
+                       str(files / "odd.jsonl.gz")) == 0
+    found = rankings(ranked)
+    assert found[CASES[0].case_id] == []
+    assert sorted(found[CASES[1].case_id]) == sorted(CASES[1].candidates)
+    figures = json.loads(capsys.readouterr().out, parse_constant=lambda word: pytest.fail(word))
+    assert figures["counted"] == 0
+
+
+def test_model_of_another_catalogue_is_refused(files, model, capsys):
+    other = write_lines(files / "other.jsonl.gz", [{**ROWS[0], "item_id": "else"}])
+    assert evaluate_on(files, "parquet", model, "--catalogue", str(other)) == 1
+    assert "knows none of the items" in capsys.readouterr().err
+
+
+def test_bad_rows_are_told_and_the_others_used(files, caplog, capsys):
+    rows = [*ROWS, {"item_id": None, "title": "x"}, {"item_id": "z"}]
+    write_lines(files / "catalogue.some.gz", rows).rename(files / "catalogue.some.jsonl.gz")
+    write_lines(files / "events.some.jsonl.gz", [*event_rows(), {"user_id": "u"}])
+    assert train_on(files, "some.jsonl.gz", files / "model-some") == 0
+    assert json.loads(capsys.readouterr().out)["items"] == 30
+    told = [record.getMessage() for record in caplog.records]
+    assert any("2 rows refused, the first: " in line and "item_id is missing" in line
+               for line in told)
+    assert any("1 rows refused, the first: " in line for line in told)
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"events": [{"user_id": "u"}, {"event": "view"}]}, "holds no row that can be taken"),
+    ({"catalogue": [{"title": "x"}]}, "holds no row that can be taken"),
+    ({"events": [{"user_id": "u", "event": "return", "item_id": "i1", "ts": "2020-01-01"}]},
+     "events hold no purchase, click or other positive event"),
+    ({"events": [{"user_id": "u", "event": "view", "item_id": "i1", "ts": "2030-01-01"}]},
+     "has no event before --until"),
+], ids=["only bad events", "only bad items", "only returns", "only later events"])
+def test_files_that_cannot_be_learnt_from_exit_with_one_line(files, tmp_path, change, said, capsys):
+    paths = {name: files / f"{name}.jsonl.gz" for name in ("catalogue", "events")}
+    for name, rows in change.items():
+        paths[name] = write_lines(tmp_path / f"{name}.jsonl.gz", rows)
+    assert train.main(["--catalogue", str(paths["catalogue"]), "--events", str(paths["events"]),
+                       "--until", instant(LEARNT), "--out", str(tmp_path / "model")]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert f"{said}" in captured.err.splitlines()[-1]
+    assert captured.err.splitlines()[-1].startswith("train: ")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(("config", "said"), [
+    ("{", "cannot be read as JSON"), ("[1]", "must be a JSON object"),
+    ('{"depth": 3}', "depth is not a training option"),
+    ('{"hidden": "many"}', "hidden is 'many', must be a whole number"),
+    ('{"hidden": 0}', "hidden is 0, must be at least 1"),
+    ('{"cell": "lstm"}', "cell is 'lstm', must be one of torch, cho, article")])
+def test_configuration_that_cannot_be_used_is_told(files, tmp_path, config, said, capsys):
+    path = tmp_path / "config.json"
+    path.write_text(config)
+    assert train_on(files, "jsonl.gz", tmp_path / "model", "--config", str(path)) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_missing_file_is_told(files, tmp_path, capsys):
+    assert train.main(["--catalogue", str(tmp_path / "no.jsonl"), "--events", "no.jsonl", "--out",
+                       str(tmp_path / "model")]) == 1
+    assert "no.jsonl" in capsys.readouterr().err
+    assert evaluate_on(files, "jsonl.gz", tmp_path / "never") == 1
+    assert "cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--cell", "lstm"], ["--until", "tomorrow"]])
+def test_misuse_exits_with_two(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        train.main(arguments)
+    assert caught.value.code == 2
+    assert "usage: python -m scripts.train" in capsys.readouterr().err

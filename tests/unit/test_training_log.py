@@ -1,0 +1,78 @@
+"""The event log's columns: order, times that are unknown, visits, users."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sidecar.records import Event
+from sidecar.training.log import VISIT_GAP_S, EventLog
+
+ROWS = {"a": 0, "b": 1, "c": 2}
+
+
+def log_of(*events: Event) -> EventLog:
+    return EventLog.from_events(events, ROWS)
+
+
+def test_events_are_sorted_by_time_and_stay_in_file_order_at_one_time():
+    log = log_of(Event("u", "view", "c", 9.0), Event("u", "view", "b", 5.0),
+                 Event("v", "view", "a", 5.0), Event("u", "view", "a", 5.0))
+    assert log.item.tolist() == [1, 0, 0, 2]
+    assert [log.users[u] for u in log.user] == ["u", "v", "u", "u"]
+    assert log.has_times
+
+
+def test_events_without_times_keep_the_file_s_order():
+    log = log_of(*(Event("u", "view", item) for item in "cab"))
+    assert log.item.tolist() == [2, 0, 1]
+    assert (np.diff(log.ts) > 0).all()
+    assert not log.has_times
+
+
+def test_event_without_time_comes_after_the_one_before_it():
+    log = log_of(Event("u", "view", "a", 100.0), Event("u", "view", "b"),
+                 Event("u", "view", "c", 200.0))
+    assert log.item.tolist() == [0, 1, 2]
+    assert log.ts[0] < log.ts[1] < log.ts[2]
+
+
+def test_unknown_items_and_searches_have_no_row_and_unknown_ones_are_counted():
+    log = log_of(Event("u", "view", "gone", 1.0), Event("u", "search", None, 2.0, "cup"))
+    assert log.item.tolist() == [-1, -1]
+    assert log.unknown_items == 1
+    assert [log.queries[q] if q >= 0 else None for q in log.query] == [None, "cup"]
+
+
+def test_visit_is_the_order_then_the_session_then_a_run_of_events():
+    log = log_of(Event("u", "purchase", "a", 0.0, order_id="o"),
+                 Event("u", "purchase", "b", 1.0, order_id="o"),
+                 Event("u", "view", "a", 2.0, session_id="s"),
+                 Event("u", "view", "a", 3.0), Event("u", "view", "a", 4.0),
+                 Event("u", "view", "a", 5.0 + VISIT_GAP_S),
+                 Event("v", "view", "a", 6.0 + VISIT_GAP_S),
+                 Event("v", "view", "a", 7.0 + VISIT_GAP_S, session_id="s"))
+    visit = log.visit.tolist()
+    assert visit[0] == visit[1]
+    assert visit[3] == visit[4]
+    assert len({visit[0], visit[2], visit[3], visit[5], visit[6], visit[7]}) == 6
+
+
+def test_until_is_strictly_before():
+    log = log_of(*(Event("u", "view", "a", float(ts)) for ts in (1, 2, 2, 3)))
+    assert log.until(2.0).ts.tolist() == [1.0]
+    assert len(log.until(99.0)) == 4
+    assert len(log.until(0.0)) == 0
+
+
+def test_by_user_lays_out_each_user_s_events_in_order_of_time():
+    log = log_of(Event("u", "view", "a", 1.0), Event("v", "view", "b", 2.0),
+                 Event("u", "view", "c", 3.0))
+    order, offsets = log.by_user()
+    assert log.item[order].tolist() == [0, 2, 1]
+    assert offsets.tolist() == [0, 2, 3]
+
+
+def test_no_events_are_an_empty_log():
+    log = log_of()
+    assert len(log) == 0
+    assert log.target_kinds() == frozenset()

@@ -1,0 +1,248 @@
+"""Training, evaluation and serving see the same numbers, and none sees what came later."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sidecar.errors import FileError
+from sidecar.ranking.blend import Layout
+from sidecar.ranking.statistics import ItemStatistics
+from sidecar.records import Candidates, Case, Event, History, UserState
+from sidecar.training.evaluation import evaluate, merged_events, report
+from sidecar.training.examples import Example, Walk
+from sidecar.training.log import EventLog
+from sidecar.training.pipeline import list_features
+from tests.shops import (
+    DAY_S,
+    LEARNT,
+    context,
+    fresh_ranker,
+    history_of,
+    make_cases,
+    make_events,
+    make_rows,
+    quiet,
+    state_of,
+    trained,
+)
+
+ROWS = make_rows()
+EVENTS = make_events(ROWS)
+LEARNT_EVENTS = [event for event in EVENTS if event.ts < LEARNT]
+CASES = [case for case in make_cases(ROWS, EVENTS) if case.ts > LEARNT]
+CUPS = tuple(f"i{k}" for k in range(0, 60, 6))
+ODD = [
+    Event("u1", "search", None, LEARNT + 10, "red cup"),
+    Event("u1", "return", "i6", LEARNT + 20),
+    Event("u1", "view", "gone from the catalogue", LEARNT + 30),
+    Event("u1", "add_to_cart", "i12", LEARNT + 40, "cup"),  # a word that training never met
+    Event("u1", "purchase", "i12", LEARNT + 40 + 3 * DAY_S, "lamp", order_id="o"),
+    Event("u1", "purchase", "i12", LEARNT + 40 + 3 * DAY_S, order_id="o"),
+    Event("u2", "view", "i0", LEARNT + 50),
+]
+
+
+def log_of(events, ranker):
+    return EventLog.from_events(events, ranker.items.row_of)
+
+
+def captured(monkeypatch):
+    """Record what every Layout.matrix returned."""
+    found, plain = [], Layout.matrix
+
+    def matrix(self, columns):
+        found.append(plain(self, columns))
+        return found[-1]
+
+    monkeypatch.setattr(Layout, "matrix", matrix)
+    return found
+
+
+def trained_features(ranker, log, user, query, now, candidates):
+    copy = ItemStatistics.from_arrays(ranker.knowledge.statistics.arrays())
+    walk = Walk(log, len(ranker.items), kept=ranker.config.kept,
+                strong_kinds=ranker.config.strong_kinds, trained=copy)
+    example = Example(log.users.index(user), now, query, ranker.items.rows(candidates.item_ids),
+                      candidates.engine_scores, np.zeros(len(candidates), bool))
+    return list_features(log, [example], np.array([example.user]), ranker.knowledge, walk,
+                         ranker.encoder, lambda done, loss: None, layout=ranker.blend.layout,
+                         kinds=ranker.config.kinds)
+
+
+@pytest.mark.parametrize("stepped", [True, False])
+@pytest.mark.parametrize("kept", [500, 15])
+@pytest.mark.parametrize("with_odd", [False, True])
+def test_every_column_is_the_same_in_training_and_serving(monkeypatch, stepped, kept, with_odd):
+    """Both over one history, at an instant ten days after the model's statistics end."""
+    ranker = fresh_ranker()
+    ranker.config = replace(ranker.config, kept=kept)
+    events = LEARNT_EVENTS + (ODD if with_odd else [])
+    history = history_of([event for event in events if event.user_id == "u1"])
+    state = state_of(history, ranker if stepped else None)
+    candidates = Candidates((*CUPS, "i1", "never seen"), np.array([*range(12, 1, -1), np.nan],
+                                                                  np.float32))
+    now = LEARNT + 10 * DAY_S
+    ranker.knowledge.statistics.clock = min(ranker.knowledge.statistics.clock, LEARNT)
+    lists = trained_features(ranker, log_of(LEARNT_EVENTS + [e for e in events if e in ODD
+                                                             and e.user_id == "u1"], ranker),
+                             "u1", "cup", now, candidates)
+    found = captured(monkeypatch)
+    ranker.rank(candidates, state, context(now=now))
+    features, around = found[-1]
+    popularity = ("popularity",) if with_odd else ()  # serving's counts end with the model's log
+    for k, (signal, name) in enumerate(ranker.blend.layout.features):
+        if signal not in popularity:
+            np.testing.assert_allclose(lists.features[0, :, k], features[:, k], rtol=1e-4,
+                                       atol=1e-4, err_msg=f"{signal}.{name}")
+    for k, name in enumerate(ranker.blend.layout.context):
+        if not (with_odd and name.startswith("popular")):
+            np.testing.assert_allclose(lists.context[0, k], around[k], rtol=1e-4, atol=1e-4,
+                                       err_msg=f"context.{name}")
+
+
+@pytest.mark.parametrize("case", CASES[:3], ids=lambda case: case.case_id)
+def test_evaluation_scores_a_case_as_serving_does(case):
+    """As many events as the model has counted, so that popularity is the same too."""
+    ranker = trained()
+    own = [event for event in LEARNT_EVENTS if event.user_id == case.user_id]
+    evaluated = evaluate(ranker, log_of(LEARNT_EVENTS, ranker), [case], quiet(""))
+    ranking = ranker.rank(Candidates(case.candidates, np.array(case.bm25, np.float32)),
+                          state_of(history_of(own), ranker),
+                          context(now=case.ts, query=case.query))
+    np.testing.assert_allclose(evaluated.scores["model"][0], ranking.scores, atol=1e-3)
+    np.testing.assert_array_equal(evaluated.order("model", 0), ranking.order)
+
+
+def orders(events, cases):
+    ranker = trained()
+    evaluated = evaluate(ranker, log_of(merged_events(events, cases), ranker), cases, quiet(""))
+    return {case.case_id: evaluated.order("model", k).tolist()
+            for k, case in enumerate(evaluated.cases)}
+
+
+def later_events(case, kind):
+    """Return the log with the events at or after the case's time removed, altered or added."""
+    before = [event for event in EVENTS if event.ts < case.ts]
+    after = [event for event in EVENTS if event.ts >= case.ts]
+    if kind == "removed":
+        return before
+    if kind == "altered":
+        return before + [replace(event, item_id=case.candidates[0]) for event in after]
+    added = [Event(user, "purchase", case.candidates[-1], case.ts + k)
+             for k in range(50) for user in (case.user_id, "u3", "somebody new")]
+    return sorted(EVENTS + added, key=lambda event: event.ts)
+
+
+@pytest.mark.parametrize("kind", ["removed", "altered", "added"])
+def test_what_comes_at_or_after_a_case_does_not_move_it(kind):
+    for case in (CASES[0], CASES[-1]):
+        assert orders(later_events(case, kind), [case]) == orders(EVENTS, [case])
+
+
+def test_answers_do_not_move_the_order():
+    rng = np.random.default_rng(0)
+    shuffled = [replace(case, relevant=tuple(rng.permutation(case.candidates)[:3]), repeat=False,
+                        in_candidates=False) for case in CASES]
+    assert orders(EVENTS, shuffled) == orders(EVENTS, CASES)
+
+
+def test_other_cases_do_not_move_a_case():
+    assert orders(EVENTS, CASES[3:4])[CASES[3].case_id] == orders(EVENTS, CASES)[CASES[3].case_id]
+
+
+def test_events_before_a_case_do_move_it():
+    """The counterpart: what the tests above alter would count if it came earlier."""
+    case = CASES[0]
+    bought = [Event(case.user_id, "purchase", case.candidates[-1], case.ts - 60 * k)
+              for k in range(5, 0, -1)]
+    moved = sorted(EVENTS + bought, key=lambda event: event.ts)
+    assert orders(moved, [case]) != orders(EVENTS, [case])
+
+
+def test_case_of_a_stranger_keeps_the_engine_s_order():
+    stranger = replace(CASES[0], case_id="s", user_id="never seen", history=History())
+    assert orders(EVENTS, [stranger])["s"] == list(range(len(stranger.candidates)))
+
+
+def test_history_that_only_the_case_tells_is_read():
+    """The events file need not hold the dev window: the case brings its own history."""
+    case = replace(CASES[0], case_id="h", user_id="known from the case alone")
+    assert orders(LEARNT_EVENTS, [case])["h"] != list(range(len(case.candidates)))
+
+
+def test_history_told_twice_counts_once():
+    case = CASES[0]
+    merged = list(merged_events(EVENTS, [case, replace(case, case_id="again")]))
+    assert merged == EVENTS
+
+
+def test_event_words_keep_their_meaning_in_another_file():
+    """Codes of event words are the model's, whatever word an events file happens to begin with."""
+    ranker, case = trained(), CASES[0]
+    first = Event("u39", "purchase", "i0", 1.0)  # the training file began with a view
+    plain = evaluate(ranker, log_of(LEARNT_EVENTS, ranker), [case], quiet(""))
+    turned = evaluate(ranker, log_of([first, *LEARNT_EVENTS], ranker), [case], quiet(""))
+    np.testing.assert_allclose(turned.scores["interest alone"], plain.scores["interest alone"],
+                               atol=1e-5)
+
+
+def test_items_newer_than_the_model_are_evaluated():
+    ranker, case = fresh_ranker(), CASES[0]
+    ranker.items.upsert([{**ROWS[0], "item_id": "new"}])
+    events = [*LEARNT_EVENTS, Event(case.user_id, "purchase", "new", case.ts - DAY_S)]
+    case = replace(case, candidates=(*case.candidates, "new"), bm25=(*case.bm25, 0.5))
+    evaluated = evaluate(ranker, log_of(events, ranker), [case], quiet(""))
+    assert sorted(evaluated.order("model", 0).tolist()) == list(range(len(case.candidates)))
+
+
+def test_ties_are_in_the_engine_s_order_in_every_ranker():
+    twins = Case("t", "u1", "x", LEARNT + DAY_S, History(), tuple(f"gone{k}" for k in range(6)),
+                 (1.0,) * 6, ("gone3",), True, False)
+    ranker = trained()
+    evaluated = evaluate(ranker, log_of(LEARNT_EVENTS, ranker), [twins], quiet(""))
+    for name in ("BM25", "popularity", "repeat alone"):
+        assert evaluated.order(name, 0).tolist() == list(range(6)), name
+
+
+def test_cases_without_candidates_and_without_answers_are_no_obstacle():
+    empty = replace(CASES[0], case_id="empty", candidates=(), bm25=())
+    silent = replace(CASES[1], case_id="silent", relevant=())
+    ranker = trained()
+    evaluated = evaluate(ranker, log_of(EVENTS, ranker), [empty, silent], quiet(""))
+    assert [case.case_id for case in evaluated.cases] == ["silent"]
+    figures = report(evaluated)
+    assert (figures["counted"], figures["slices"]) == (0, {})
+
+
+def test_cases_without_a_candidate_among_them_are_an_error():
+    empty = replace(CASES[0], case_id="empty", candidates=(), bm25=())
+    ranker = trained()
+    with pytest.raises(FileError, match="no case has a candidate"):
+        evaluate(ranker, log_of(EVENTS, ranker), [empty], quiet(""))
+
+
+def test_report_counts_slices_and_compares():
+    ranker = trained()
+    figures = report(evaluate(ranker, log_of(EVENTS, ranker), CASES, quiet("")))
+    assert figures["counted"] == len(CASES)
+    repeats = sum(case.repeat for case in CASES)
+    assert figures["slices"]["repeat"]["cases"] == repeats
+    assert figures["slices"]["all"]["rankers"]["BM25"].keys() >= {
+        "mrr", "ndcg@10", "hit_rate@10", "map", "precision@10", "recall@10", "f1@10"}
+    versus = figures["slices"]["all"]["rankers"]["model"]["mrr vs BM25"]
+    assert versus["win"] + versus["tie"] + versus["loss"] == pytest.approx(1.0)
+    assert set(figures["classification"]["model"]) >= {"accuracy", "precision", "recall", "f1",
+                                                       "auc", "threshold"}
+
+
+def test_state_is_only_read(monkeypatch):
+    """Ranking leaves the state as it is: what two processes read must stay one thing."""
+    ranker = trained()
+    state = state_of(history_of([e for e in LEARNT_EVENTS if e.user_id == "u1"]), ranker)
+    hidden = state.hidden.copy()
+    ranker.rank(Candidates(CUPS, np.ones(len(CUPS), np.float32)), state, context())
+    np.testing.assert_array_equal(state.hidden, hidden)
+    assert isinstance(state, UserState)

@@ -1,0 +1,149 @@
+"""Shops that lack something: training goes through, ranks, and says what is missing."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sidecar.errors import FileError, Skip
+from sidecar.records import Candidates, Event, History, SkipReason
+from sidecar.training.evaluation import evaluate
+from sidecar.training.log import EventLog
+from sidecar.training.pipeline import TrainConfig
+from tests.shops import (
+    START,
+    context,
+    history_of,
+    make_cases,
+    make_events,
+    make_rows,
+    quiet,
+    state_of,
+    train,
+)
+
+TINY = TrainConfig(width=4, hidden=4, layers=1, epochs=1, most_lists=40)
+ROWS = make_rows(items=30)
+EVENTS = make_events(ROWS, users=8, visits=8)
+
+
+def without(*names):
+    return [{key: value for key, value in row.items() if key not in names} for row in ROWS]
+
+
+def assert_ranks(ranker, events):
+    """The ranker orders every candidate by finite scores for a user of the log."""
+    ranker.config = replace(ranker.config, is_personal=True)
+    user = events[-1].user_id
+    own = history_of([event for event in events if event.user_id == user])
+    ids = tuple(ranker.items.ids[:8])
+    ranking = ranker.rank(Candidates(ids, np.linspace(5, 1, 8, dtype=np.float32)),
+                          state_of(own, ranker), context(explain=True))
+    assert sorted(ranking.order.tolist()) == list(range(8))
+    assert np.isfinite(ranking.scores).all()
+    assert all(np.isfinite(part).all() for part in ranking.parts.values())
+
+
+@pytest.mark.parametrize(("rows", "said"), [
+    ([{**row, "brand": None} for row in ROWS], ["catalogue has no brand"]),
+    ([{**row, "categories": []} for row in ROWS], ["catalogue has no categories"]),
+    (without("price"), ["catalogue has no price"]),
+    ([{"item_id": row["item_id"], "title": row["title"], "brand": None, "categories": []}
+      for row in ROWS], ["catalogue has no brand", "catalogue has no categories",
+                         "catalogue has no price"]),
+    ([{**row, "price": 0.0, "promotion": 1.0, "shares": 3.0} for row in ROWS], []),
+], ids=["no brands", "no categories", "no prices", "ids and titles only", "all columns"])
+def test_catalogue_that_lacks_columns_trains_and_says_so(caplog, rows, said):
+    with caplog.at_level(logging.WARNING):
+        ranker, _ = train(rows, EVENTS, TINY)
+    assert_ranks(ranker, EVENTS)
+    told = [record.getMessage() for record in caplog.records
+            if record.getMessage().startswith("catalogue has no")]
+    assert [line.split(":")[0] for line in told] == said
+
+
+@pytest.mark.parametrize(("events", "said"), [
+    ([replace(event, ts=None) for event in EVENTS], "events have no times"),
+    ([replace(event, item_id="gone") if k % 3 else event for k, event in enumerate(EVENTS)],
+     "events name items that the catalogue lacks"),
+], ids=["no times", "unknown items"])
+def test_events_that_lack_something_train_and_say_so(caplog, events, said):
+    with caplog.at_level(logging.WARNING):
+        ranker, _ = train(ROWS, events, TINY)
+    assert_ranks(ranker, events)
+    assert any(said in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("events", [
+    [Event(event.user_id, event.event, event.item_id, event.ts) for event in EVENTS],
+    [replace(event, event="click") for event in EVENTS],
+    [event for event in EVENTS if event.user_id == "u1"],
+    [replace(event, user_id=f"once{k}") for k, event in enumerate(EVENTS[:150])],
+    [replace(event, ts=START) for event in EVENTS],
+    [*EVENTS, *(Event("u1", "search", None, START + k, "red cup") for k in range(50))],
+    [*EVENTS, *(Event("u1", "return", "i3", START + k) for k in range(50))],
+], ids=["no optional columns", "only clicks", "one user", "users of one event", "one instant",
+        "searches", "returns"])
+def test_plain_logs_train(events):
+    ranker, _ = train(ROWS, events, TINY)
+    assert_ranks(ranker, events)
+
+
+@pytest.mark.parametrize("events", [
+    [], [Event("u", "search", None, 1.0, "cup")], [Event("u", "purchase", "gone", 1.0)],
+    [Event("u", "return", "i1", 1.0)]],
+    ids=["none", "searches", "unknown items", "returns"])
+def test_log_without_a_positive_event_is_an_error(events):
+    with pytest.raises(FileError, match="events hold no purchase, click or other positive event"):
+        train(ROWS, events, TINY)
+
+
+@pytest.mark.parametrize("title", ["", "?!", "a"])
+def test_catalogue_in_which_no_query_finds_anything_is_an_error(title):
+    rows = [{"item_id": row["item_id"], "title": title, "brand": None, "categories": []}
+            for row in ROWS]
+    with pytest.raises(FileError, match="no list could be made of the events"):
+        train(rows, EVENTS, TINY)
+
+
+def test_few_lists_ship_with_personalization_off_and_say_so(caplog):
+    with caplog.at_level(logging.WARNING):
+        ranker, _ = train(ROWS, EVENTS, TINY)
+    assert any("too few lists" in record.getMessage() for record in caplog.records)
+    with pytest.raises(Skip) as caught:
+        ranker.rank(Candidates(("i1",), np.ones(1, np.float32)), state_of(history_of(EVENTS[:5])),
+                    context())
+    assert caught.value.reason is SkipReason.GATED
+
+
+@pytest.mark.parametrize("cell", ["cho", "article"])
+def test_other_cells_train(cell):
+    ranker, _ = train(ROWS, EVENTS, replace(TINY, cell=cell))
+    assert_ranks(ranker, EVENTS)
+
+
+def test_same_seed_gives_the_same_model():
+    first, second = (train(ROWS, EVENTS, replace(TINY, seed=5))[0] for _ in range(2))
+    other, _ = train(ROWS, EVENTS, replace(TINY, seed=6))
+    for part in ("encoder", "blend"):
+        ours, theirs = (getattr(r, part).state_dict() for r in (first, second))
+        assert all((ours[name] == theirs[name]).all() for name in ours), part
+    assert any((first.blend.state_dict()[name] != value).any()
+               for name, value in other.blend.state_dict().items())
+
+
+def test_shop_without_times_is_evaluated_on_the_cases_own_histories():
+    """Without times nothing tells what came before a case but the case itself."""
+    ranker, _ = train(ROWS, [replace(event, ts=None) for event in EVENTS], TINY)
+    ranker.config = replace(ranker.config, is_personal=True)
+    cases = [replace(case, ts=0.0, history=replace(case.history, ts=(0.0,) * len(case.history)))
+             for case in make_cases(ROWS, EVENTS, 6)]
+    stranger = replace(cases[0], case_id="s", user_id="nobody", history=History())
+    log = EventLog.from_events([replace(event, ts=None) for event in EVENTS], ranker.items.row_of)
+    evaluated = evaluate(ranker, log, [*cases, stranger], quiet(""))
+    known = [k for k, case in enumerate(evaluated.cases) if case.case_id != "s"]
+    assert evaluated.lists.has_history[known].all()
+    assert not evaluated.lists.has_history[[k for k in range(7) if k not in known]].any()
