@@ -20,6 +20,7 @@ import numpy as np
 from sidecar.errors import Skip, UpstreamError, UpstreamTimeout
 from sidecar.records import Candidates, QueryContext, Ranking, SkipReason, UserState
 from sidecar.serving.models import RankerSource, Ranks
+from sidecar.serving.pressure import Pressure
 from sidecar.serving.recompute import Recomputer
 from sidecar.serving.telemetry import Telemetry
 from sidecar.settings import Settings
@@ -28,6 +29,7 @@ from sidecar.stores.protocols import PendingState, StateStore
 log = logging.getLogger(__name__)
 
 RANK_THREADS = 4  # with one, a slow ranking would hold every other search to its deadline
+LEAST_WAIT_MS = 100.0  # below it a request's wait for a thread is no sign of a rush
 REREAD_S = 0.002  # between reads while a demanded state version is not there yet
 
 
@@ -48,6 +50,7 @@ class Personalizer:
         self.ranker_source = ranker_source
         self.telemetry = telemetry
         self.orders_strangers = settings.without_history == "model"
+        self.pressure = Pressure(max(settings.timeout_ms, LEAST_WAIT_MS))
         self._slots = threading.BoundedSemaphore(settings.max_searches)
         self._pool = ThreadPoolExecutor(RANK_THREADS, thread_name_prefix="rank")
         self._recomputer = Recomputer(states, telemetry)
@@ -94,7 +97,9 @@ class Personalizer:
             return SkipReason.ANONYMOUS
         if self.ranker_source() is None:
             return SkipReason.NO_MODEL
-        return None if self._slots.acquire(blocking=False) else SkipReason.OVERLOAD
+        if self.pressure.is_high() or not self._slots.acquire(blocking=False):
+            return SkipReason.OVERLOAD
+        return None
 
     def _rank(self, ranker: Ranks, candidates: Candidates, state: UserState | None,
               context: QueryContext) -> Ranking:

@@ -52,6 +52,11 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
             time.sleep(YIELD_S * min(self.nr_conns, MOST_YIELDS))
         super().accept(listener)
 
+    def enqueue_req(self, conn: Any) -> None:
+        """Give a connection to the threads, and note since when it waits for one."""
+        conn.waits_since = time.monotonic()
+        super().enqueue_req(conn)
+
     def handle(self, conn: Any) -> Any:
         """Answer a connection's requests; as gunicorn's ``handle``.
 
@@ -60,6 +65,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         """
         if self._is_tls:
             return super().handle(conn)
+        self._note_wait(conn)
         if not conn.initialized and not conn.wait_for_data(gthread.DEFAULT_WORKER_DATA_TIMEOUT):
             return gthread._DEFER
         self._count(1)
@@ -127,6 +133,11 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         waiting = select.poll()
         waiting.register(conn.sock, select.POLLIN)
         return bool(waiting.poll(LINGER_MS)) and self.alive
+
+    def _note_wait(self, conn: Any) -> None:
+        services = getattr(self.wsgi, "extensions", {}).get("personalize")
+        if services is not None:
+            services.personalizer.pressure.waited(time.monotonic() - conn.waits_since)
 
     def _count(self, change: int) -> None:
         with self._lock:

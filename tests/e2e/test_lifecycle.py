@@ -83,6 +83,26 @@ def test_stop_answers_what_is_under_way(sidecars, shop, model_dir, new_model):
     assert [answer.personalized for answer in answers] == ["applied"] * 4
 
 
+def test_rush_is_let_through_unpersonalised_rather_than_kept_waiting(
+        sidecars, shop, model_dir, new_model):
+    new_model(model_dir, version="slow", delay_s=0.4)
+    sidecar = sidecars.start(FAKE, model_dir=model_dir, workers=1, threads=2, timeout_ms=1000)
+    sidecar.request("POST", "/_personalize/events",
+                    {"user_id": "u1", "item_id": "p7", "event": "click"})
+    answers = []
+    started = time.monotonic()
+    searches = [threading.Thread(target=lambda: answers.append(
+        sidecar.search(MILK, X_Personalize_User="u1"))) for _ in range(40)]
+    for search in searches:
+        search.start()
+    for search in searches:
+        search.join()
+    assert time.monotonic() - started < 0.8 * 40 / 2 * 0.4
+    assert {answer.status for answer in answers} == {200}
+    assert {answer.personalized for answer in answers} == {"applied", "skipped; reason=overload"}
+    assert sidecar.search(MILK, X_Personalize_User="u1").status == 200
+
+
 def test_stopped_sidecar_leaves_no_process_and_no_metrics_folder(
         sidecars, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))

@@ -20,6 +20,7 @@ from sidecar.records import (
     SkipReason,
     UserState,
 )
+from sidecar.serving import pressure
 from sidecar.serving.personalizer import Personalizer
 from sidecar.serving.telemetry import Telemetry
 from sidecar.settings import Settings
@@ -261,6 +262,17 @@ def test_searches_beyond_the_limit_are_not_personalised():
     assert skip_of(chosen, context(), soon()) is SkipReason.OVERLOAD
     first.order(CANDIDATES, soon())
     second.cancel()
+    chosen.begin(context()).order(CANDIDATES, soon())
+
+
+def test_searches_are_not_personalised_while_requests_wait_for_threads(monkeypatch):
+    chosen = personalizer(States(state()), settings=Settings(timeout_ms=150))
+    chosen.pressure.waited(0.151)
+    assert skip_of(chosen, context(), soon()) is SkipReason.OVERLOAD
+    chosen.pressure.waited(0.149)
+    chosen.begin(context()).order(CANDIDATES, soon())
+    chosen.pressure.waited(0.2)
+    monkeypatch.setattr(pressure, "FRESH_S", 0.0)  # the rush was long ago
     chosen.begin(context()).order(CANDIDATES, soon())
 
 
