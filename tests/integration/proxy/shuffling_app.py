@@ -12,6 +12,7 @@ import zlib
 import numpy as np
 
 from sidecar.records import Candidates, History, QueryContext, Ranking, UserState
+from sidecar.serving.hit_cache import HitCache
 from sidecar.serving.personalizer import Personalizer
 from sidecar.serving.telemetry import Telemetry
 from sidecar.settings import Settings
@@ -54,4 +55,5 @@ def application() -> SearchGateway:
     states.put_many([UserState("u1", history, np.zeros((1, 2), np.float32), "shuffling", 1)])
     ranker = ShufflingRanker()
     personalizer = Personalizer(settings, states, lambda: ranker, Telemetry())
-    return SearchGateway(settings, upstream, personalizer, QueryLog(settings, upstream))
+    hits = HitCache(lambda index: index)  # no index of these tests comes back under its name
+    return SearchGateway(settings, upstream, personalizer, QueryLog(settings, upstream), hits)
