@@ -42,20 +42,21 @@ record Outcome(SkipReason reason, int[] order, RescoreRequest asked, RescoreAnsw
 
     /** Explains the page's hits that were ranked, in shown order; ranks count from 1. */
     private List<Map<String, Object>> explain(SearchHits page, int from) {
-        Map<Integer, Map<String, Object>> byPosition = new HashMap<>();
+        Map<Integer, Integer> ranked = new HashMap<>(); // window position → position as sent
         for (int i = 0; i < answer.explanations().size(); i++) {
-            byPosition.put(asked.positions()[i], answer.explanations().get(i));
+            ranked.put(asked.positions()[i], i);
         }
         List<Map<String, Object>> explained = new ArrayList<>();
         int last = Math.min(from + page.getHits().length, order.length);
         for (int place = from; place < last; place++) {
-            Map<String, Object> reasons = byPosition.get(order[place]);
-            if (reasons != null) {
+            Integer sent = ranked.get(order[place]);
+            if (sent != null) {
                 SearchHit hit = page.getAt(place - from);
+                String id = hit.getId();
                 Map<String, Object> entry = new LinkedHashMap<>();
                 entry.put("_index", hit.getIndex());
-                entry.put("_id", hit.getId());
-                entry.putAll(reasons);
+                entry.put("_id", id == null ? asked.ids().get(sent) : id);
+                entry.putAll(answer.explanations().get(sent));
                 // The sidecar counts the hits it was sent, which may be fewer than the window.
                 entry.put("engine_rank", order[place] + 1);
                 entry.put("rank", place + 1);

@@ -38,7 +38,10 @@ final class QueryText {
     private static final Set<String> TEXT_CLAUSES =
         Set.of("multi_match", "query_string", "simple_query_string", "combined_fields");
     private static final Set<String> NOT_ASKED_FOR = Set.of("must_not", "filter", "negative");
-    private static final List<String> TEXT_KEYS = List.of("query", "value", "query_text");
+    private static final List<String> TEXT_KEYS =
+        List.of("query", "value", "wildcard", "query_text");
+    /** Keys of a text that stands in a clause itself, as an intervals rule has it. */
+    private static final Set<String> RULE_KEYS = Set.of("query", "prefix", "pattern", "term");
     private static final int LONGEST_TEXT = 1000;
 
     private QueryText() {}
@@ -99,17 +102,17 @@ final class QueryText {
     private static void take(String name, Object clause, Set<String> texts) {
         if (clause instanceof Map<?, ?> map) {
             if (FIELD_CLAUSES.contains(name)) {
-                map.values().forEach(asked -> takeField(asked, texts));
+                map.forEach((key, asked) -> takeField(key, asked, texts));
             } else if (TEXT_CLAUSES.contains(name)) {
                 takeText(map.get("query"), texts);
             }
         }
     }
 
-    private static void takeField(Object asked, Set<String> texts) {
+    private static void takeField(Object key, Object asked, Set<String> texts) {
         if (asked instanceof Map<?, ?> options) {
-            TEXT_KEYS.forEach(key -> takeText(options.get(key), texts));
-        } else {
+            TEXT_KEYS.forEach(name -> takeText(options.get(name), texts));
+        } else if (RULE_KEYS.contains(key)) {
             takeText(asked, texts);
         }
     }

@@ -45,7 +45,7 @@ record RescoreRequest(Controls controls, String query, int[] positions, List<Str
         }
         if (ids.isEmpty()) {
             throw new SkipException(
-                SkipReason.NO_ITEM_ID,
+                SkipReason.NO_IDS,
                 "no hit has [" + plan.config().itemIdField() + "]; set item_id_field"
             );
         }

@@ -22,7 +22,7 @@ public enum SkipReason {
     BEYOND_WINDOW(false),
     NO_HITS(false),
     /** No hit of the window carries the item id field. */
-    NO_ITEM_ID(false),
+    NO_IDS(false),
     /** The sidecar named a reason that this version does not know. */
     OTHER(false),
     TIMEOUT(true),

@@ -3,6 +3,9 @@ package org.opensearch.personalize;
 import java.util.List;
 
 import org.junit.jupiter.api.Test;
+import org.opensearch.index.query.IntervalMode;
+import org.opensearch.index.query.IntervalQueryBuilder;
+import org.opensearch.index.query.IntervalsSourceProvider;
 import org.opensearch.index.query.Operator;
 import org.opensearch.index.query.QueryBuilder;
 import org.opensearch.index.query.QueryBuilders;
@@ -24,6 +27,18 @@ class QueryTextTests {
         assertEquals("oat milk", text(QueryBuilders.matchPhraseQuery("title", "oat milk")));
         assertEquals("oat*", text(QueryBuilders.queryStringQuery("oat*")));
         assertEquals("oa", text(QueryBuilders.prefixQuery("title", "oa")));
+        assertEquals("oa*", text(QueryBuilders.wildcardQuery("title", "oa*")));
+        assertEquals("oak", text(QueryBuilders.fuzzyQuery("title", "oak")));
+    }
+
+    @Test
+    void intervalsSayWordsAndHowTheyStand() {
+        IntervalsSourceProvider words =
+
+            new IntervalsSourceProvider.Match(
+                "oat milk", 4, IntervalMode.ORDERED, null, null, null
+            );
+        assertEquals("oat milk", text(new IntervalQueryBuilder("title", words)));
     }
 
     @Test

@@ -21,7 +21,7 @@ class SkippedSearchTests extends ProcessorsTestCase {
     void itemFieldThatNoHitHasIsToldAndHarmless() throws Exception {
         config = withItemField("sku");
         client.engine = request -> response(found(0, request.source().size(), 500));
-        assertSkipped(SkipReason.NO_ITEM_ID, new Search(user("{\"user_id\":\"u\"}")));
+        assertSkipped(SkipReason.NO_IDS, new Search(user("{\"user_id\":\"u\"}")));
     }
 
     @Test
