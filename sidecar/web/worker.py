@@ -117,9 +117,11 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         environ = environ_of(request)
         request.awaits_continue = (not request.is_complete and
                                    environ.get("HTTP_EXPECT", "").lower() == "100-continue")
-        host, port = conn.server[:2]
+        is_unix = isinstance(conn.server, str)
+        host, port = (conn.server, "") if is_unix else conn.server[:2]
         environ |= {
-            "SERVER_NAME": host, "SERVER_PORT": str(port), "REMOTE_ADDR": conn.client[0],
+            "SERVER_NAME": host, "SERVER_PORT": str(port),
+            "REMOTE_ADDR": "" if is_unix else conn.client[0],
             "wsgi.version": (1, 0), "wsgi.url_scheme": "http", "wsgi.multithread": True,
             "wsgi.multiprocess": True, "wsgi.run_once": False, "wsgi.errors": _LogStream(),
             "wsgi.input_terminated": True, "gunicorn.socket": conn.sock,

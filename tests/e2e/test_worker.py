@@ -194,6 +194,25 @@ def test_endless_head_is_refused(port):
     assert received.startswith(b"HTTP/1.1 431")
 
 
+def test_unix_socket_is_served(tmp_path):
+    path = tmp_path / "s"
+    environ = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "SIDECAR_WORKERS": "1",
+                            "SIDECAR_LISTEN": f"unix:{path}"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gunicorn", "--config", "python:sidecar.web.gunicorn_conf",
+         "echo_app:app"], cwd=ROOT, env=environ, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(20)
+        connection.connect(str(path))
+        connection.sendall(b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+
+
 def test_large_body_passes(port):
     body = os.urandom(3_000_000).hex().encode()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
