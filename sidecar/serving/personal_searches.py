@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sidecar.errors import Skip, UnreadableError
+from sidecar.errors import SidecarError, Skip, UnreadableError
 from sidecar.records import Headers, HttpRequest, HttpResponse, Ranking, SkipReason
 from sidecar.search import answers, fetches, headers, refusals
 from sidecar.search.answers import Answer
@@ -131,6 +131,11 @@ class PersonalSearch:
             return self.passed(SkipReason.NO_IDS)
         except Skip as skip:
             return self.passed(skip.reason)
+        except (_Refused, SidecarError):
+            raise
+        except Exception:  # the main path's edge: what is wrong here costs the order, no search
+            log.exception("search not personalised")
+            return self.passed(SkipReason.RANKING_ERROR)
         finally:
             ticket.cancel()
 

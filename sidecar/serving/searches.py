@@ -7,10 +7,11 @@ refuses reaches the client in OpenSearch's words, as the answer to the client's 
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 
-from sidecar.errors import UnreadableError
+from sidecar.errors import SidecarError, UnreadableError
 from sidecar.records import HttpRequest, SkipReason
 from sidecar.search import headers
 from sidecar.search.plans import plan_search
@@ -26,6 +27,8 @@ from sidecar.serving.shown import ShownLog
 from sidecar.serving.templates import Templates
 from sidecar.settings import Settings
 from sidecar.stores.upstream import Upstream
+
+log = logging.getLogger(__name__)
 
 
 class SearchPath:
@@ -62,7 +65,14 @@ class SearchPath:
         except UnreadableError:
             outcome.skipped(SkipReason.UNREADABLE)
             return passed(self._upstream, without_controls(request), outcome, client)
-        return self._handlers[kind](plain, outcome, client)
+        try:
+            return self._handlers[kind](plain, outcome, client)
+        except SidecarError:
+            raise
+        except Exception:  # the main path's edge: a fault of ours passes the search through
+            log.exception("search not taken apart")
+            outcome.skipped(SkipReason.UNREADABLE)
+            return passed(self._upstream, without_controls(plain), outcome, client)
 
     def _search(self, request: HttpRequest, outcome: Outcome,
                 client: socket.socket | None) -> Reply:

@@ -118,6 +118,7 @@ def test_switched_on_answers_differ_by_the_order_of_hits_alone(proxy, path, inde
     assert not different, "\n".join(map(str, different))
 
 
+@pytest.mark.timeout(900)  # two nodes have to start first
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_two_nodes_with_replicas_make_no_difference(cluster_proxy, path):
     """One preference for both sides: the copies of a shard differ in ties and in node names."""
@@ -125,6 +126,7 @@ def test_two_nodes_with_replicas_make_no_difference(cluster_proxy, path):
     assert not different, "\n".join(map(str, different))
 
 
+@pytest.mark.timeout(900)
 def test_users_pages_add_up_though_replicas_break_ties_differently(cluster_proxy):
     shown = []
     for first in range(0, 160, 10):

@@ -216,6 +216,15 @@ def test_answer_that_is_no_searchs_answer_comes_through(node, through, body):
     assert (answer.status, answer.body) == (200, body)
 
 
+def test_score_that_no_float_holds_comes_through(node, through):
+    hit = b'{"_index":"i","_id":"a","_score":1e999}'
+    node.answer = lambda *_: (200, {}, b'{"hits":{"hits":[' + hit + b"]}}")
+    for target, body in (("/fault/_search", b'{"size":5}'), ("/_msearch", b'{}\n{"size":5}\n')):
+        answer = through("POST", target, body)
+        assert answer.status == 200
+        assert hit in answer.body
+
+
 def test_headers_pass_both_ways(node, through):
     told = {"Warning": '299 OpenSearch "old"', "X-Opaque-Id": "t"}
     node.answer = lambda *_: (200, told, hits(IDS))
