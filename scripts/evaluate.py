@@ -64,6 +64,11 @@ def _evaluate(options: argparse.Namespace) -> tuple[list[Case], Evaluated]:
                          "train on this catalogue")
     ranker.items.upsert(rows)
     cases = list(counted(read_cases(options.cases), "cases"))
+    learnt = ranker.knowledge.statistics.clock - 1.0  # the last event that training saw
+    early = sum(0 < case.ts <= learnt for case in cases)
+    if early:
+        logging.warning("%d cases lie in the time that the model learnt from: it knows what came "
+                        "after them; train with --until before the first", early)
     log = EventLog.from_events(
         merged_events(counted(read_events(options.events), "events"), cases),
         ranker.items.row_of)

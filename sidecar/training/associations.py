@@ -66,6 +66,7 @@ def fit_factors(log: EventLog, items: int, seed: int) -> FloatArray:
     start = np.random.default_rng(seed).standard_normal(min(counts.shape))
     _, values, right = svds(counts, k=rank, v0=start)
     factors[:, :rank] = (right * np.sqrt(values)[:, None]).T[:, ::-1]
+    factors[per_item == 0] = 0.0  # svds leaves rounding there, which is no direction
     norms = np.linalg.norm(factors, axis=1, keepdims=True)
     unit: FloatArray = factors / np.maximum(norms, 1e-9)
     return unit

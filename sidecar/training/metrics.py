@@ -65,7 +65,10 @@ def mean_interval(values: Vector, seed: int = 0) -> tuple[float, float, float]:
 def _resamples(count: int, seed: int) -> npt.NDArray[np.float32]:
     """Return (RESAMPLES, count): how often each case is drawn."""
     rng = np.random.default_rng(seed)
-    return rng.multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(np.float32)
+    drawn = np.empty((RESAMPLES, count), np.float32)
+    for row in drawn:
+        row[:] = np.bincount(rng.integers(0, count, count), minlength=count)
+    return drawn
 
 
 def compare(ours: Vector, theirs: Vector, seed: int = 0) -> dict[str, Any]:

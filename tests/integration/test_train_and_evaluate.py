@@ -143,6 +143,13 @@ def test_cases_without_candidates_or_answers_are_ranked_too(files, model, capsys
     assert figures["counted"] == 0
 
 
+def test_cases_from_the_time_that_was_learnt_are_told(files, model, caplog):
+    rows = [{**case_rows()[0], "ts": instant(LEARNT - 9e6), "history": []}, case_rows()[1]]
+    write_lines(files / "early.jsonl.gz", rows)
+    assert evaluate_on(files, "parquet", model, "--cases", str(files / "early.jsonl.gz")) == 0
+    assert "1 cases lie in the time that the model learnt from" in caplog.text
+
+
 def test_model_of_another_catalogue_is_refused(files, model, capsys):
     other = write_lines(files / "other.jsonl.gz", [{**ROWS[0], "item_id": "else"}])
     assert evaluate_on(files, "parquet", model, "--catalogue", str(other)) == 1
