@@ -32,7 +32,7 @@ def is_allowed(method: str, path: str) -> bool:
     if method == "POST":
         return endpoint[0] in _POST
     if method == "DELETE":
-        return endpoint[:2] in _DELETE
+        return endpoint[:2] in _DELETE and endpoint[2:] != ("_all",)  # those are not all one's own
     return method == "OPTIONS"
 
 

@@ -228,7 +228,7 @@ def test_refusal_of_a_wide_window_tells_its_limit():
 @pytest.mark.parametrize(("method", "path", "allowed"), [
     ("GET", "/", True), ("GET", "/i", True), ("HEAD", "/i/_doc/1", True), ("GET", "/_cat/x", True),
     ("POST", "/i/_search", True), ("POST", "/_search/scroll", True),
-    ("DELETE", "/_search/scroll", True),
+    ("DELETE", "/_search/scroll", True), ("DELETE", "/_search/point_in_time/_all", False),
     ("POST", "/i/_search/point_in_time", True), ("POST", "/_render/template", True),
     ("POST", "/i/_bulk", False), ("PUT", "/i", False), ("DELETE", "/i", False),
     ("POST", "/i/_doc", False), ("GET", "/_refresh", False), ("GET", "/i/_flush", False),
