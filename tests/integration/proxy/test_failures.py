@@ -144,6 +144,29 @@ def test_page_comes_by_id_in_two_requests(node, through, expected_order):
     assert [is_id_fetch(body) or is_page_fetch(body) for _, _, body, _ in node.asked] == [True] * 2
 
 
+def test_shown_order_is_logged_in_ubis_form_behind_the_answer(node, through):
+    def answer(method: str, target: str, body: bytes) -> Reply:
+        if target.startswith("/_bulk") or target.endswith("/_bulk"):
+            return 200, {}, b'{"errors":false,"items":[{"create":{"status":201}}]}'
+        return healthy(method, target, body)
+
+    node.answer = answer
+    ubi = {"query_id": "q1", "user_query": "milk", "client_id": "u1", "application": "shop",
+           "object_id_field": "item_id", "query_attributes": {"a": 1}}
+    answered = through("POST", "/logged/_search", {"size": 4, "ext": {"ubi": ubi}})
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and not (
+            logged := [body for _, target, body, _ in node.asked if "_bulk" in target]):
+        time.sleep(0.02)
+    record = json.loads(logged[0].splitlines()[1])
+    assert record["query_response_hit_ids"] == answered.ids
+    assert {name: record[name] for name in ubi} == ubi
+    assert record["timestamp"]
+    assert record["query_response_id"]
+    assert all(b'"ubi"' in body for _, target, body, _ in node.asked if is_id_fetch(body))
+    assert not any(b'"ubi"' in body for _, _, body, _ in node.asked if is_page_fetch(body))
+
+
 @pytest.mark.parametrize("how", ["missing", "rescored", "refused", "broken", "other"])
 def test_page_that_does_not_fit_the_ids_is_fetched_whole(node, through, expected_order, how):
     def answer(method: str, target: str, body: bytes) -> Reply:
