@@ -132,6 +132,7 @@ def _word_vectors(documents: Sequence[Sequence[str]], words: Mapping[str, int],
     if rank < 1:
         return vectors
     start = np.random.default_rng(seed).standard_normal(min(matrix.shape))
-    _, _, right = svds(matrix, k=rank, v0=start)
+    _, values, right = svds(matrix, k=rank, v0=start)
+    right[values < 1e-6 * values.max()] = 0.0  # what has no share has no repeatable direction
     vectors[:, :rank] = right[::-1].T * idf[:, None]
     return vectors

@@ -65,6 +65,7 @@ def fit_factors(log: EventLog, items: int, seed: int) -> FloatArray:
         return factors
     start = np.random.default_rng(seed).standard_normal(min(counts.shape))
     _, values, right = svds(counts, k=rank, v0=start)
+    values[values < 1e-6 * values.max()] = 0.0  # what has no share has no repeatable direction
     factors[:, :rank] = (right * np.sqrt(values)[:, None]).T[:, ::-1]
     factors[per_item == 0] = 0.0  # svds leaves rounding there, which is no direction
     norms = np.linalg.norm(factors, axis=1, keepdims=True)

@@ -79,6 +79,14 @@ def test_smallest_catalogues_fit(rows):
     assert np.isfinite(known.word_vectors).all()
 
 
+def test_words_that_always_go_together_add_no_noise():
+    """Ten equal titles have one direction; the others would be rounding, drawn anew each time."""
+    rows = [{"item_id": str(k), "title": "red tea cup"} for k in range(10)]
+    vectors = Vocabulary.fit(rows).word_vectors
+    assert vectors[:, 0].any()
+    assert not vectors[:, 1:].any()
+
+
 def test_vocabulary_fits_the_same_with_the_same_seed():
     first, second = Vocabulary.fit(ROWS, seed=3), Vocabulary.fit(ROWS, seed=3)
     np.testing.assert_array_equal(first.word_vectors, second.word_vectors)
