@@ -74,8 +74,8 @@ class MultiSearches:
         if "filter_path" in target or not isinstance(request.body, bytes):
             raise UnreadableError("answers under a filter_path are not told apart line by line")
         now = time.time()
-        return [_Line(item, plan_search(multi.as_search(item, request, target),
-                                        self._settings, now))
+        return [_Line(item, self._personal.clamped(plan_search(
+                    multi.as_search(item, request, target), self._settings, now)))
                 for item in multi.read_items(request.body)]
 
     @staticmethod
@@ -128,6 +128,7 @@ class MultiSearches:
             own = [multi.as_item(lines[place].plan.request, lines[place].item) for place in again]
             _, answers = self._ask(_with_lines(request, own), outcome, client)
             for place, body in zip(again, answers.items, strict=True):
+                self._personal.learns_limit(lines[place].plan, items[place])
                 items[place] = body
                 lines[place].plan = replace(lines[place].plan, skip=SkipReason.UPSTREAM_ERROR)
         return items

@@ -63,22 +63,35 @@ class PersonalSearches:
             UpstreamError: OpenSearch could not be asked.
             ClientGone: the client hung up.
         """
+        plan = self.clamped(plan)
         assert plan.search is not None
         index = plan.search.target.index_expression()
-        limit = self.window_limits.get(index)
-        if limit is not None:
-            plan = with_smaller_window(plan, limit)
         search = PersonalSearch(self, plan, index, outcome, client)
         if plan.skip is not None:
             return search.passed(plan.skip)
         try:
             return search.run()
         except _Refused as refused:
-            limit = refusals.window_limit(refused.response.body)
-            if limit is None or not 0 < limit < search.window.hits:
+            if not self.learns_limit(plan, refused.response.body):
                 return search.refused(refused.response)
-            self.window_limits.put(index, limit)
-            return self.reply(with_smaller_window(plan, limit), outcome, client)
+            return self.reply(plan, outcome, client)
+
+    def clamped(self, plan: SearchPlan) -> SearchPlan:
+        """Return the plan with a window that its index is known to allow."""
+        if plan.search is None or plan.skip is not None:
+            return plan
+        limit = self.window_limits.get(plan.search.target.index_expression())
+        return plan if limit is None else with_smaller_window(plan, limit)
+
+    def learns_limit(self, plan: SearchPlan, refusal: bytes) -> bool:
+        """Remember the widest window of an index that refused this plan's; False if it did not."""
+        limit = refusals.window_limit(refusal)
+        if limit is None or plan.search is None or plan.window is None:
+            return False
+        if not 0 < limit < plan.window.hits:
+            return False
+        self.window_limits.put(plan.search.target.index_expression(), limit)
+        return True
 
 
 class _Refused(Exception):

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from scripts._cluster import TRANSPORT_OFFSET
 from scripts._machine import find_free_port
 
 HERE = Path(__file__).parent
@@ -166,7 +167,7 @@ def cluster_proxy(launcher: Callable[..., Any], sidecar_over: Callable[..., Any]
                   ) -> Iterator[Proxy]:
     """Give a sidecar over a cluster of two nodes, with a replica of every shard."""
     home = Path(tempfile.mkdtemp(prefix="opensearch-test-"))
-    port = find_free_port(companions=(1, 100, 101))
+    port = find_free_port(companions=(1, TRANSPORT_OFFSET, TRANSPORT_OFFSET + 1))
     try:
         started = launcher("up", "--home", home, "--port", str(port), "--nodes", "2",
                            "--heap", "512m")

@@ -190,6 +190,11 @@ def test_window_wider_than_the_index_allows_is_clamped(proxy, expected_order):
         answer = proxy.search("narrow", {"query": MILK, "size": 50})
         assert answer.outcome == "applied"
         assert answer.ids == expected_order(engine, 50)
+    lines = [{"index": proxy.prefix + "narrow"}, {"query": MILK, "size": 50}] * 2
+    body = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    many = proxy.through("POST", "/_msearch", body, X_Personalize_User="u1")
+    assert [[hit["_id"] for hit in response["hits"]["hits"]]
+            for response in many.json["responses"]] == [expected_order(engine, 50)] * 2
     beyond = {"query": MILK, "from": 45, "size": 10}
     assert proxy.search("narrow", beyond).body == proxy.engine("narrow", beyond).body
 
