@@ -7,7 +7,6 @@ counted, logged, and told to the caller, who then serves the engine's order.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -19,14 +18,13 @@ import numpy as np
 
 from sidecar.errors import Skip, UpstreamError, UpstreamTimeout
 from sidecar.records import Candidates, QueryContext, Ranking, SkipReason, UserState
+from sidecar.serving.faults import FaultLog
 from sidecar.serving.models import RankerSource, Ranks
 from sidecar.serving.pressure import Pressure
 from sidecar.serving.recompute import Recomputer
 from sidecar.serving.telemetry import Telemetry
 from sidecar.settings import Settings
 from sidecar.stores.protocols import PendingState, StateStore
-
-log = logging.getLogger(__name__)
 
 RANK_THREADS = 4  # with one, a slow ranking would hold every other search to its deadline
 LEAST_WAIT_MS = 100.0  # below it a request's wait for a thread is no sign of a rush
@@ -224,36 +222,6 @@ class Ticket:
             raise Skip(SkipReason.TIMEOUT, "history read") from error
         except UpstreamError as error:
             raise Skip(SkipReason.STATE_UNAVAILABLE, str(error)) from error
-
-
-class FaultLog:
-    """Logs skips that an operator should look at: one line a reason a second, with their number."""
-
-    FAULTS = frozenset({SkipReason.TIMEOUT, SkipReason.STATE_UNAVAILABLE, SkipReason.STATE_BEHIND,
-                        SkipReason.RANKING_ERROR, SkipReason.OVERLOAD})
-
-    def __init__(self, every_s: float = 1.0) -> None:
-        self._every_s = every_s
-        self._lock = threading.Lock()
-        self._quiet_until: dict[SkipReason, float] = {}
-        self._unsaid: dict[SkipReason, int] = {}
-
-    def log(self, skip: Skip) -> None:
-        """Write the line, or count the skip towards the next one."""
-        if skip.reason not in self.FAULTS:
-            log.debug("search not personalised", extra={"reason": str(skip.reason)})
-            return
-        now = time.monotonic()
-        with self._lock:
-            count = self._unsaid.get(skip.reason, 0) + 1
-            is_quiet = now < self._quiet_until.get(skip.reason, 0.0)
-            self._unsaid[skip.reason] = count if is_quiet else 0
-            if is_quiet:
-                return
-            self._quiet_until[skip.reason] = now + self._every_s
-        is_bug = skip.reason is SkipReason.RANKING_ERROR
-        log.warning("search not personalised", exc_info=skip.__cause__ if is_bug else None,
-                    extra={"reason": str(skip.reason), "detail": skip.detail, "count": count})
 
 
 def _in_time(future: Future[Ranking], deadline: float) -> Ranking:
