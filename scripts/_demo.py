@@ -105,7 +105,9 @@ def render(household: Household, query: str, *, off: Shown, before: Shown, after
         f"{household.shifted_weeks} weeks later, so that the last are of the past week.", "",
         "    " + "  ".join(f"{title:<{COLUMN}}" for title, _ in columns).rstrip()]
     for place in range(min(SHOWN, len(off.item_ids))):
-        cells = (_cell(shown.titles[shown.item_ids[place]]) for _, shown in columns)
+        # The query's own words would fill the column, and they are the same in every line.
+        cells = (_cell(shown.titles[shown.item_ids[place]].replace(f" {query}", " …"))
+                 for _, shown in columns)
         lines.append(f"{place + 1:>2}  " + "  ".join(cells).rstrip())
     lines += ["", *(f"{title.split(':')[0]:<13} X-Personalize-Status: {shown.status}"
                     f"   Server-Timing: {shown.timing}" for title, shown in columns)]

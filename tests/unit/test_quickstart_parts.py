@@ -73,7 +73,7 @@ def test_orders_are_printed_side_by_side_with_each_items_reason(tmp_path: Path) 
               "events": ["bought twice, last 3 days ago"]}})
     text = render(household, "milk", off=off, before=off, after=after)
     assert "460 weeks later" in text
-    assert " 1  a milk, own" in text
+    assert " 1  a …, own" in text
     assert "X-Personalize-Status: skipped; reason=disabled" in text
     assert "1  off 2, before 2" in text
     assert "b milk, own: repeat +0.50, engine +0.10; bought twice, last 3 days ago" in text
