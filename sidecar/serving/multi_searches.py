@@ -18,7 +18,8 @@ from sidecar.search.targets import parse
 from sidecar.search.templates import plain
 from sidecar.serving.outcomes import Outcome
 from sidecar.serving.passing import Reply, finished, passed
-from sidecar.serving.personal_searches import Fetched, PersonalSearch, PersonalSearches
+from sidecar.serving.personal_search import Fetched, PersonalSearch
+from sidecar.serving.personal_searches import PersonalSearches
 from sidecar.serving.personalizer import Ticket
 
 OWN_TRACES = (b'"personalize', b'"ext"')
@@ -143,7 +144,7 @@ class MultiSearches:
             whole.joined(SkipReason.UPSTREAM_ERROR)
             return body
         outcome = self._personal.outcome()
-        search = PersonalSearch(self._personal, line.plan, "", outcome, client)
+        search = PersonalSearch(self._personal.shared, line.plan, outcome, client)
         fetched = Fetched(HttpResponse(200, (), body),
                           read_answer(body, self._settings.item_id_field), is_whole=True)
         written = search.written(fetched, line.ticket)

@@ -1,56 +1,39 @@
-"""A search that is to be personalised: its window fetched, ordered, and one page of it written.
+"""The searches of a process that are to be personalised, and what one of them tells the next.
 
-Either whole hits from the top through the window in one fetch, or ids first and the page's hits
-after (``search.fetches`` says when). The second way falls back to the first whenever ids do not
-serve or the page's hits turn out not to be those that were ranked.
+Windows that an index refused are remembered for a while, and so are indices whose ids did not
+serve; not for ever, since mappings and settings change.
 """
 
 from __future__ import annotations
 
-import logging
-import math
 import socket
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
-from sidecar.errors import SidecarError, Skip, UnreadableError
-from sidecar.records import Headers, HttpRequest, HttpResponse, Ranking, SkipReason
-from sidecar.search import answers, fetches, headers, refusals
-from sidecar.search.answers import Answer
-from sidecar.search.plans import SearchPlan, Window, with_smaller_window
-from sidecar.serving.hit_cache import HitCache, KeptHits
+from sidecar.search import refusals
+from sidecar.search.plans import SearchPlan, with_smaller_window
+from sidecar.serving.hit_cache import HitCache
 from sidecar.serving.memory import Memory
 from sidecar.serving.outcomes import Outcome
-from sidecar.serving.pages import Page, write_page
-from sidecar.serving.passing import Reply, finished, passed
-from sidecar.serving.personalizer import Personalizer, Ticket
-from sidecar.serving.shown import ShownLog, shown_record
+from sidecar.serving.passing import Reply
+from sidecar.serving.personal_search import PersonalSearch, Refused, Shared
+from sidecar.serving.personalizer import Personalizer
+from sidecar.serving.shown import ShownLog
 from sidecar.settings import Settings
 from sidecar.stores.upstream import Upstream
-
-log = logging.getLogger(__name__)
 
 WHOLE_FOR_S = 10.0
 LIMIT_FOR_S = 60.0
 
 
 class PersonalSearches:
-    """What the personalised searches of a process share; used by all its threads.
-
-    ``fetched_whole`` remembers index expressions whose ids did not serve, ``window_limits`` the
-    widest window that an index allowed; both for seconds, since mappings and settings change.
-    """
+    """Answers searches whose plan is to be ranked; used by all threads of a process."""
 
     def __init__(self, settings: Settings, upstream: Upstream, personalizer: Personalizer,
                  shown: ShownLog | None, hits: HitCache | None = None) -> None:
         self.settings = settings
         self.upstream = upstream
         self.personalizer = personalizer
-        self.shown = shown
-        self.hits = hits
-        self.fetched_whole: Memory[bool] = Memory(WHOLE_FOR_S)
-        self.window_limits: Memory[int] = Memory(LIMIT_FOR_S)
+        self.shared = Shared(settings, upstream, personalizer, shown, hits, Memory(WHOLE_FOR_S))
+        self._window_limits: Memory[int] = Memory(LIMIT_FOR_S)
 
     def outcome(self) -> Outcome:
         """Begin to measure a search."""
@@ -64,14 +47,12 @@ class PersonalSearches:
             ClientGone: the client hung up.
         """
         plan = self.clamped(plan)
-        assert plan.search is not None
-        index = plan.search.target.index_expression()
-        search = PersonalSearch(self, plan, index, outcome, client)
+        search = PersonalSearch(self.shared, plan, outcome, client)
         if plan.skip is not None:
             return search.passed(plan.skip)
         try:
             return search.run()
-        except _Refused as refused:
+        except Refused as refused:
             if not self.learns_limit(plan, refused.response.body):
                 return search.refused(refused.response)
             return self.reply(plan, outcome, client)
@@ -80,7 +61,7 @@ class PersonalSearches:
         """Return the plan with a window that its index is known to allow."""
         if plan.search is None or plan.skip is not None:
             return plan
-        limit = self.window_limits.get(plan.search.target.index_expression())
+        limit = self._window_limits.get(plan.search.target.index_expression())
         return plan if limit is None else with_smaller_window(plan, limit)
 
     def learns_limit(self, plan: SearchPlan, refusal: bytes) -> bool:
@@ -90,221 +71,5 @@ class PersonalSearches:
             return False
         if not 0 < limit < plan.window.hits:
             return False
-        self.window_limits.put(plan.search.target.index_expression(), limit)
+        self._window_limits.put(plan.search.target.index_expression(), limit)
         return True
-
-
-class _Refused(Exception):
-    """OpenSearch refused a request of the sidecar's making."""
-
-    def __init__(self, response: HttpResponse) -> None:
-        super().__init__(response.status)
-        self.response = response
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """An answer with its headers, and whether it holds whole hits or ids only."""
-
-    response: HttpResponse
-    answer: Answer
-    is_whole: bool
-
-
-class PersonalSearch:
-    """One search under way; used once, by one thread."""
-
-    def __init__(self, shared: PersonalSearches, plan: SearchPlan, index: str, outcome: Outcome,
-                 client: socket.socket | None) -> None:
-        assert plan.search is not None
-        assert plan.window is not None
-        self.window: Window = plan.window
-        self._shared = shared
-        self._plan = plan
-        self._index = index
-        self._outcome = outcome
-        self._client = client
-        self._field = shared.settings.item_id_field
-        self._accepted = headers.get(plan.search.headers, "accept-encoding")
-        self._page_headers: Headers = ()
-        self._kept = KeptHits(shared.hits, plan.search)
-
-    def run(self) -> Reply:
-        """Fetch, order, write; whatever ranking cannot do leaves the engine's order."""
-        assert self._plan.context is not None
-        ticket = self._shared.personalizer.begin(self._plan.context)
-        try:
-            if ticket.refusal is not None:
-                return self.passed(ticket.refusal)
-            is_split = (fetches.can_split(self._plan, self._field)
-                        and not self._shared.fetched_whole.get(self._index))
-            return self._ordered(self._by_ids() if is_split else self._by_hits(), ticket)
-        except UnreadableError as error:
-            log.debug("answer not taken apart", extra={"error": str(error)})
-            return self.passed(SkipReason.NO_IDS)
-        except Skip as skip:
-            return self.passed(skip.reason)
-        except (_Refused, SidecarError):
-            raise
-        except Exception:  # the main path's edge: what is wrong here costs the order, no search
-            log.exception("search not personalised")
-            return self.passed(SkipReason.RANKING_ERROR)
-        finally:
-            ticket.cancel()
-
-    def passed(self, reason: SkipReason) -> Reply:
-        """Serve the engine's order: the answer to the client's own request."""
-        assert self._plan.search is not None
-        self._outcome.skipped(reason)
-        return passed(self._shared.upstream, self._plan.request, self._outcome, self._client)
-
-    def refused(self, response: HttpResponse) -> Reply:
-        """Answer with OpenSearch's refusal, asked for anew where the wording could be ours."""
-        if refusals.may_be_our_doing(response.status):
-            return self.passed(SkipReason.UPSTREAM_ERROR)
-        self._outcome.skipped(SkipReason.UPSTREAM_ERROR)
-        return finished(response, self._accepted, self._outcome)
-
-    def _ordered(self, fetched: Fetched, ticket: Ticket) -> Reply:
-        body = self.written(fetched, ticket)
-        if body is None:
-            return passed(self._shared.upstream, self._plan.request, self._outcome, self._client)
-        told = headers.with_warnings_of(fetched.response.headers, self._page_headers)
-        return finished(replace(fetched.response, headers=told, body=body), self._accepted,
-                        self._outcome)
-
-    def written(self, fetched: Fetched, ticket: Ticket) -> bytes | None:
-        """Order what was fetched and return the answer's body with the page in it.
-
-        None if the engine's order is to be served and only ids are at hand.
-
-        Raises:
-            Skip: the page cannot be written; the client's own request can.
-            UnreadableError: a hit cannot be taken apart.
-        """
-        ranking = self._rank(fetched.answer, ticket)
-        if ranking is None and not fetched.is_whole:
-            return None
-        page = self._page(fetched, _order(fetched.answer, ranking))
-        body = write_page(page, self._plan, fetched.answer, ranking, self._shared.settings)
-        self._log(page)
-        return body
-
-    def _by_ids(self) -> Fetched:
-        """Fetch ids and scores of the window; where ids do not serve, whole hits after all."""
-        try:
-            response = self._ask(fetches.id_fetch(self._plan, self._field,
-                                                  with_versions=self._kept.is_used))
-            answer = answers.read_ids(response.body, self._field)
-            if len(set(answer.keys)) == len(answer.keys):
-                return Fetched(response, answer, is_whole=False)
-        except UnreadableError as error:
-            log.debug("ids do not serve", extra={"error": str(error)})
-        except _Refused as refused:
-            if not self._is_about_ids(refused.response):
-                raise
-        self._shared.fetched_whole.put(self._index, True)
-        return self._by_hits()
-
-    def _by_hits(self) -> Fetched:
-        response = self._ask(fetches.whole_fetch(self._plan, self._field))
-        answer = answers.read_answer(response.body, self._field)
-        if not answer.keys and b'"failures"' in response.body:
-            raise Skip(SkipReason.UPSTREAM_ERROR)  # shards may have failed over hits below the page
-        return Fetched(response, answer, is_whole=True)
-
-    @staticmethod
-    def _is_about_ids(response: HttpResponse) -> bool:
-        return (refusals.may_be_our_doing(response.status)
-                and refusals.window_limit(response.body) is None)
-
-    def _rank(self, answer: Answer, ticket: Ticket) -> Ranking | None:
-        """Return the personal order of the window; None, with the reason noted, if there is none.
-
-        The deadline counts from the upstream's answer.
-        """
-        count = min(self.window.hits, len(answer.keys))
-        deadline = time.monotonic() + self._shared.settings.timeout_ms / 1000
-        try:
-            ranking = ticket.order(answer.candidates(count), deadline)
-        except Skip as skip:
-            self._outcome.skipped(skip.reason, is_counted=True)
-            self._outcome.state = ticket.state_version
-            return None
-        finally:
-            self._outcome.is_counted = True
-            self._outcome.times_ms["history"] = ticket.timings.history_ms
-            self._outcome.times_ms["rank"] = ticket.timings.rank_ms
-        self._outcome.state = ranking.state_version
-        return ranking
-
-    def _page(self, fetched: Fetched, order: Sequence[int]) -> Page:
-        """Return the page's hits in shown order, fetched now if only ids are there."""
-        answer = fetched.answer
-        shown = order[self.window.first:self.window.first + self.window.size]
-        keys = [answer.keys[position] for position in shown]
-        if fetched.is_whole:
-            return Page(answer, keys, [answer.hits[position] for position in shown])
-        if not shown:  # nobody has yet checked what the client wants of each hit
-            raise Skip(SkipReason.NO_HITS)
-        hits = self._hits(answer, shown)
-        if hits is not None:
-            return Page(answer, keys, hits)
-        self._shared.fetched_whole.put(self._index, True)
-        whole = self._by_hits().answer
-        rank = {answer.keys[position]: place for place, position in enumerate(order)}
-        shown = sorted(range(len(whole.keys)), key=lambda p: rank.get(whole.keys[p], len(rank)))
-        shown = shown[self.window.first:self.window.first + self.window.size]
-        return Page(whole, [whole.keys[p] for p in shown], [whole.hits[p] for p in shown])
-
-    def _hits(self, answer: Answer, shown: Sequence[int]) -> list[bytes] | None:
-        """Return the page's hits, fetched by id where they are not at hand.
-
-        None unless each is there with the very score that was ranked.
-        """
-        hits = dict(self._kept.get(answer, shown))
-        missing = [position for position in shown if position not in hits]
-        if not missing:
-            return [hits[position] for position in shown]
-        request = fetches.page_fetch(self._plan, [answer.keys[p][1] for p in missing],
-                                     with_versions=self._kept.is_used)
-        try:
-            response = self._ask(request)
-            fetched = answers.read_answer(response.body, self._field)
-        except (UnreadableError, _Refused):
-            return None
-        found = {key: place for place, key in enumerate(fetched.keys)}
-        for position in missing:
-            place = found.get(answer.keys[position])
-            if place is None or not _same(fetched.scores[place], answer.scores[position]):
-                return None
-            hits[position] = self._kept.taken(answer, position, fetched.hits[place])
-        self._page_headers = response.headers
-        return [hits[position] for position in shown]
-
-    def _ask(self, request: HttpRequest) -> HttpResponse:
-        with self._outcome.stage("upstream"):
-            response = self._shared.upstream.begin(request, idempotent=True,
-                                                   client=self._client).result()
-        if response.status != 200:
-            raise _Refused(response)
-        return response
-
-    def _log(self, page: Page) -> None:
-        if self._shared.shown is None:
-            return
-        record = shown_record(self._plan, [item_id for _, item_id in page.keys])
-        if record is not None:
-            self._shared.shown.append(record)
-
-
-def _order(answer: Answer, ranking: Ranking | None) -> list[int]:
-    """Return positions in shown order: the window as ranked, then the engine's order."""
-    if ranking is None:
-        return list(range(len(answer.keys)))
-    order: list[int] = ranking.order.tolist()
-    return [*order, *range(len(order), len(answer.keys))]
-
-
-def _same(one: float, other: float) -> bool:
-    return one == other or (math.isnan(one) and math.isnan(other))
