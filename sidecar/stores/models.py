@@ -32,7 +32,7 @@ from sidecar.ranking.imputation import Imputation
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.ranker import Ranker, RankerConfig
 from sidecar.ranking.signals import Knowledge
-from sidecar.ranking.statistics import ItemStatistics
+from sidecar.ranking.statistics import HALF_LIVES_DAYS, ItemStatistics
 from sidecar.ranking.vocabulary import Vocabulary
 
 FORMAT = 2
@@ -165,8 +165,12 @@ def _knowledge(described: Mapping[str, Any], arrays: Arrays) -> Knowledge:
         {name: Imputation(**rule) for name, rule in described["imputation"].items()})
     items = ItemTable.from_arrays(vocabulary, described["items"],
                                   {name: arrays[f"items.{name}"] for name in TABLE})
+    statistics = ItemStatistics.from_arrays(_under("statistics.", arrays))
+    if statistics.strong.shape[1:] != (len(HALF_LIVES_DAYS),):
+        raise ValueError(f"statistics.strong has shape {statistics.strong.shape}, must have "
+                         f"{len(HALF_LIVES_DAYS)} half-lives")
     return Knowledge(
-        items, ItemStatistics.from_arrays(_under("statistics.", arrays)),
+        items, statistics,
         {name: Association.from_arrays(_under(f"association.{name}.", arrays))
          for name in described["associations"]},
         arrays["factors"], arrays["rhythm"])

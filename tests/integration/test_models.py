@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from sidecar.errors import ModelError
+from sidecar.ranking.statistics import ItemStatistics
 from sidecar.stores.models import load_ranker, model_version, pick_device, save_ranker
 from tests.shops import context, fresh_ranker, history_of, make_events, make_rows, state_of, window
 
@@ -154,6 +155,16 @@ def test_shapes_that_do_not_fit_the_weights_are_told(model_dir):
     (model_dir / "model.json").write_text(json.dumps(found))
     with pytest.raises(ModelError, match=r"does not fit its weights: .*size mismatch"):
         load_ranker(model_dir, "cpu")
+
+
+def test_statistics_of_another_program_s_half_lives_are_refused(tmp_path):
+    ranker = fresh_ranker()
+    arrays = ranker.knowledge.statistics.arrays()
+    arrays["strong"] = arrays["strong"][:, :2]
+    ranker.knowledge = replace(ranker.knowledge, statistics=ItemStatistics.from_arrays(arrays))
+    save_ranker(ranker, tmp_path / "model", {})
+    with pytest.raises(ModelError, match=r"does not fit: .*must have \d half-lives"):
+        load_ranker(tmp_path / "model", "cpu")
 
 
 def test_arrays_of_another_model_are_refused(model_dir, tmp_path):
