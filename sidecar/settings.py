@@ -61,6 +61,9 @@ class Settings:
         "engine", "order for users without history: the engine's or the unpersonalised model's",
         choices=("engine", "model"))
     rewrite_scores: bool = _setting(False, "put blended scores into _score and max_score")
+    ubi: str = _setting(
+        "forward", "ext.ubi of a search: forwarded to OpenSearch's UBI plugin, or taken by the "
+        "sidecar, which then logs the search in the plugin's place", choices=("forward", "take"))
     passthrough: str = _setting(
         "read", "other requests let through: read-only ones, or all", choices=("read", "all"))
     max_body_bytes: int = _setting(100 * 2**20, "largest request body", low=1024)

@@ -39,6 +39,11 @@ PARAMETERS = frozenset(form.parameter for form in FORMS)
 OWN_EXT = ("personalize", "personalize_request_parameters")  # sections that OpenSearch never sees
 
 
+def own_sections(settings: Settings) -> tuple[str, ...]:
+    """Return the ext sections that OpenSearch is not to see."""
+    return (*OWN_EXT, "ubi") if settings.ubi == "take" else OWN_EXT
+
+
 @dataclass(frozen=True, slots=True)
 class Controls:
     """One request's controls, with the defaults filled in."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from sidecar.errors import UnreadableError
 from sidecar.records import HttpRequest, QueryContext, SkipReason
 from sidecar.search import filter_paths
-from sidecar.search.controls import Controls, read_controls
+from sidecar.search.controls import Controls, own_sections, read_controls
 from sidecar.search.filter_paths import HitFilter
 from sidecar.search.query_texts import query_text
 from sidecar.search.requests import SearchRequest, foreign, take_apart, without_own
@@ -72,7 +72,7 @@ def plan_search(request: HttpRequest, settings: Settings, now: float, *,
     if _is_other_format(request, target):
         return _as_it_came(request, target, SkipReason.FORMAT)
     try:
-        search = take_apart(request, target, is_template=is_template)
+        search = take_apart(request, target, own=own_sections(settings), is_template=is_template)
         controls = read_controls(request.headers, target, search.ext, settings)
         return _plan(search, controls, settings, now)
     except UnreadableError:

@@ -6,7 +6,7 @@ from it (a wider fetch, ids only, one page) is put together from those bytes. Pu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,13 +68,14 @@ class SearchRequest:
         return replace(self, target=self.target.with_parameter(name, value))
 
 
-def take_apart(request: HttpRequest, target: Target, *,
+def take_apart(request: HttpRequest, target: Target, *, own: Collection[str] = OWN_EXT,
                is_template: bool = False) -> SearchRequest:
     """Read a search's body, or the ``source`` parameter in its place, and take own controls out.
 
     Args:
         request: with the search itself as its body.
         target: its target, parsed.
+        own: ext sections that OpenSearch is not to see.
         is_template: the body is a template's rendering.
 
     Raises:
@@ -89,7 +90,7 @@ def take_apart(request: HttpRequest, target: Target, *,
     kept_ext = None
     if "ext" in top:
         raw = spans.value(body, top["ext"])
-        ext, kept_ext = _own_ext_out_of(raw)
+        ext, kept_ext = _own_ext_out_of(raw, own)
         if kept_ext is None:
             body = spans.cut(body, top, ("ext",))
         elif kept_ext is not raw:
@@ -98,14 +99,14 @@ def take_apart(request: HttpRequest, target: Target, *,
                          kept_ext, is_template)
 
 
-def _own_ext_out_of(raw: bytes) -> tuple[Mapping[str, Any], bytes | None]:
+def _own_ext_out_of(raw: bytes, own: Collection[str]) -> tuple[Mapping[str, Any], bytes | None]:
     """Return ext decoded, and its bytes without own sections: None if nothing is left."""
     ext = spans.decode(raw)
     if not isinstance(ext, dict):
         return {}, raw
-    if not any(name in ext for name in OWN_EXT):
+    if not any(name in ext for name in own):
         return ext, raw
-    kept = spans.cut(raw, spans.members(raw), OWN_EXT)
+    kept = spans.cut(raw, spans.members(raw), own)
     return ext, None if kept == b"{}" else kept
 
 

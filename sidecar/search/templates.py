@@ -6,7 +6,7 @@ like any other. Pure; no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,14 +35,14 @@ class Template:
     ext: Mapping[str, Any]
 
 
-def take_template_apart(request: HttpRequest) -> Template:
-    """Read a template request.
+def take_template_apart(request: HttpRequest, own: Collection[str] = OWN_EXT) -> Template:
+    """Read a template request; ``own`` names the ext sections that OpenSearch is not to see.
 
     Raises:
         UnreadableError: its body is not a JSON object.
     """
     target = parse(request.target)
-    search = take_apart(request, target)
+    search = take_apart(request, target, own=own)
     if not search.members:
         raise UnreadableError("a template request without a body")
     flags = {name: search.members[name] for name in _PASSED_ON if name in search.members}
@@ -82,7 +82,7 @@ def rendered_search(request: HttpRequest, template: Template, rendering: bytes) 
     if output is None:
         raise UnreadableError("the rendering holds no template_output")
     members = spans.values(output) | dict(template.flags)
-    own = {name: template.ext[name] for name in OWN_EXT if name in template.ext}
+    own = {name: template.ext[name] for name in (*OWN_EXT, "ubi") if name in template.ext}
     if own:
         inside = spans.values(members["ext"]) if "ext" in members else {}
         members["ext"] = spans.build(
@@ -90,10 +90,10 @@ def rendered_search(request: HttpRequest, template: Template, rendering: bytes) 
     return replace(request, method="POST", headers=_for_json(request), body=spans.build(members))
 
 
-def holds_own_ext(search: HttpRequest) -> bool:
+def holds_own_ext(search: HttpRequest, own: Collection[str]) -> bool:
     """Return True if the rendered search has a block that OpenSearch must not see."""
     return isinstance(search.body, bytes) and any(
-        f'"{name}"'.encode() in search.body for name in OWN_EXT)
+        f'"{name}"'.encode() in search.body for name in own)
 
 
 def plain(request: HttpRequest) -> HttpRequest:

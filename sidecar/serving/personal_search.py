@@ -25,7 +25,7 @@ from sidecar.serving.outcomes import Outcome
 from sidecar.serving.pages import Page, write_page
 from sidecar.serving.passing import Reply, finished, passed
 from sidecar.serving.personalizer import Personalizer, Ticket
-from sidecar.serving.shown import ShownLog, shown_record
+from sidecar.serving.shown import ShownOrders
 from sidecar.settings import Settings
 from sidecar.stores.upstream import Upstream
 
@@ -42,9 +42,27 @@ class Shared:
     settings: Settings
     upstream: Upstream
     personalizer: Personalizer
-    shown: ShownLog | None
+    shown: ShownOrders
     hits: HitCache | None
     fetched_whole: Memory[bool]
+
+    def passed(self, plan: SearchPlan, outcome: Outcome, client: socket.socket | None) -> Reply:
+        """Let a search through as it is planned; logged, if that falls to the sidecar."""
+        if not self.shown.is_due(plan):
+            return passed(self.upstream, plan.request, outcome, client)
+        request = replace(plan.request, headers=headers.replaced(plan.request.headers,
+                                                                 accept_encoding=None))
+        with outcome.stage("upstream"):
+            response = self.upstream.begin(request, idempotent=True, client=client).result()
+        accepted = headers.get(plan.request.headers, "accept-encoding")
+        try:
+            keys = answers.read_answer(response.body).keys if response.status == 200 else ()
+            if keys:
+                body = self.shown.tell(plan, [item_id for _, item_id in keys], response.body)
+                response = replace(response, body=body)
+        except UnreadableError as error:
+            log.debug("shown order not logged", extra={"error": str(error)})
+        return finished(response, accepted, outcome)
 
 
 class Refused(Exception):
@@ -109,7 +127,7 @@ class PersonalSearch:
         """Serve the engine's order: the answer to the client's own request."""
         assert self._plan.search is not None
         self._outcome.skipped(reason)
-        return passed(self._shared.upstream, self._plan.request, self._outcome, self._client)
+        return self._shared.passed(self._plan, self._outcome, self._client)
 
     def refused(self, response: HttpResponse) -> Reply:
         """Answer with OpenSearch's refusal, asked for anew where the wording could be ours."""
@@ -121,7 +139,7 @@ class PersonalSearch:
     def _ordered(self, fetched: Fetched, ticket: Ticket) -> Reply:
         body = self.written(fetched, ticket)
         if body is None:
-            return passed(self._shared.upstream, self._plan.request, self._outcome, self._client)
+            return self._shared.passed(self._plan, self._outcome, self._client)
         told = headers.with_warnings_of(fetched.response.headers, self._page_headers)
         return finished(replace(fetched.response, headers=told, body=body), self._accepted,
                         self._outcome)
@@ -140,8 +158,7 @@ class PersonalSearch:
             return None
         page = self._page(fetched, _order(fetched.answer, ranking))
         body = write_page(page, self._plan, fetched.answer, ranking, self._shared.settings)
-        self._log(page)
-        return body
+        return self._shared.shown.tell(self._plan, [item_id for _, item_id in page.keys], body)
 
     def _by_ids(self) -> Fetched:
         """Fetch ids and scores of the window; where ids do not serve, whole hits after all."""
@@ -242,13 +259,6 @@ class PersonalSearch:
         if response.status != 200:
             raise Refused(response)
         return response
-
-    def _log(self, page: Page) -> None:
-        if self._shared.shown is None:
-            return
-        record = shown_record(self._plan, [item_id for _, item_id in page.keys])
-        if record is not None:
-            self._shared.shown.append(record)
 
 
 def _order(answer: Answer, ranking: Ranking | None) -> list[int]:

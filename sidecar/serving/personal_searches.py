@@ -16,7 +16,7 @@ from sidecar.serving.outcomes import Outcome
 from sidecar.serving.passing import Reply
 from sidecar.serving.personal_search import PersonalSearch, Refused, Shared
 from sidecar.serving.personalizer import Personalizer
-from sidecar.serving.shown import ShownLog
+from sidecar.serving.shown import ShownLog, ShownOrders
 from sidecar.settings import Settings
 from sidecar.stores.upstream import Upstream
 
@@ -32,7 +32,8 @@ class PersonalSearches:
         self.settings = settings
         self.upstream = upstream
         self.personalizer = personalizer
-        self.shared = Shared(settings, upstream, personalizer, shown, hits, Memory(WHOLE_FOR_S))
+        orders = ShownOrders(shown, takes_ubi=settings.ubi == "take")
+        self.shared = Shared(settings, upstream, personalizer, orders, hits, Memory(WHOLE_FOR_S))
         self._window_limits: Memory[int] = Memory(LIMIT_FOR_S)
 
     def outcome(self) -> Outcome:

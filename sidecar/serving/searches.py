@@ -80,7 +80,7 @@ class SearchPath:
         if plan.skip is None:
             return self._personal.reply(plan, outcome, client)
         outcome.skipped(plan.skip)
-        return passed(self._upstream, plan.request, outcome, client)
+        return self._personal.shared.passed(plan, outcome, client)
 
     def other(self, request: HttpRequest, client: socket.socket | None = None) -> Reply:
         """Let a request through that is no search; raises as ``answer``, less ``ControlError``."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from sidecar.errors import UnreadableError
 from sidecar.records import HttpRequest, SkipReason
 from sidecar.search import multi, templates
+from sidecar.search.controls import own_sections
 from sidecar.search.multi import Item
 from sidecar.search.plans import plan_search
 from sidecar.search.targets import parse
@@ -27,12 +28,13 @@ class Templates:
     def __init__(self, personal: PersonalSearches, multi_searches: MultiSearches) -> None:
         self._personal = personal
         self._multi = multi_searches
+        self._own = own_sections(personal.settings)
 
     def reply(self, request: HttpRequest, outcome: Outcome,
               client: socket.socket | None) -> Reply:
         """Answer a template search; raises as ``SearchPath.answer``."""
         try:
-            template = templates.take_template_apart(request)
+            template = templates.take_template_apart(request, self._own)
         except UnreadableError:
             outcome.skipped(SkipReason.UNREADABLE)
             return passed(self._personal.upstream, templates.plain(request), outcome, client)
@@ -44,12 +46,13 @@ class Templates:
             outcome.skipped(reason or SkipReason.UPSTREAM_ERROR)
             return passed(self._personal.upstream, template.untouched, outcome, client)
         plan = plan_search(search, self._personal.settings, time.time(), is_template=True)
-        if plan.skip is not SkipReason.BEYOND_WINDOW and not templates.holds_own_ext(search):
+        is_altered = templates.holds_own_ext(search, self._own)
+        if plan.skip is not SkipReason.BEYOND_WINDOW and not is_altered:
             plan = replace(plan, request=template.untouched)
         if plan.skip is None:
             return self._personal.reply(plan, outcome, client)
         outcome.skipped(plan.skip)
-        return passed(self._personal.upstream, plan.request, outcome, client)
+        return self._personal.shared.passed(plan, outcome, client)
 
     def reply_to_many(self, request: HttpRequest, outcome: Outcome,
                       client: socket.socket | None) -> Reply:
@@ -88,7 +91,7 @@ class Templates:
         for begin in range(0, len(items), AT_ONCE):
             some = items[begin:begin + AT_ONCE]
             lines = [replace(request, body=item.body) for item in some]
-            parts = [templates.take_template_apart(line) for line in lines]
+            parts = [templates.take_template_apart(line, self._own) for line in lines]
             with outcome.stage("upstream"):
                 under_way = [self._personal.upstream.begin(part.rendering, idempotent=True,
                                                            client=client) for part in parts]

@@ -91,6 +91,26 @@ def test_foreign_ext_sections_reach_opensearch(proxy):
     assert answer.outcome == "skipped; reason=upstream_error"
 
 
+def test_ubi_section_is_taken_where_opensearch_has_no_plugin_for_it(proxy, sidecar_over, ask):
+    ubi = {"query_id": "q7", "client_id": "u1", "user_query": "milk"}
+    body = {**BODY, "ext": {"ubi": ubi}}
+    queries = f"{proxy.prefix}queries"
+    with sidecar_over(proxy.node, ubi="take", queries_index=queries) as url:
+        answer = ask(url, "POST", f"/{proxy.prefix}one/_search", body)
+        off = ask(url, "POST", f"/{proxy.prefix}one/_search",
+                  {**BODY, "ext": {"ubi": {"user_query": "milk"}}}, X_Personalize="off")
+        template = ask(url, "POST", f"/{proxy.prefix}one/_search/template",
+                       {"source": json.dumps(body)})
+        time.sleep(1)  # the log is written behind the answers
+    assert (answer.outcome, answer.json["ext"]) == ("applied", {"ubi": {"query_id": "q7"}})
+    assert off.ids == proxy.engine("one", BODY).ids
+    assert template.ids == answer.ids
+    proxy.direct("POST", f"/{queries}/_refresh")
+    logged = {hit["_source"]["query_id"]: hit["_source"]["query_response_hit_ids"]
+              for hit in proxy.direct("GET", f"/{queries}/_search").json["hits"]["hits"]}
+    assert logged == {"q7": answer.ids, off.json["ext"]["ubi"]["query_id"]: off.ids}
+
+
 # -- what a skip looks like
 
 @pytest.mark.parametrize(("body", "parameters", "reason"), [
