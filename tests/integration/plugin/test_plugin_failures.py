@@ -247,7 +247,8 @@ def test_attaches_itself_where_the_cluster_allows_it(one_node, bad):
 
 def set_cluster(shop: Any, factories: str | None, endpoint: str | None) -> None:
     settings = {"cluster.search.enabled_system_generated_factories": factories,
-                "plugins.personalize.endpoint": endpoint}
+                "plugins.personalize.endpoint": endpoint,
+                "plugins.personalize.timeout_ms": factories and 10_000}
     assert shop.call("PUT", "/_cluster/settings", {"persistent": settings}).status == 200
 
 

@@ -111,18 +111,23 @@ class PersonalizeResponseProcessor extends AbstractProcessor implements SearchRe
             services.sidecar().ask(question, inThisContext(new ActionListener<>() {
                 @Override
                 public void onResponse(RescoreAnswer answer) {
-                    try {
-                        decide(response, asked, answer);
-                    } catch (RuntimeException e) {
-                        listener.onFailure(e); // a bug: better an error than no answer at all
-                    }
+                    guard(() -> decide(response, asked, answer));
                 }
 
                 @Override
                 public void onFailure(Exception failure) {
-                    fail(response, failure);
+                    guard(() -> fail(response, failure));
                 }
             }));
+        }
+
+        /** Answers with an error where a step has a bug: better than not at all. */
+        private void guard(Runnable step) {
+            try {
+                step.run();
+            } catch (RuntimeException e) {
+                listener.onFailure(e);
+            }
         }
 
         private SidecarClient.Question question(RescoreRequest asked) throws IOException {

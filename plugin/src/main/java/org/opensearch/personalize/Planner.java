@@ -3,6 +3,7 @@ package org.opensearch.personalize;
 import java.util.List;
 
 import org.opensearch.action.search.SearchRequest;
+import org.opensearch.common.regex.Regex;
 import org.opensearch.search.builder.SearchSourceBuilder;
 import org.opensearch.search.fetch.subphase.FieldAndFormat;
 
@@ -70,15 +71,14 @@ final class Planner {
         if (LeanFetch.isPossible(source, config, window)) {
             return SearchPlan.Fetch.LEAN;
         }
-        return lacksItemField(source, config)
-            ? SearchPlan.Fetch.WITH_ITEM_FIELD
-            : SearchPlan.Fetch.WHOLE;
+        boolean isThere = config.itemIdField().equals(ProcessorConfig.ID)
+            || asksFor(config.itemIdField(), source.docValueFields())
+            || asksFor(config.itemIdField(), source.fetchFields());
+        return isThere ? SearchPlan.Fetch.WHOLE : SearchPlan.Fetch.WITH_ITEM_FIELD;
     }
 
-    private static boolean lacksItemField(SearchSourceBuilder source, ProcessorConfig config) {
-        String field = config.itemIdField();
-        List<FieldAndFormat> asked = source.docValueFields();
-        return field.equals(ProcessorConfig.ID) == false
-            && (asked == null || asked.stream().noneMatch(other -> other.field.equals(field)));
+    private static boolean asksFor(String field, List<FieldAndFormat> patterns) {
+        return patterns != null
+            && patterns.stream().anyMatch(pattern -> Regex.simpleMatch(pattern.field, field));
     }
 }

@@ -24,13 +24,13 @@ record RescoreRequest(Controls controls, String query, int[] positions, List<Str
     /**
      * Gathers a window.
      *
-     * @throws SkipException when there is no hit, or none with an item id
+     * @throws SkipException when the page has no hit, or no hit an item id
      */
     static RescoreRequest of(SearchPlan plan, SearchHits hits) throws SkipException {
-        int size = Math.min(plan.window().reordered(), hits.getHits().length);
-        if (size == 0) {
-            throw new SkipException(SkipReason.NO_HITS, "the search found nothing");
+        if (hits.getHits().length <= plan.window().from()) {
+            throw new SkipException(SkipReason.NO_HITS, "the page is empty");
         }
+        int size = Math.min(plan.window().reordered(), hits.getHits().length);
         int[] positions = new int[size];
         float[] scores = new float[size];
         List<String> ids = new ArrayList<>(size);

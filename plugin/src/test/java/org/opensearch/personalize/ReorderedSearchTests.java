@@ -67,6 +67,22 @@ class ReorderedSearchTests extends ProcessorsTestCase {
     }
 
     @Test
+    void fieldThatTheClientAskedForIsShown() throws Exception {
+        config = withItemField("sku");
+        for (String pattern : List.of("sku", "s*", "*")) {
+            Search search = new Search(user("{\"user_id\":\"u\"}"));
+            search.request.source().fetchField(pattern);
+            search.engine = size -> response(
+                new SearchHits(new SearchHit[]{ hit(0, "s0"), hit(1, "s1") }, null, Float.NaN)
+            );
+            SearchResponse response = search.run(2).answer();
+            assertEquals(List.of("p1", "p0"), ids(response));
+            assertEquals("s1", response.getHits().getAt(0).field("sku").getValue());
+            assertNull(search.request.source().docValueFields());
+        }
+    }
+
+    @Test
     void tailBehindTheWindowKeepsTheEnginesOrder() throws Exception {
         Search search = new Search(user("{\"user_id\":\"u\",\"window_size\":4}")).from(2).size(4);
         assertEquals(List.of("p1", "p0", "p4", "p5"), ids(search.run(50).answer()));

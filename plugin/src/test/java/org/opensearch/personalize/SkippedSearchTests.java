@@ -45,6 +45,8 @@ class SkippedSearchTests extends ProcessorsTestCase {
     void emptyResultIsNotSent() throws Exception {
         SearchResponse response = new Search(user("{\"user_id\":\"u\"}")).run(0).answer();
         assertTrue(ext(response).contains("\"reason\":\"no_hits\""));
+        SearchResponse behind = new Search(user("{\"user_id\":\"u\"}")).from(5).run(5).answer();
+        assertTrue(ext(behind).contains("\"reason\":\"no_hits\""));
         assertTrue(sidecar.requests.isEmpty());
     }
 
