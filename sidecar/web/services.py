@@ -90,7 +90,9 @@ def _loader(settings: Settings) -> ModelLoader:
     def load(model_dir: Path) -> Ranks:
         from sidecar.stores.models import load_ranker
 
-        return load_ranker(model_dir, settings.device)
+        ranker = load_ranker(model_dir, settings.device)
+        ranker.orders_strangers = settings.without_history == "model"
+        return ranker
 
     def version(model_dir: Path) -> str:
         """Return what changes when the directory is replaced; its description is too long to read
