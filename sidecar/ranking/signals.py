@@ -20,7 +20,7 @@ from sidecar.ranking.association import Association
 from sidecar.ranking.history import Profile, Trail
 from sidecar.ranking.items import COLUMNS as ITEM_COLUMNS
 from sidecar.ranking.items import ItemTable
-from sidecar.ranking.statistics import DAY_S, HALF_LIVES_DAYS, ItemStatistics
+from sidecar.ranking.statistics import DAY_S, EVER, HALF_LIVES_DAYS, ItemStatistics
 from sidecar.records import FloatArray
 
 IntVector = npt.NDArray[np.int64]
@@ -45,6 +45,8 @@ class Knowledge:
 
     ``rhythm`` (n, 2): how often buyers of an item come back for it, and after how many days
     (log1p). ``associations`` by name. ``factors`` (n, R): item factors of the user-item matrix.
+    ``final_counts`` (n), in training only: strong events of the whole log, for scaling the
+    catalogue's counts back to the moment of a list.
     """
 
     items: ItemTable
@@ -52,7 +54,7 @@ class Knowledge:
     associations: Mapping[str, Association] = field(default_factory=dict)
     factors: FloatArray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     rhythm: FloatArray = field(default_factory=lambda: np.zeros((0, 2), np.float32))
-    query_items: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    final_counts: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
     scratch: FloatArray = field(default_factory=lambda: empty_scratch(0))
 
 
@@ -79,7 +81,7 @@ def columns(knowledge: Knowledge, situation: Situation) -> dict[str, Columns]:
     found = {
         "engine": _engine(situation, window),
         "popularity": _popularity(knowledge, situation, window),
-        "quality": _quality(window),
+        "quality": _quality(knowledge, window),
         "repeat": _repeat(knowledge, situation, profile, window),
         "content": _content(knowledge, situation, profile, window),
         "collaborative": _collaborative(knowledge, situation, profile, window),
@@ -142,17 +144,28 @@ def _popularity(knowledge: Knowledge, situation: Situation, window: _Window) -> 
     return found
 
 
-def _quality(window: _Window) -> Columns:
-    """Facts of the catalogue itself; a count or a price is read on a log scale."""
+def _quality(knowledge: Knowledge, window: _Window) -> Columns:
+    """Facts of the catalogue itself; a count or a price is read on a log scale.
+
+    A catalogue is a snapshot of the day it was written. A list of an earlier day must not read
+    sales that were still to come, so its counts are scaled by the share of an item's events that
+    had happened by then.
+    """
     found: Columns = {}
+    share = np.ones(window.size)
+    if len(knowledge.final_counts):
+        so_far = knowledge.statistics.strong[window.stat_rows, EVER]
+        share = np.minimum((so_far + 0.5) / (knowledge.final_counts[window.stat_rows] + 0.5), 1.0)
     for k, name in enumerate(ITEM_COLUMNS):
         value = window.numbers[:, k].astype(np.float64)
         if name == "created_at":
             found[name] = value / (365 * DAY_S)
         elif name in ("rating", "promotion"):
             found[name] = value
-        else:
+        elif name == "price":
             found[name] = np.log1p(np.maximum(value, 0))
+        else:
+            found[name] = np.log1p(np.maximum(value, 0) * share)
     return found
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 DAY_S = 86_400.0
-HALF_LIVES_DAYS = (3.0, 14.0, 60.0, 10_000.0)  # the last one: as good as never
+HALF_LIVES_DAYS = (3.0, 14.0, 60.0, 10_000.0, 1.0)  # 10,000: as good as never
+EVER = 3  # the column of the counts that as good as never decay
 IntVector = npt.NDArray[np.int64]
 
 

@@ -39,10 +39,11 @@ class Lists:
 
     @classmethod
     def of(cls, layout: Layout, features: Sequence[FloatArray], context: Sequence[FloatArray],
-           targets: Sequence[npt.NDArray[np.bool_]], has_history: Sequence[bool]) -> Lists:
-        """Pad lists of (K_i, F) features to the longest."""
+           targets: Sequence[npt.NDArray[np.bool_]], has_history: Sequence[bool],
+           dtype: npt.DTypeLike = np.float32) -> Lists:
+        """Pad lists of (K_i, F) features to the longest; ``dtype`` float16 halves the memory."""
         count, longest = len(features), max(len(f) for f in features)
-        padded = np.zeros((count, longest, len(layout.features)), np.float32)
+        padded = np.zeros((count, longest, len(layout.features)), dtype)
         z_scores = np.zeros_like(padded)
         target = np.zeros((count, longest), bool)
         valid = np.zeros((count, longest), bool)
@@ -53,8 +54,7 @@ class Lists:
         return cls(layout, padded, z_scores, np.stack(context), target, valid,
                    np.array(has_history, bool))
 
-
-    def take(self, index: npt.NDArray[np.int64]) -> Lists:
+    def take(self, index: npt.NDArray[np.int64] | slice) -> Lists:
         """Return some of the lists."""
         return Lists(self.layout, self.features[index], self.z_scores[index], self.context[index],
                      self.target[index], self.valid[index], self.has_history[index])
@@ -111,8 +111,8 @@ def _loss(blend: Blend, lists: Lists, index: npt.NDArray[np.int64],
 
 def _parts(blend: Blend, lists: Lists, index: npt.NDArray[np.int64],
            device: torch.device) -> Tensor:
-    features = blend.standardise(torch.from_numpy(lists.features[index]).to(device),
-                                 torch.from_numpy(lists.z_scores[index]).to(device))
+    features = blend.standardise(torch.from_numpy(lists.features[index]).to(device).float(),
+                                 torch.from_numpy(lists.z_scores[index]).to(device).float())
     parts: Tensor = blend(features, torch.from_numpy(lists.context[index]).to(device),
                           torch.from_numpy(lists.has_history[index]).to(device),
                           torch.from_numpy(lists.valid[index]).to(device))

@@ -112,6 +112,8 @@ def evaluate(ranker: Ranker, log: EventLog, cases: Sequence[Case],
         scores[f"without {signal}"] = parts.sum(axis=-1) - parts[..., k]
         scores[f"{signal} alone"] = parts[..., k]
     scores |= baselines(lists)
+    if not ranker.config.is_personal:  # what ships then: personalization of this kind is off
+        scores["model"] = scores["unpersonalised"]
     scores["model"] = np.where(lists.has_history[:, None] | ranker.orders_strangers,
                                scores["model"], scores["BM25"])
     lengths = np.array([len(c.history) for c in ordered])

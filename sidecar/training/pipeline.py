@@ -53,11 +53,11 @@ class TrainConfig:
     epochs: int | None = None
     kept: int = 500
     list_share: float = 0.3  # last share of the log that the blend's lists come from
-    most_lists: int = 12_000
-    lists_per_visit: int = 3
+    most_lists: int = 24_000
+    lists_per_visit: int = 6
     foreign_share: float = 0.1  # lists with another user's history
     empty_share: float = 0.08  # lists with none
-    blend_epochs: int = 8
+    blend_epochs: int = 5
     evidence_share: float = 0.15  # latest lists, on which the personal gain must show
     device: str = "cpu"
     # The products of a step are small: a second thread gains little on a quiet machine, and on a
@@ -141,14 +141,16 @@ def _evidence(lists: Lists, config: TrainConfig,
     The personal part ships switched on only if the gain's 95 % interval lies above zero.
     """
     held = max(1, int(len(lists) * config.evidence_share))
-    early, late = np.arange(len(lists) - held), np.arange(len(lists) - held, len(lists))
+    early = len(lists) - held
+    late = np.arange(early, len(lists))
     late = late[lists.has_history[late]]
-    if len(early) < FEWEST_LISTS or len(late) < FEWEST_LISTS:
+    if early < FEWEST_LISTS or len(late) < FEWEST_LISTS:
         progress(1000, 0.0)
         log.warning("too few lists (%d) to show a personal gain: the model ships with "
                     "personalization off", len(lists))
         return {"lists": len(late), "is_personal": False}
-    blend = _train_blend(lists.take(early), config, max(1, config.blend_epochs // 2), progress)
+    blend = _train_blend(lists.take(slice(early)), config, max(1, config.blend_epochs // 2),
+                         progress)
     dev = lists.take(late)
     alone = replace(dev, has_history=np.zeros(len(dev), bool))
     personal, plain = (reciprocal_ranks(part_lists(blend, which).sum(axis=-1),
@@ -170,14 +172,20 @@ def make_lists(events: EventLog, examples: Sequence[Example], knowledge: Knowled
     """Work out the blend's lists, some with another's history or none."""
     users = _whose_history(examples, len(events.users), config,
                            np.random.default_rng(config.seed))
-    walk = Walk(events, len(knowledge.items), kept=config.kept, strong_kinds=strong)
-    return list_features(events, examples, users, knowledge, walk, encoder, progress)
+    size = len(knowledge.items)
+    walk = Walk(events, size, kept=config.kept, strong_kinds=strong)
+    is_strong = np.array([k in strong for k in events.kinds], bool)[events.kind]
+    final = np.bincount(events.item[is_strong & (events.item >= 0)], minlength=size)
+    knowledge = replace(knowledge, final_counts=final.astype(np.float32))
+    return list_features(events, examples, users, knowledge, walk, encoder, progress,
+                         dtype=np.float16)
 
 
 def list_features(events: EventLog, examples: Sequence[Example], users: npt.NDArray[np.int64],
                   knowledge: Knowledge, walk: Walk, encoder: Encoder,
                   progress: Callable[[int, float], None], layout: Layout | None = None,
-                  kinds: Sequence[str] | None = None) -> Lists:
+                  kinds: Sequence[str] | None = None,
+                  dtype: npt.DTypeLike = np.float32) -> Lists:
     """Walk through the log and work out each list's features at its own moment.
 
     ``users`` (N) says whose history each list gets, -1 for nobody's; ``examples`` ascend in time.
@@ -210,7 +218,8 @@ def list_features(events: EventLog, examples: Sequence[Example], users: npt.NDAr
         has_history.append(known)
         progress(int(1000 * (k + 1) / len(examples)), 0.0)
     assert layout is not None
-    return Lists.of(layout, features, context, [e.target for e in examples], has_history)
+    return Lists.of(layout, features, context, [e.target for e in examples], has_history,
+                    dtype)
 
 
 def _whose_history(examples: Sequence[Example], users: int, config: TrainConfig,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from sidecar.ranking.vocabulary import item_words, words_of
 
 DEPTH = 100
+logging.getLogger("bm25s").setLevel(logging.WARNING)  # it logs its progress at DEBUG
 
 
 class Retrieval:
