@@ -53,6 +53,7 @@ class Personalizer:
         self._pool = ThreadPoolExecutor(RANK_THREADS, thread_name_prefix="rank")
         self._recomputer = Recomputer(states, telemetry)
         self._faults = FaultLog()
+        self._gated: Ranks | None = None  # a ranker that said so; it will say so to everybody
 
     def begin(self, context: QueryContext) -> Ticket:
         """Start one search's history read; never raises, never waits for an answer."""
@@ -93,8 +94,11 @@ class Personalizer:
     def _refusal(self, context: QueryContext) -> SkipReason | None:
         if context.user_id is None and not self.orders_strangers:
             return SkipReason.ANONYMOUS
-        if self.ranker_source() is None:
+        ranker = self.ranker_source()
+        if ranker is None:
             return SkipReason.NO_MODEL
+        if ranker is self._gated:
+            return SkipReason.GATED
         if self.pressure.is_high() or not self._slots.acquire(blocking=False):
             return SkipReason.OVERLOAD
         return None
@@ -103,7 +107,12 @@ class Personalizer:
               context: QueryContext) -> Ranking:
         if state is not None:
             state = self._recomputer.fit(state, ranker)
-        ranking = ranker.rank(candidates, state, context)
+        try:
+            ranking = ranker.rank(candidates, state, context)
+        except Skip as skip:
+            if skip.reason is SkipReason.GATED:
+                self._gated = ranker
+            raise
         if not _is_permutation(ranking, len(candidates)):
             raise ValueError(f"ranker {ranker.version} returned no permutation of its candidates")
         return ranking

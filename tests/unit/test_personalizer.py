@@ -165,6 +165,25 @@ def test_missing_model_is_named_and_nothing_is_read():
     assert states.reads == []
 
 
+def test_gated_model_is_not_asked_again_until_it_is_replaced():
+    """The gate is a release's, not a search's: later searches need not fetch a window for it."""
+    rankers = [Reversing()]
+    states = States(state())
+    chosen = Personalizer(Settings(), states, lambda: rankers[0], Telemetry())
+    rankers[0].rank = refuses(SkipReason.GATED)
+    assert skip_of(chosen, context(), soon()) is SkipReason.GATED
+    assert chosen.begin(context()).refusal is SkipReason.GATED
+    assert len(states.reads) == 1
+    rankers[0] = Reversing()
+    chosen.begin(context()).order(CANDIDATES, soon())
+
+
+def refuses(reason):
+    def rank(*_):
+        raise Skip(reason)
+    return rank
+
+
 def test_no_hits_are_no_ranking():
     ticket = personalizer(States(state())).begin(context())
     with pytest.raises(Skip, match="no_hits"):
