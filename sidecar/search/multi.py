@@ -59,7 +59,7 @@ def as_search(item: Item, request: HttpRequest, target: Target) -> HttpRequest:
         named = spans.decode(header["index"])
         index = quote(",".join(map(str, named)) if isinstance(named, list) else str(named),
                       safe=",*")
-    inner = replace(target, path=f"/{index}/_search" if index else "/_search")
+    inner = target.with_path(f"/{index}/_search" if index else "/_search")
     for name in ("preference", "search_pipeline"):
         if name in header:
             inner = inner.with_parameter(name, str(spans.decode(header[name])))

@@ -34,10 +34,13 @@ class Parameter(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Path and parameters of a request, in order, repeats kept."""
+    """Path and parameters of a request, in order, repeats kept; ``raw`` as it came, if it has not
+    been changed since.
+    """
 
     path: str
     parameters: tuple[Parameter, ...] = ()
+    raw: str | None = None
     _last: Mapping[str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -55,12 +58,18 @@ class Target:
         gone = frozenset(names)
         if gone.isdisjoint(self._last):
             return self
-        return replace(self, parameters=tuple(p for p in self.parameters if p.name not in gone))
+        left = tuple(p for p in self.parameters if p.name not in gone)
+        return replace(self, parameters=left, raw=None)
 
     def with_parameter(self, name: str, value: str) -> Target:
         """Set a parameter, in place of any that bear its name."""
         written = Parameter(name, value, f"{name}={quote(value, safe=',*')}")
-        return replace(self, parameters=(*self.without((name,)).parameters, written))
+        others = self.without((name,)).parameters
+        return replace(self, parameters=(*others, written), raw=None)
+
+    def with_path(self, path: str) -> Target:
+        """Return the target with another path."""
+        return replace(self, path=path, raw=None)
 
     def index_expression(self) -> str:
         """Return the path's index part as it was written; empty: all indices."""
@@ -68,6 +77,8 @@ class Target:
         return "" if not first or (first[0].startswith("_") and first[0] != "_all") else first[0]
 
     def __str__(self) -> str:
+        if self.raw is not None:
+            return self.raw
         if not self.parameters:
             return self.path
         return f"{self.path}?{'&'.join(p.written for p in self.parameters)}"
@@ -79,7 +90,7 @@ def parse(raw: str) -> Target:
         _, _, rest = raw.partition("://")
         raw = "/" + rest.partition("/")[2] if rest else "/" + raw
     path, _, query = raw.partition("?")
-    return Target(path, tuple(_parameter(part) for part in query.split("&") if part))
+    return Target(path, tuple(_parameter(part) for part in query.split("&") if part), raw)
 
 
 def _parameter(written: str) -> Parameter:

@@ -64,7 +64,7 @@ class Templates:
             return passed(self._personal.upstream, templates.plain(request), outcome, client)
         target = parse(request.target)
         path = target.path.rstrip("/").removesuffix("/template")
-        return self._multi.reply(replace(request, target=str(replace(target, path=path)),
+        return self._multi.reply(replace(request, target=str(target.with_path(path)),
                                          body=multi.write_items(searches)), outcome, client)
 
     def _rendered(self, request: HttpRequest, template: Template, outcome: Outcome,
