@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from sidecar.records import HttpRequest
+from sidecar.search.controls import OWN_EXT
 from sidecar.search.plans import SearchPlan
 from sidecar.search.requests import SearchRequest
 
@@ -51,8 +52,7 @@ def can_split(plan: SearchPlan, item_id_field: str) -> bool:
         return False
     if any(name in search.target for name in _UNSPLITTABLE_PARAMETERS):
         return False
-    if hides_ids(search) or any(section != "ubi" and section not in ("personalize",)
-                                for section in search.ext):
+    if hides_ids(search) or not set(search.ext) <= {"ubi", *OWN_EXT}:
         return False
     return not any(word in search.body for word in _UNSPLITTABLE_WORDS)
 

@@ -130,6 +130,7 @@ def test_preference_is_the_users_own_and_never_overrides():
     ({"sort": ["_score", "price"]}, "", False), ({"stored_fields": "_none_"}, "", False),
     ({"query": {"nested": {"inner_hits": {}}}}, "", False), ({"query": {"hybrid": {}}}, "", False),
     ({"ext": {"other": {}}}, "", False), ({"ext": {"ubi": {}}}, "", True),
+    ({"ext": {"personalize_request_parameters": {"user_id": "u"}}}, "", True),
 ])
 def test_ids_come_first_where_that_gives_the_same_hits(body, parameters, is_split):
     assert fetches.can_split(plan(body, parameters), "item_id") is is_split
