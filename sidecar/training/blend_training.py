@@ -1,8 +1,10 @@
 """Teaches the blend: listwise softmax over candidates, on lists in order of time.
 
-The loss of a list is the cross-entropy between softmax(score) and the uniform distribution over
-its targets. A share of rows learns what history is not: they keep their targets and get another
-user's history, or none, so that the gate learns to close (see ``examples``).
+The loss of a list is −log of the probability that softmax(score) gives to all its targets together:
+what counts is that one of them comes first. (Cross-entropy with each of them, the usual ListNet
+loss, gave 0.007 less MRR on a dev window with two targets a list.) A share of rows learns what
+history is not: they keep their targets and get another user's history, or none, so that the gate
+learns to close (see ``pipeline``).
 """
 
 from __future__ import annotations
@@ -103,10 +105,9 @@ def _loss(blend: Blend, lists: Lists, index: npt.NDArray[np.int64],
           device: torch.device) -> Tensor:
     valid = torch.from_numpy(lists.valid[index]).to(device)
     scores = _parts(blend, lists, index, device).sum(dim=-1).masked_fill(~valid, float("-inf"))
-    target = torch.from_numpy(lists.target[index]).to(device).float()
-    share = target / target.sum(dim=1, keepdim=True)
-    logs = torch.log_softmax(scores, dim=1)
-    return -(share * logs.clamp(min=-1e4)).sum(dim=1).mean()
+    target = torch.from_numpy(lists.target[index]).to(device)
+    found = torch.logsumexp(scores.masked_fill(~target, float("-inf")), dim=1)
+    return (torch.logsumexp(scores, dim=1) - found).mean()
 
 
 def _parts(blend: Blend, lists: Lists, index: npt.NDArray[np.int64],
