@@ -20,6 +20,7 @@ from sidecar.errors import Skip, UpstreamError, UpstreamTimeout
 from sidecar.records import Candidates, QueryContext, Ranking, SkipReason, UserState
 from sidecar.serving.faults import FaultLog
 from sidecar.serving.models import RankerSource, Ranks
+from sidecar.serving.pace import Pace
 from sidecar.serving.pressure import Pressure
 from sidecar.serving.recompute import Recomputer
 from sidecar.serving.telemetry import Telemetry
@@ -53,6 +54,7 @@ class Personalizer:
         self._pool = ThreadPoolExecutor(RANK_THREADS, thread_name_prefix="rank")
         self._recomputer = Recomputer(states, telemetry)
         self._faults = FaultLog()
+        self._pace = Pace()
         self._gated: Ranks | None = None  # a ranker that said so; it will say so to everybody
 
     def begin(self, context: QueryContext) -> Ticket:
@@ -66,7 +68,7 @@ class Personalizer:
 
     def rank(self, candidates: Candidates, state: UserState | None, context: QueryContext,
              deadline: float) -> Ranking:
-        """Rank in a thread of the pool and stop waiting at ``deadline``.
+        """Rank here if that is sure to be quick, else in the pool, waiting until ``deadline``.
 
         A ranking that comes too late still ends, so that a state it recomputed serves the next
         search; one that has not begun is dropped.
@@ -77,6 +79,9 @@ class Personalizer:
         ranker = self.ranker_source()
         if ranker is None:
             raise Skip(SkipReason.NO_MODEL)
+        has_state = state is None or self._recomputer.is_fit(state, ranker)
+        if has_state and self._pace.fits(ranker, deadline):
+            return self._rank(ranker, candidates, state, context)
         future = self._pool.submit(self._rank, ranker, candidates, state, context)
         return _in_time(future, deadline)
 
@@ -107,12 +112,14 @@ class Personalizer:
               context: QueryContext) -> Ranking:
         if state is not None:
             state = self._recomputer.fit(state, ranker)
+        began = time.perf_counter()
         try:
             ranking = ranker.rank(candidates, state, context)
         except Skip as skip:
             if skip.reason is SkipReason.GATED:
                 self._gated = ranker
             raise
+        self._pace.note(ranker, time.perf_counter() - began)
         if not _is_permutation(ranking, len(candidates)):
             raise ValueError(f"ranker {ranker.version} returned no permutation of its candidates")
         return ranking

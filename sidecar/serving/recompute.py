@@ -36,9 +36,14 @@ class Recomputer:
         self._waiting: queue.Queue[UserState | None] = queue.Queue(WAITING)
         self._writer: threading.Thread | None = None
 
+    @staticmethod
+    def is_fit(state: UserState, ranker: Ranks) -> bool:
+        """Return True if nothing has to be recomputed."""
+        return state.hidden is not None and state.model_version == ranker.version
+
     def fit(self, state: UserState, ranker: Ranks) -> UserState:
         """Return the state as ``ranker`` would have left it; the same object if it already is."""
-        if state.hidden is not None and state.model_version == ranker.version:
+        if self.is_fit(state, ranker):
             return state
         key = (state.user_id, state.version, ranker.version)
         with self._lock:

@@ -222,6 +222,27 @@ def test_slow_ranking_costs_its_deadline_and_no_more():
     release.set()
 
 
+def test_quick_ranker_ranks_in_the_requests_own_thread_until_it_is_slow_once():
+    ranker, threads = Reversing(), []
+    usual, pause = ranker.rank, [0.0]
+
+    def rank(*args):
+        threads.append(threading.current_thread())
+        time.sleep(pause[0])
+        return usual(*args)
+
+    ranker.rank = rank
+    chosen = personalizer(States(state()), ranker)
+    for _ in range(20):
+        chosen.begin(context()).order(CANDIDATES, soon())
+    here = [thread is threading.current_thread() for thread in threads]
+    assert here == [False] * 8 + [True] * 12
+    pause[0] = 0.2
+    chosen.begin(context()).order(CANDIDATES, soon(1.5))
+    assert skip_of(chosen, context(), soon(0.1)) is SkipReason.TIMEOUT
+    assert threads[-1] is not threading.current_thread()
+
+
 def test_slow_ranking_does_not_hold_other_searches():
     ranker = Reversing()
     usual, release = ranker.rank, threading.Event()
