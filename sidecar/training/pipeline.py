@@ -56,7 +56,7 @@ class TrainConfig:
     most_lists: int = 24_000
     lists_per_visit: int = 6
     foreign_share: float = 0.1  # lists with another user's history
-    empty_share: float = 0.08  # lists with none
+    empty_share: float = 0.15  # lists with none
     blend_epochs: int = 5
     evidence_share: float = 0.15  # latest lists, on which the personal gain must show
     device: str = "cpu"
