@@ -191,10 +191,11 @@ def is_same_kind(direct: Any, through: Any) -> bool:
         return False
     if direct.body.startswith(b":)"):
         return bool(through.body.startswith(b":)"))
-    if direct.status < 400:
+    if direct.status < 400 or not (direct.body and through.body):
         return False
-    kinds = [answer.json["error"] for answer in (direct, through)]
-    return bool(kinds[0] == kinds[1] or kinds[0]["type"] == kinds[1]["type"])
+    errors = [answer.json["error"] for answer in (direct, through)]
+    return all(isinstance(error, dict) for error in errors) and (
+        errors[0]["type"] == errors[1]["type"])
 
 
 def around_differs(mine: Any, theirs: Any) -> str:
