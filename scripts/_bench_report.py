@@ -34,7 +34,7 @@ def _latency(report: Mapping[str, Any]) -> str:
     return ("One client, milliseconds, arms in turn for each search; added over bare with 95 % "
             "intervals:\n\n"
             + _table(["arm", *QUANTILES, "added p50", "added p99", "outcomes", "errors"], rows)
-            + f"\n\n{meanings}\n\nServer-Timing, p50 / p99:\n{lines}")
+            + f"\n\n{meanings}" + (f"\n\nServer-Timing, p50 / p99:\n{lines}" if lines else ""))
 
 
 def _closed(report: Mapping[str, Any]) -> str:
