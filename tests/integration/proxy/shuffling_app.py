@@ -31,7 +31,7 @@ class ShufflingRanker:
     def rank(self, candidates: Candidates, state: UserState | None,
              context: QueryContext) -> Ranking:
         if context.query == "slow ranking":
-            time.sleep(0.5)
+            time.sleep(2.0)
         if context.query == "broken ranking":
             raise ValueError("broken")
         scores = np.array([zlib.crc32(item.encode()) % 1009 for item in candidates.item_ids],

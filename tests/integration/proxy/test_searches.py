@@ -120,27 +120,34 @@ def test_ubi_section_is_taken_where_opensearch_has_no_plugin_for_it(proxy, sidec
     ({"sort": ["price"], "search_after": [1.0]}, "", "search_after"),
     ({"query": {"match": {"title": "absent"}}}, "", "no_hits"),
     ({"rescore": {"query": {"rescore_query": MILK}}, "from": 10}, "", "beyond_window"),
-    ({"query": {"match": {"title": "slow ranking"}}}, "", None),
     ({}, "?filter_path=took", "filter_path"), ({}, "?format=yaml", "format"),
 ])
 def test_skip_names_its_reason(proxy, body, parameters, reason):
     answer = proxy.search("one", {**BODY, **body}, parameters)
     assert answer.status == 200
-    if reason is not None:
-        assert answer.outcome == f"skipped; reason={reason}"
+    assert answer.outcome == f"skipped; reason={reason}"
+
+
+@pytest.fixture(scope="module")
+def unproven(proxy, sidecar_over):
+    """Give a sidecar whose ranker has not ranked yet, so that its deadline is watched."""
+    with sidecar_over(proxy.node) as url:
+        yield url
 
 
 @pytest.mark.parametrize(("query", "reason"), [
     ("slow ranking", "timeout"), ("broken ranking", "ranking_error")])
 @pytest.mark.parametrize("parameters", ["", "?_source=false&sort=_score"])
-def test_failed_ranking_serves_the_engines_order_in_time(proxy, query, reason, parameters):
+def test_failed_ranking_serves_the_engines_order_in_time(
+        proxy, unproven, ask, query, reason, parameters):
     asked = {"simple_query_string": {"query": query, "fields": ["title"]}}
     body = {"query": {"bool": {"should": [asked, {"constant_score": {"filter": MILK}}]}}}
     began = time.monotonic()
-    answer = proxy.search("one", body, parameters)
+    answer = ask(unproven, "POST", f"/{proxy.prefix}one/_search{parameters}", body,
+                 X_Personalize_User="u1")
     assert answer.outcome == f"skipped; reason={reason}"
     assert answer.ids == proxy.engine("one", body, parameters).ids
-    assert time.monotonic() - began < 0.45
+    assert time.monotonic() - began < 1.8
 
 
 def test_every_answer_tells_where_time_went(proxy):
