@@ -1,0 +1,119 @@
+"""The benchmark's own honesty: what its client reads, how it draws, what an open loop charges."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from scripts import _bench_stats as stats
+from scripts._bench_client import Connection, request
+from scripts._bench_load import closed_loop, in_turn, open_loop
+from scripts._bench_searches import read
+from sidecar.errors import FileError
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers with a body of the wanted framing; ``/stall`` holds the first answer up."""
+
+    protocol_version = "HTTP/1.1"
+    stalled = threading.Event()
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        if self.path == "/stall" and not self.stalled.is_set():
+            self.stalled.set()
+            time.sleep(0.5)
+        self.send_response(500 if self.path == "/error" else 200)
+        self.send_header("X-Personalize-Status", "applied")
+        self.send_header("Server-Timing", "upstream;dur=1.500, rank;dur=0.250")
+        if self.path == "/chunked":
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"3\r\nabc\r\n5\r\n0\r\n\r\n\r\n0\r\n\r\n")
+            return
+        self.send_header("Content-Length", "5")
+        self.end_headers()
+        self.wfile.write(b"hello")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def url():
+    Handler.stalled.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_client_reads_both_framings_on_one_connection(url):
+    connection = Connection(url)
+    for _ in range(3):
+        assert connection.ask(request(url, "POST", "/x")).body == b"hello"
+        answer = connection.ask(request(url, "POST", "/chunked"))
+        assert answer.body.endswith(b"0\r\n\r\n\r\n0\r\n\r\n")
+    assert answer.header("x-personalize-status") == "applied"
+    connection.close()
+
+
+def test_arms_take_turns_and_warm_up_is_not_counted(url):
+    rows = ({"a": request(url, "POST", "/x"), "b": request(url, "POST", "/x")} for _ in range(12))
+    samples = in_turn({"a": url, "b": url}, rows, warm_up=2)
+    assert samples["a"].count == samples["b"].count == 10
+    assert samples["a"].outcomes == {"applied": 10}
+    assert samples["a"].stages == {"upstream": [1.5] * 10, "rank": [0.25] * 10}
+
+
+def test_closed_loop_counts_errors(url):
+    seen = closed_loop(url, lambda: ("x", request(url, "POST", "/error")), clients=3, seconds=0.3)
+    assert seen.errors == seen.count > 3
+
+
+def test_open_loop_charges_a_stall_to_every_request_that_it_held_up(url):
+    """One connection: a closed loop would have noted a single slow request."""
+    seen = open_loop(url, lambda: ("x", request(url, "POST", "/stall")), rate=100, seconds=1.0,
+                     connections=1)
+    late = [latency for latency in seen.latencies["x"] if latency > 0.1]
+    assert len(late) > 20
+    assert max(late) >= 0.5
+    assert seen.never_sent == 0
+
+
+def test_log_draws_the_same_searches_for_the_same_seed_and_few_users_most(tmp_path):
+    file = tmp_path / "queries.jsonl"
+    rows = [{"query": f"q{user}", "user_id": f"u{user}"} for user in range(50)]
+    rows += [{"query": "busy", "user_id": "u7", "history": [["a", "click", "2020-01-01"]]}] * 5
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    log = read(file)
+    drawn = list(itertools.islice(log.draw(3), 400))
+    assert drawn == list(itertools.islice(log.draw(3), 400))
+    share = sum(search.user_id == "u7" for search in drawn) / len(drawn)
+    assert 0.15 < share < 0.35
+    assert log.histories == [{"user_id": "u7", "item_id": "a", "event": "click",
+                              "ts": "2020-01-01"}]
+
+
+def test_log_without_a_search_is_refused(tmp_path):
+    file = tmp_path / "queries.jsonl"
+    file.write_text('{"query": "", "user_id": "u"}\n')
+    with pytest.raises(FileError, match="holds no search"):
+        read(file)
+
+
+def test_paired_intervals_hold_the_difference():
+    base = [0.001 + 0.00001 * k for k in range(200)]
+    report = stats.paired(base, [value + 0.002 for value in base])
+    assert report["added_ms"]["p50"]["value"] == pytest.approx(2.0)
+    assert report["added_ms"]["p50"]["low"] <= 2.0 <= report["added_ms"]["p50"]["high"]
+    assert stats.ratio_of_rounds([100, 200], [50, 100])["value"] == 0.5
