@@ -95,7 +95,8 @@ def _conditions(options: argparse.Namespace, log: Log) -> dict[str, Any]:
     load = round(os.getloadavg()[0], 1)  # before the benchmark adds its own
     return {"cores": os.cpu_count(), "load_before": load, "machine": platform.machine(),
             "system": platform.system(), "python": platform.python_version(),
-            "window": options.window, "clients": options.clients, "index": options.index, "users": len(log.by_user),
+            "window": options.window, "clients": options.clients, "index": options.index,
+            "users": len(log.by_user),
             "searches_in_log": sum(map(len, log.by_user)), "seed": options.seed}
 
 
