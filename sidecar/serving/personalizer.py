@@ -225,17 +225,18 @@ class Ticket:
             self.read()
             if self._pending is None:
                 raise Skip(self.refusal or SkipReason.ANONYMOUS)
-            state = self._result(deadline)
+            state = self._result(deadline, when_late=SkipReason.STATE_BEHIND)
         return state
 
-    def _result(self, deadline: float) -> UserState | None:
+    def _result(self, deadline: float,
+                when_late: SkipReason = SkipReason.TIMEOUT) -> UserState | None:
         pending, self._pending = self._pending, None
         if pending is None:
             return None
         try:
             return pending.result(deadline)
         except UpstreamTimeout as error:
-            raise Skip(SkipReason.TIMEOUT, "history read") from error
+            raise Skip(when_late, "history read") from error
         except UpstreamError as error:
             raise Skip(SkipReason.STATE_UNAVAILABLE, str(error)) from error
 
