@@ -161,6 +161,7 @@ def _spawn(node: Node, plan: ClusterPlan, jdk: Jdk,
         str(jdk.java), f"-Xms{plan.heap}", f"-Xmx{plan.heap}", "-XX:+ExitOnOutOfMemoryError",
         "--enable-native-access=ALL-UNNAMED", "--add-modules=jdk.incubator.vector",
         "-Dfile.encoding=UTF-8", "-Djna.nosys=true", "-Dlog4j2.disable.jmx=true",
+        "-Dlog4j.shutdownHookEnabled=false",  # the node closes its log itself, last of all
         f"-Djava.io.tmpdir={home / 'tmp'}", f"-XX:ErrorFile={home / 'logs' / 'hs_err.log'}",
         f"-Dopensearch.path.home={home}", f"-Dopensearch.path.conf={home / 'config'}",
         "-cp", f"{home / 'lib'}/*", "org.opensearch.bootstrap.OpenSearch",
