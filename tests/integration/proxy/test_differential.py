@@ -184,11 +184,16 @@ def compared(proxy: Any, request: Request, direct: Any, through: Any) -> str:
 
 
 def is_same_kind(direct: Any, through: Any) -> bool:
-    """Return True for errors of one type, whose details tell which node met them first, and for
-    SMILE, whose back references depend on where a hit came from.
+    """Return True for errors of one type, whose details tell which node met them first, for
+    allowed methods, which each node lists in an order of its own, and for SMILE, whose back
+    references depend on where a hit came from.
     """
     if through.outcome == "applied" or direct.status != through.status:
         return False
+    if "allow" in dict(told(direct)):
+        methods = [sorted(dict(told(answer)).get("allow", "").split(","))
+                   for answer in (direct, through)]
+        return methods[0] == methods[1]
     if direct.body.startswith(b":)"):
         return bool(through.body.startswith(b":)"))
     if direct.status < 400 or not (direct.body and through.body):
