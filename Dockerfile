@@ -6,8 +6,8 @@ FROM python:3.11-slim AS packages
 RUN python -m venv /venv
 COPY requirements-serve.lock /
 # torch as PyPI serves it: with its CUDA libraries on Linux, so the same image uses a GPU.
-RUN --mount=type=cache,target=/root/.cache/pip \
-    /venv/bin/pip install --require-hashes --no-deps -r /requirements-serve.lock
+RUN --mount=type=cache,target=/var/cache/pip \
+    /venv/bin/pip install --cache-dir /var/cache/pip --require-hashes --no-deps -r /requirements-serve.lock
 
 FROM python:3.11-slim AS sidecar
 RUN useradd --system --uid 10001 --no-create-home sidecar
@@ -28,7 +28,8 @@ FROM maven:3.9-eclipse-temurin-21 AS plugin
 WORKDIR /plugin
 COPY plugin/pom.xml .
 COPY plugin/src src
-RUN --mount=type=cache,target=/root/.m2 mvn --batch-mode --no-transfer-progress -DskipTests package
+RUN --mount=type=cache,target=/var/cache/maven \
+    mvn --batch-mode --no-transfer-progress -Dmaven.repo.local=/var/cache/maven -DskipTests package
 
 FROM opensearchproject/opensearch:3.9.0 AS opensearch
 COPY --from=plugin /plugin/target/*.zip /tmp/
