@@ -5,7 +5,8 @@ the same ``fill``. Rules:
 
 - ``mean``, ``median``, ``mode``: of the column's known values;
 - ``zero``: for counts, where absence means none;
-- ``interpolate``: between the item's dated observations (``series``), else the column's median;
+- ``interpolate``: the column's median where an item has no dated observations; for one that has
+  some, whoever reads them calls ``interpolate`` (catalogue files carry none);
 - ``drop``: the value stays NaN and the signals that read it contribute nothing for that item.
 """
 

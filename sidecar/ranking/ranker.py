@@ -25,7 +25,6 @@ from sidecar.ranking.items import ItemTable
 from sidecar.ranking.packed_blend import PackedBlend
 from sidecar.ranking.signals import Columns, Knowledge, Situation, columns, empty_scratch
 from sidecar.ranking.stepper import Stepper
-from sidecar.ranking.vocabulary import words_of
 from sidecar.records import (
     Candidates,
     FloatArray,
@@ -100,8 +99,7 @@ class Ranker:
                            state.version if state else -1, self.version)
         situation = Situation(
             rows, candidates.engine_scores, trail, context.now, context.query,
-            self._interest(rows, state) if has_history else np.zeros(len(rows), np.float32),
-            tuple(self.items.vocabulary.word_codes(words_of(context.query or ""))))
+            self._interest(rows, state) if has_history else np.zeros(len(rows), np.float32))
         found = columns(self._knowledge(), situation)
         parts = self._parts(found, has_history and self.config.is_personal, context.weight)
         scores: FloatArray = np.sum(np.stack(list(parts.values())), axis=0, dtype=np.float32)

@@ -26,8 +26,8 @@ from sidecar.records import FloatArray
 IntVector = npt.NDArray[np.int64]
 Columns = dict[str, npt.NDArray[np.floating]]
 
-UNPERSONAL = ("engine", "popularity", "quality", "query_memory")
-PERSONAL = ("repeat", "content", "collaborative", "interest", "segment")
+UNPERSONAL = ("engine", "popularity", "quality")
+PERSONAL = ("repeat", "content", "collaborative", "interest")
 SIGNALS = UNPERSONAL + PERSONAL
 
 
@@ -71,7 +71,6 @@ class Situation:
     now: float
     query: str | None = None
     interest: FloatArray | None = None
-    query_words: tuple[int, ...] = ()
 
 
 def columns(knowledge: Knowledge, situation: Situation) -> dict[str, Columns]:
