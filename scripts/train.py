@@ -68,9 +68,10 @@ def counted(rows: Rows, what: str):  # type: ignore[type-arg, no-untyped-def]
                         rows.refused[0])
 
 
-def bar(step: str) -> Callable[[int, float], None]:
-    """Return a callback that shows one step's progress (permille) and loss."""
-    shown = tqdm(total=1000, desc=step, leave=True, bar_format=(
+def bar(step: str, *, leave: bool = True) -> Callable[[int, float], None]:
+    """Return a callback that shows one step's progress (permille) and loss; the line stays when
+    the step is done, unless told to leave nothing."""
+    shown = tqdm(total=1000, desc=step, leave=leave, bar_format=(
         "{desc}: {percentage:3.0f}% |{bar:30}| {elapsed} left {remaining}{postfix}"))
 
     def progress(done: int, loss: float) -> None:
@@ -99,13 +100,13 @@ def _overrides(path: Path | None) -> dict[str, object]:
         if name not in known:
             raise FileError(f"{path}: {name} is not a training option; known: "
                             f"{', '.join(sorted(known))}")
-        wanted = _unfit(name, value, known[name])
+        wanted = unfit(name, value, known[name])
         if wanted:
             raise FileError(f"{path}: {name} is {value!r}, must be {wanted}")
     return given
 
 
-def _unfit(name: str, value: object, default: object) -> str | None:
+def unfit(name: str, value: object, default: object) -> str | None:
     """Return what an option's value must be, None where it is that."""
     if name in ("cell", "device"):
         choices = CELLS if name == "cell" else ("cpu", "cuda")
@@ -121,7 +122,8 @@ def _unfit(name: str, value: object, default: object) -> str | None:
     return None if value >= least else f"at least {least}"
 
 
-def _instant(text: str) -> float:
+def instant(text: str) -> float:
+    """Return an ISO 8601 argument as seconds, for argparse."""
     try:
         return seconds(text)
     except ValueError as error:
@@ -135,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--catalogue", type=Path, required=True, metavar="FILE")
     parser.add_argument("--events", type=Path, required=True, metavar="FILE")
     parser.add_argument("--cases", type=Path, metavar="FILE")
-    parser.add_argument("--until", type=_instant, metavar="TS",
+    parser.add_argument("--until", type=instant, metavar="TS",
                         help="ISO 8601 (default: all events)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--seed", type=int, default=0)
