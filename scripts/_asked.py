@@ -1,0 +1,240 @@
+"""One search of one shopper, put together from files or from what runs: for explain and whatif.
+
+The window comes from an OpenSearch, or from BM25 in this process; the history from an events
+file, or from a sidecar that keeps it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from scripts.train import counted, instant
+from sidecar.errors import FileError, ModelError, UpstreamError
+from sidecar.ranking.ranker import Ranker
+from sidecar.records import Candidates, Event, History, QueryContext
+from sidecar.serving.counterfactual import Replay, history_of
+from sidecar.settings import Settings
+from sidecar.stores.administration import administration_client
+from sidecar.stores.file_values import seconds
+from sidecar.stores.files import read_catalogue, read_events
+from sidecar.stores.models import load_ranker
+from sidecar.training.retrieval import Retrieval
+
+FIELDS = ("title", "brand", "categories")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A search that can be asked again, the shopper's own history, and the items' titles."""
+
+    replay: Replay
+    ranker: Ranker
+    history: History
+    titles: dict[str, str]
+    now: float
+
+    @property
+    def kept(self) -> int:
+        """Events that a history may hold."""
+        return self.ranker.config.kept
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, is_model_needed: bool) -> None:
+    """Add what both programs are told."""
+    parser.add_argument("--model", type=Path, required=is_model_needed, metavar="DIR")
+    parser.add_argument("--catalogue", type=Path, required=is_model_needed, metavar="FILE")
+    parser.add_argument("--events", type=Path, metavar="FILE")
+    parser.add_argument("--user", required=True, metavar="ID")
+    parser.add_argument("--query", required=True, metavar="TEXT")
+    parser.add_argument("--at", type=instant, metavar="TS",
+                        help="moment of the search, ISO 8601; later events are not read "
+                             "(default: after the file's last event; with --sidecar: now)")
+    parser.add_argument("--window", type=_window, default=100, metavar="K",
+                        help="hits that are reordered (default: 100)")
+    parser.add_argument("--weight", type=_weight, default=1.0, help="strength, 0 to 1")
+    parser.add_argument("--opensearch", metavar="URL",
+                        help="whose order to begin with (default: BM25 in this process); "
+                             "credentials come from SIDECAR_OPENSEARCH_*")
+    parser.add_argument("--index", default="products", metavar="ALIAS")
+    parser.add_argument("--body", type=Path, metavar="FILE",
+                        help="JSON search body for OpenSearch (default: a multi_match of the "
+                             f"query over {', '.join(FIELDS)})")
+    parser.add_argument("--sidecar", metavar="URL", help="a sidecar that runs")
+    parser.add_argument("--top", type=_window, metavar="N",
+                        help="hits that are printed (default: the window)")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu")
+
+
+def ask(options: argparse.Namespace) -> Asked:
+    """Load the model and put the search together.
+
+    Raises:
+        FileError, ModelError: a file or model that does not fit.
+        UpstreamError: the sidecar does not answer.
+        OpenSearchException: OpenSearch does not.
+    """
+    ranker = load_ranker(options.model, options.device)
+    rows = list(counted(read_catalogue(options.catalogue), "catalogue"))
+    if not any(row["item_id"] in ranker.items for row in rows):
+        raise ModelError(f"{options.model} knows none of the items of {options.catalogue}; "
+                         "train on this catalogue")
+    ranker.items.upsert(rows)
+    history, now = _history(options, ranker.config.kept)
+    candidates = _candidates(options, rows)
+    context = QueryContext(options.user, options.query, now, window=options.window,
+                           weight=options.weight, explain=True)
+    titles = {row["item_id"]: row["title"] for row in rows}
+    return Asked(Replay(ranker, candidates, context), ranker, history, titles, now)
+
+
+def _history(options: argparse.Namespace, kept: int) -> tuple[History, float]:
+    if options.events is None:
+        document = user_document(options.sidecar, options.user)
+        events = events_of(document)
+        now = options.at if options.at is not None else time.time()
+    else:
+        events, last = _own_events(options)
+        now = options.at if options.at is not None else last + 1.0
+    before = [event for event in events if (event.ts or 0.0) < now]
+    return history_of(options.user, before, kept), now
+
+
+def _own_events(options: argparse.Namespace) -> tuple[list[Event], float]:
+    """Return the user's events, and the instant of the file's last; without times, the place in
+    the file counts."""
+    own: list[Event] = []
+    clock = 0.0
+    for event in counted(read_events(options.events), "events"):
+        clock = clock + 1.0 if event.ts is None else event.ts
+        if event.user_id == options.user:
+            own.append(dataclasses.replace(event, ts=clock))
+    last = max((event.ts or 0.0 for event in own), default=clock)
+    return own, max(last, clock)
+
+
+def ask_sidecar(url: str, target: str, body: Any = None) -> tuple[dict[str, Any], str | None]:
+    """Send a request to a sidecar; return its answer and what that says was done.
+
+    Raises:
+        UpstreamError: it does not answer, or refuses.
+    """
+    request = urllib.request.Request(
+        url.rstrip("/") + target, None if body is None else json.dumps(body).encode(),
+        {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer), answer.headers["X-Personalize-Status"]
+    except urllib.error.HTTPError as error:
+        with error:
+            raise UpstreamError(f"{url} answered {error.code}: "
+                                f"{error.read()[:500].decode(errors='replace')}") from error
+    except (OSError, ValueError) as error:
+        raise UpstreamError(f"{url} cannot be asked: {error}") from error
+
+
+def user_document(url: str, user_id: str) -> dict[str, Any]:
+    """Return what a sidecar keeps of a user; a user of whom it keeps nothing has no events."""
+    try:
+        return ask_sidecar(url, f"/_personalize/users/{quote(user_id)}")[0]
+    except UpstreamError as error:
+        if isinstance(error.__cause__, urllib.error.HTTPError) and error.__cause__.code == 404:
+            return {"user_id": user_id, "events": []}
+        raise
+
+
+def events_of(document: dict[str, Any]) -> list[Event]:
+    """Return a sidecar's account of a user as events, oldest first."""
+    return [Event(document["user_id"], row["event"], row["item_id"], seconds(row["ts"]),
+                  row["query"]) for row in reversed(document.get("events", []))]
+
+
+def _candidates(options: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> Candidates:
+    if options.opensearch:
+        return _searched(options)
+    found, scores = Retrieval(rows, depth=options.window).search(options.query)
+    if not len(found):
+        raise FileError(f"no item of {options.catalogue} has a word of {options.query!r}")
+    return Candidates(tuple(str(rows[row]["item_id"]) for row in found.tolist()), scores)
+
+
+def _searched(options: argparse.Namespace) -> Candidates:
+    settings = dataclasses.replace(Settings.from_environ(), opensearch_url=options.opensearch)
+    with administration_client(settings) as client:
+        answer = client.search(index=options.index, body=search_body(options) | {"_source": False})
+    hits = answer["hits"]["hits"]
+    if not hits:
+        raise FileError(f"{options.index} has no hit for {options.query!r}")
+    scores = [np.nan if hit["_score"] is None else hit["_score"] for hit in hits]
+    return Candidates(tuple(hit["_id"] for hit in hits), np.array(scores, np.float32))
+
+
+def search_body(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the search's body: the file's, or a search for the query's words; of the window."""
+    body: dict[str, Any] = {"query": {"multi_match": {
+        "query": options.query, "fields": list(FIELDS), "type": "cross_fields"}}}
+    if options.body is not None:
+        try:
+            body = json.loads(options.body.read_text())
+        except (OSError, ValueError) as error:
+            raise FileError(f"{options.body} cannot be read as JSON: {error}") from error
+        if not isinstance(body, dict):
+            raise FileError(f"{options.body} must be a JSON object, a search's body")
+    return body | {"from": 0, "size": options.window}
+
+
+def when(ts: float) -> str:
+    """Return an instant as ISO 8601 to the second."""
+    return datetime.fromtimestamp(ts, UTC).isoformat(timespec="seconds")
+
+
+def ago(ts: float, now: float) -> str:
+    """Return how long before ``now`` an instant lies, in words."""
+    hours = max(now - ts, 0.0) / 3600.0
+    if hours >= 48:
+        return f"{hours / 24:.0f} days ago"
+    return f"{hours:.0f} hours ago" if hours >= 2 else f"{hours * 60:.0f} minutes ago"
+
+
+def event_words(event: str, item_id: str | None, query: str | None,
+                titles: dict[str, str]) -> str:
+    """Return what was done in words: ``purchase of 17 red cup``."""
+    if item_id is None:
+        return f"{event} for {query!r}"
+    title = titles.get(item_id)
+    return f"{event} of {item_id}" + (f" {title}" if title else "")
+
+
+def history_rows(history: History, titles: dict[str, str]) -> list[dict[str, Any]]:
+    """Return the events with their numbers, from 1, oldest first."""
+    return [{"number": k + 1, "event": event, "item_id": item_id, "query": query, "ts": when(ts),
+             "title": titles.get(item_id or "")}
+            for k, (event, item_id, query, ts) in enumerate(zip(
+                history.events, history.item_ids, history.queries, history.ts, strict=True))]
+
+
+def _window(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 10_000:
+        raise argparse.ArgumentTypeError(f"{value} is not between 1 and 10000")
+    return value
+
+
+def _weight(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{value} is not between 0 and 1")
+    return value

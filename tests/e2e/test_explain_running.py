@@ -1,0 +1,67 @@
+"""``scripts.explain`` and ``scripts.whatif`` ask a sidecar that runs what it knows of a shopper."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from opensearchpy import OpenSearch, helpers
+
+from scripts import explain, whatif
+from sidecar.stores.models import save_ranker
+from tests.shops import fresh_ranker, make_rows
+
+ROWS = make_rows()
+DAY_S = 86_400.0
+
+
+@pytest.fixture
+def running(sidecars, opensearch, index_prefix, tmp_path):
+    """Give a sidecar with a trained model and one shopper, who bought a cup three times."""
+    index = f"{index_prefix}products"
+    with OpenSearch([opensearch]) as client:
+        helpers.bulk(client, ({"_index": index, "_id": row["item_id"], **row} for row in ROWS),
+                     refresh=True)
+    save_ranker(fresh_ranker(), tmp_path / "model", {})
+    sidecar = sidecars.start(workers=1, model_dir=tmp_path / "model")
+    events = [{"user_id": "u/1", "item_id": "i12", "event": "purchase",
+               "ts": time.time() - days * DAY_S} for days in (30, 20, 10)]
+    taken = sidecar.request("POST", "/_personalize/events", events)
+    assert taken.status == 200, taken.body
+    return sidecar
+
+
+def test_running_sidecar_explains_its_order_and_lends_its_history(running, index_prefix, tmp_path,
+                                                                 capsys):
+    asked = ["--user", "u/1", "--query", "cup", "--index", running.index, "--json",
+             "--sidecar", running.url]
+    assert explain.main(asked) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["applied"], told["reason"]) == (True, None)
+    assert [row["item_id"] for row in told["history"]] == ["i12"] * 3
+    assert told["hits"][0]["title"]
+    for hit in told["hits"]:
+        assert sum(hit["parts"].values()) == pytest.approx(hit["score"], abs=1e-4)
+    [own] = [hit for hit in told["hits"] if hit["item_id"] == "i12"]
+    assert "purchase of i12, 3 times" in own["events"][0]
+    catalogue = tmp_path / "catalogue.jsonl"
+    catalogue.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    changed = ["--model", str(tmp_path / "model"), "--catalogue", str(catalogue),
+               "--without", "i12", "--add", "view:i18"]
+    assert whatif.main([*asked, *changed]) == 0
+    compared = json.loads(capsys.readouterr().out)
+    assert [row["number"] for row in compared["without"]] == [1, 2, 3]
+    assert {"before": compared["before"]["events"], "after": compared["after"]["events"]} == {
+        "before": 3, "after": 1}
+    assert explain.main([*asked, "--user", "nobody"]) == 0
+    stranger = json.loads(capsys.readouterr().out)
+    assert (stranger["applied"], stranger["reason"], stranger["history"]) == (
+        False, "no_history", [])
+    assert explain.main([word for word in asked if word != "--json"]) == 0
+    assert "purchase of i12" in capsys.readouterr().out
+
+
+def test_sidecar_that_is_not_there_exits_with_one_line(capsys):
+    assert explain.main(["--user", "u", "--query", "cup", "--sidecar", "http://127.0.0.1:9"]) == 1
+    assert capsys.readouterr().err.startswith("explain: ")
