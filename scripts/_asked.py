@@ -132,9 +132,12 @@ def ask_sidecar(url: str, target: str, body: Any = None) -> tuple[dict[str, Any]
     Raises:
         UpstreamError: it does not answer, or refuses.
     """
+    headers = {"Content-Type": "application/json"}
+    secret = Settings.from_environ().admin_authorization
+    if secret and target.startswith("/_personalize/"):
+        headers["Authorization"] = secret
     request = urllib.request.Request(
-        url.rstrip("/") + target, None if body is None else json.dumps(body).encode(),
-        {"Content-Type": "application/json"})
+        url.rstrip("/") + target, None if body is None else json.dumps(body).encode(), headers)
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer), answer.headers["X-Personalize-Status"]

@@ -66,6 +66,11 @@ class Settings:
         "sidecar, which then logs the search in the plugin's place", choices=("forward", "take"))
     passthrough: str = _setting(
         "read", "other requests let through: read-only ones, or all", choices=("read", "all"))
+    admin_authorization: str = _setting(
+        "", "Authorization header that callers of /_personalize/users and /_personalize/rescore "
+        "must send; empty: none")
+    cors_origins: str = _setting(
+        "", "origins whose pages may post events, comma-separated, or *; empty: none")
     max_body_bytes: int = _setting(100 * 2**20, "largest request body", low=1024)
     max_searches: int = _setting(
         64, "searches a worker personalises at once; beyond them they pass through", low=1)

@@ -11,7 +11,7 @@ from typing import Any
 
 from flask import Flask
 
-from sidecar.web import errors, events, health, metrics, rescore, users
+from sidecar.web import access, errors, events, health, metrics, rescore, users
 from sidecar.web.services import Services
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -48,7 +48,8 @@ def create_app(services: Services) -> Flask:
     app.register_blueprint(health.create_blueprint(services.upstream, services.models,
                                                    settings.opensearch_authorization))
     app.register_blueprint(metrics.create_blueprint())
-    app.wsgi_app = Front(app.wsgi_app, services.gateway)  # type: ignore[method-assign]
+    app.wsgi_app = Front(  # type: ignore[method-assign]
+        access.guarded(settings, app.wsgi_app), services.gateway)
     return app
 
 

@@ -17,14 +17,16 @@ DAY_S = 86_400.0
 
 
 @pytest.fixture
-def running(sidecars, opensearch, index_prefix, tmp_path):
+def running(sidecars, opensearch, index_prefix, tmp_path, monkeypatch):
     """Give a sidecar with a trained model and one shopper, who bought a cup three times."""
     index = f"{index_prefix}products"
     with OpenSearch([opensearch]) as client:
         helpers.bulk(client, ({"_index": index, "_id": row["item_id"], **row} for row in ROWS),
                      refresh=True)
     save_ranker(fresh_ranker(), tmp_path / "model", {})
-    sidecar = sidecars.start(workers=1, model_dir=tmp_path / "model")
+    monkeypatch.setenv("SIDECAR_ADMIN_AUTHORIZATION", "Bearer of the secret")
+    sidecar = sidecars.start(workers=1, model_dir=tmp_path / "model",
+                             admin_authorization="Bearer of the secret")
     events = [{"user_id": "u/1", "item_id": "i12", "event": "purchase",
                "ts": time.time() - days * DAY_S} for days in (30, 20, 10)]
     taken = sidecar.request("POST", "/_personalize/events", events)
@@ -60,6 +62,13 @@ def test_running_sidecar_explains_its_order_and_lends_its_history(running, index
         False, "no_history", [])
     assert explain.main([word for word in asked if word != "--json"]) == 0
     assert "purchase of i12" in capsys.readouterr().out
+
+
+def test_sidecar_that_asks_for_a_secret_is_told_of(running, monkeypatch, capsys):
+    monkeypatch.setenv("SIDECAR_ADMIN_AUTHORIZATION", "Bearer of another")
+    assert explain.main(["--user", "u/1", "--query", "cup", "--index", running.index,
+                         "--sidecar", running.url]) == 1
+    assert "401" in capsys.readouterr().err
 
 
 def test_sidecar_that_is_not_there_exits_with_one_line(capsys):
