@@ -117,7 +117,10 @@ class UserState:
 
 @dataclass(frozen=True, slots=True)
 class QueryContext:
-    """Who searches, for what, and how the operator or the request wants it ranked."""
+    """Who searches, for what, and how the operator or the request wants it ranked.
+
+    ``weight`` of the personal part and ``diversity`` of the page lie in 0 to 1.
+    """
 
     user_id: str | None
     query: str | None
@@ -127,6 +130,7 @@ class QueryContext:
     weight: float = 1.0
     explain: bool = False
     min_state: int | None = None
+    diversity: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

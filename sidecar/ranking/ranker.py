@@ -18,6 +18,7 @@ import torch
 
 from sidecar.errors import Skip
 from sidecar.ranking.blend import Blend
+from sidecar.ranking.diversity import diversify
 from sidecar.ranking.encoder import Encoder, kind_codes
 from sidecar.ranking.explain import Reasons
 from sidecar.ranking.history import Trail
@@ -84,7 +85,8 @@ class Ranker:
         """Order K candidates for a user.
 
         The blended score is w · (sum of signals) + (1 − w) · (the engine's order), w the context's
-        weight; every part carries its share, so the parts add up to the score.
+        weight; every part carries its share, so the parts add up to the score. Where diversity is
+        asked for, what a hit loses by it is a part too.
 
         Raises:
             Skip: NO_HISTORY when nothing that the user did concerns a known item and strangers
@@ -103,7 +105,9 @@ class Ranker:
         found = columns(self._knowledge(), situation)
         parts = self._parts(found, has_history and self.config.is_personal, context.weight)
         scores: FloatArray = np.sum(np.stack(list(parts.values())), axis=0, dtype=np.float32)
-        order = np.argsort(-scores, kind="stable").astype(np.int64)
+        order, reached = diversify(scores, rows, self.items, context.diversity)
+        if context.diversity > 0:
+            parts["diversity"], scores = reached - scores, reached
         told = Reasons(self.items, situation, state.history, parts) if (
             context.explain and state) else ()
         return Ranking(order, scores, parts, told, state.version if state else -1, self.version)

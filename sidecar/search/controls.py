@@ -31,9 +31,10 @@ USER = Form("x-personalize-user", "personalize_user", "user_id")
 SESSION = Form("x-personalize-session", "personalize_session", "session_id")
 WINDOW = Form("x-personalize-window", "personalize_window", "window_size")
 WEIGHT = Form("x-personalize-weight", "personalize_weight", "weight")
+DIVERSITY = Form("x-personalize-diversity", "personalize_diversity", "diversity")
 EXPLAIN = Form("x-personalize-explain", "personalize_explain", "explain")
 STATE = Form("x-personalize-state", "personalize_state", "state")
-FORMS = (ENABLED, USER, SESSION, WINDOW, WEIGHT, EXPLAIN, STATE)
+FORMS = (ENABLED, USER, SESSION, WINDOW, WEIGHT, DIVERSITY, EXPLAIN, STATE)
 HEADERS = frozenset(form.header for form in FORMS)
 PARAMETERS = frozenset(form.parameter for form in FORMS)
 OWN_EXT = ("personalize", "personalize_request_parameters")  # sections that OpenSearch never sees
@@ -55,6 +56,7 @@ class Controls:
     weight: float
     explain: bool
     min_state: int | None
+    diversity: float = 0.0
 
 
 Value = TypeVar("Value")
@@ -117,6 +119,7 @@ def read_controls(headers: Headers, target: Target, ext: Mapping[str, Any],
         weight=settings.weight if weight is None else weight,
         explain=bool(source.read(EXPLAIN, _switch, "true or false")),
         min_state=source.read(STATE, lambda v: _within(_whole(v), 0, 2**63), "a state's version"),
+        diversity=source.read(DIVERSITY, lambda v: _within(_number(v), 0.0, 1.0), "0-1") or 0.0,
     )
 
 

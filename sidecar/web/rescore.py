@@ -36,6 +36,7 @@ class RescoreRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     session_id: str | None = None
     query: str | None = None
     weight: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] | None = None
+    diversity: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.0
     explain: bool = False
     state: int | None = None
 
@@ -81,7 +82,7 @@ def _context(asked: RescoreRequest, settings: Settings) -> QueryContext:
         user_id=asked.user_id or None, query=asked.query, now=time.time(),
         session_id=asked.session_id or None, window=len(asked.hits),
         weight=settings.weight if asked.weight is None else asked.weight,
-        explain=asked.explain, min_state=asked.state)
+        explain=asked.explain, min_state=asked.state, diversity=asked.diversity)
 
 
 def _candidates(hits: list[RescoreHit]) -> Candidates:
