@@ -18,13 +18,14 @@ import org.opensearch.search.SearchExtBuilder;
  * @param sessionId null when unknown
  * @param windowSize hits to reorder
  * @param weight strength of the personal part, 0 to 1
+ * @param diversity how unlike the page's hits are to be, 0 to 1
  * @param state least version of the user's state that will do; null: any
  */
 record Controls(boolean enabled, String userId, String sessionId, int windowSize, double weight,
-    boolean explain, Long state) {
+    double diversity, boolean explain, Long state) {
 
     private static final PersonalizeExtBuilder SILENT =
-        new PersonalizeExtBuilder(null, null, null, null, null, null, null);
+        new PersonalizeExtBuilder(null, null, null, null, null, null, null, null);
 
     /** Where a user is named when ext.personalize and the configuration do not say, in order. */
     private static final List<String> USER_PATHS =
@@ -43,6 +44,7 @@ record Controls(boolean enabled, String userId, String sessionId, int windowSize
             present(own.sessionId()) ? own.sessionId() : null,
             windowSize(own.windowSize(), config),
             Objects.requireNonNullElse(own.weight(), config.weight()),
+            Objects.requireNonNullElse(own.diversity(), 0.0),
             Objects.requireNonNullElse(own.explain(), false),
             own.state()
         );

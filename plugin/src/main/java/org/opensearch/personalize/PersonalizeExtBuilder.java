@@ -22,8 +22,8 @@ import static org.opensearch.core.xcontent.ConstructingObjectParser.optionalCons
 /**
  * What one search asks for, in {@code ext.personalize}; null where the search does not say.
  *
- * <p>The keys are the sidecar's: {@code enabled, user_id, session_id, window_size, weight, explain,
- * state}.
+ * <p>The keys are the sidecar's: {@code enabled, user_id, session_id, window_size, weight,
+ * diversity, explain, state}.
  */
 public final class PersonalizeExtBuilder extends SearchExtBuilder {
 
@@ -37,6 +37,7 @@ public final class PersonalizeExtBuilder extends SearchExtBuilder {
     private static final ParseField SESSION_ID = new ParseField("session_id");
     private static final ParseField WINDOW_SIZE = new ParseField("window_size");
     private static final ParseField WEIGHT = new ParseField("weight");
+    private static final ParseField DIVERSITY = new ParseField("diversity");
     private static final ParseField EXPLAIN = new ParseField("explain");
     private static final ParseField STATE = new ParseField("state");
 
@@ -47,6 +48,7 @@ public final class PersonalizeExtBuilder extends SearchExtBuilder {
     private final String sessionId;
     private final Integer windowSize;
     private final Double weight;
+    private final Double diversity;
     private final Boolean explain;
     private final Long state;
 
@@ -56,6 +58,7 @@ public final class PersonalizeExtBuilder extends SearchExtBuilder {
         String sessionId,
         Integer windowSize,
         Double weight,
+        Double diversity,
         Boolean explain,
         Long state
     ) {
@@ -64,6 +67,7 @@ public final class PersonalizeExtBuilder extends SearchExtBuilder {
         this.sessionId = sessionId;
         this.windowSize = windowSize;
         this.weight = weight;
+        this.diversity = diversity;
         this.explain = explain;
         this.state = state;
     }
@@ -75,6 +79,7 @@ public final class PersonalizeExtBuilder extends SearchExtBuilder {
         this.sessionId = in.readOptionalString();
         this.windowSize = in.readOptionalInt();
         this.weight = in.readOptionalDouble();
+        this.diversity = in.readOptionalDouble();
         this.explain = in.readOptionalBoolean();
         this.state = in.readOptionalLong();
     }
@@ -89,9 +94,8 @@ public final class PersonalizeExtBuilder extends SearchExtBuilder {
         if (ext.windowSize != null && ext.windowSize < 1) {
             throw outOfRange(parser, WINDOW_SIZE, ext.windowSize, "at least 1");
         }
-        if (ext.weight != null && (ext.weight >= 0.0 && ext.weight <= 1.0) == false) {
-            throw outOfRange(parser, WEIGHT, ext.weight, "0-1");
-        }
+        checkShare(parser, WEIGHT, ext.weight);
+        checkShare(parser, DIVERSITY, ext.diversity);
         return ext;
     }
 
@@ -120,6 +124,10 @@ public final class PersonalizeExtBuilder extends SearchExtBuilder {
         return weight;
     }
 
+    Double diversity() {
+        return diversity;
+    }
+
     Boolean explain() {
         return explain;
     }
@@ -140,6 +148,7 @@ public final class PersonalizeExtBuilder extends SearchExtBuilder {
         out.writeOptionalString(sessionId);
         out.writeOptionalInt(windowSize);
         out.writeOptionalDouble(weight);
+        out.writeOptionalDouble(diversity);
         out.writeOptionalBoolean(explain);
         out.writeOptionalLong(state);
     }
@@ -152,6 +161,7 @@ public final class PersonalizeExtBuilder extends SearchExtBuilder {
         field(builder, SESSION_ID, sessionId);
         field(builder, WINDOW_SIZE, windowSize);
         field(builder, WEIGHT, weight);
+        field(builder, DIVERSITY, diversity);
         field(builder, EXPLAIN, explain);
         field(builder, STATE, state);
         return builder.endObject();
@@ -165,13 +175,23 @@ public final class PersonalizeExtBuilder extends SearchExtBuilder {
             && Objects.equals(sessionId, that.sessionId)
             && Objects.equals(windowSize, that.windowSize)
             && Objects.equals(weight, that.weight)
+            && Objects.equals(diversity, that.diversity)
             && Objects.equals(explain, that.explain)
             && Objects.equals(state, that.state);
     }
 
     @Override
     public int hashCode() {
-        return Objects.hash(enabled, userId, sessionId, windowSize, weight, explain, state);
+        return Objects.hash(
+            enabled,
+            userId,
+            sessionId,
+            windowSize,
+            weight,
+            diversity,
+            explain,
+            state
+        );
     }
 
     private static ConstructingObjectParser<PersonalizeExtBuilder, Void> parser() {
@@ -184,8 +204,9 @@ public final class PersonalizeExtBuilder extends SearchExtBuilder {
                     (String) a[2],
                     (Integer) a[3],
                     (Double) a[4],
-                    (Boolean) a[5],
-                    (Long) a[6]
+                    (Double) a[5],
+                    (Boolean) a[6],
+                    (Long) a[7]
                 )
             );
         declare(parser, ENABLED, PersonalizeExtBuilder::readSwitch);
@@ -194,6 +215,7 @@ public final class PersonalizeExtBuilder extends SearchExtBuilder {
         declare(parser, SESSION_ID, PersonalizeExtBuilder::readId);
         declare(parser, WINDOW_SIZE, XContentParser::intValue);
         declare(parser, WEIGHT, XContentParser::doubleValue);
+        declare(parser, DIVERSITY, XContentParser::doubleValue);
         declare(parser, EXPLAIN, PersonalizeExtBuilder::readSwitch);
         declare(parser, STATE, XContentParser::longValue);
         return parser;
@@ -233,6 +255,12 @@ public final class PersonalizeExtBuilder extends SearchExtBuilder {
         throws IOException {
         if (value != null) {
             builder.field(field.getPreferredName(), value);
+        }
+    }
+
+    private static void checkShare(XContentParser parser, ParseField field, Double value) {
+        if (value != null && (value >= 0.0 && value <= 1.0) == false) {
+            throw outOfRange(parser, field, value, "0-1");
         }
     }
 

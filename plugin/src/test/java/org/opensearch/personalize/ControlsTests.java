@@ -26,24 +26,25 @@ class ControlsTests {
         Controls controls = Controls.of(
             Fixtures.exts(
                 "{\"enabled\":true,\"user_id\":\"u\",\"session_id\":\"s\",\"window_size\":30,"
-                    + "\"weight\":0.5,\"explain\":true,\"state\":9}"
+                    + "\"weight\":0.5,\"diversity\":0.3,\"explain\":true,\"state\":9}"
             ),
             config
         );
-        assertEquals(new Controls(true, "u", "s", 30, 0.5, true, 9L), controls);
+        assertEquals(new Controls(true, "u", "s", 30, 0.5, 0.3, true, 9L), controls);
     }
 
     @Test
     void silentSearchIsOnAndAnonymous() {
         assertEquals(
-            new Controls(true, null, null, 100, 1.0, false, null), Controls.of(List.of(), config)
+            new Controls(true, null, null, 100, 1.0, 0.0, false, null),
+            Controls.of(List.of(), config)
         );
     }
 
     @Test
     void nullMeansTheSameAsAbsence() {
         String nulls = "{\"enabled\":null,\"user_id\":null,\"window_size\":null,\"weight\":null,"
-            + "\"explain\":null,\"state\":null}";
+            + "\"diversity\":null,\"explain\":null,\"state\":null}";
         assertEquals(Controls.of(List.of(), config), Controls.of(Fixtures.exts(nulls), config));
     }
 
@@ -90,6 +91,7 @@ class ControlsTests {
         "{\"window_size\":0}",
         "{\"weight\":1.5}",
         "{\"weight\":-1}",
+        "{\"diversity\":1.5}",
         "{\"enabled\":\"maybe\"}",
         "{\"unknown\":1}",
         "{\"window_size\":\"many\"}",

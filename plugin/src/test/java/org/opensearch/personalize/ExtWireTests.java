@@ -14,6 +14,7 @@ public class ExtWireTests extends AbstractWireSerializingTestCase<PersonalizeExt
             randomBoolean() ? null : randomAlphaOfLength(8),
             randomBoolean() ? null : randomIntBetween(1, 1000),
             randomBoolean() ? null : randomDouble(),
+            randomBoolean() ? null : randomDouble(),
             randomFrom(Boolean.TRUE, Boolean.FALSE, null),
             randomBoolean() ? null : randomNonNegativeLong()
         );
