@@ -2,7 +2,8 @@
 
 Each case is ranked with the events before its own time; its answer is read by the metrics only.
 Beside the model: the engine's order, simple rules, the model without its personal part, without
-each signal, and each signal alone. --rankings-out writes one line a case, every candidate once.
+each signal, and each signal alone. --rankings-out writes one line a case, every candidate once;
+--report writes the same figures, and curves, as one HTML page with plots.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from typing import Any
 import msgspec
 
 from scripts.train import bar, counted
+from sidecar.analysis.evaluation_report import evaluation_page, more_figures
 from sidecar.errors import ModelError, SidecarError
+from sidecar.ranking.items import ItemTable
 from sidecar.records import Case
 from sidecar.stores.files import read_cases, read_catalogue, read_events
 from sidecar.stores.models import load_ranker
@@ -35,13 +38,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
-        cases, evaluated = _evaluate(options)
+        cases, evaluated, items = _evaluate(options)
         if options.rankings_out:
             _write_rankings(options.rankings_out, cases, evaluated)
+        figures = report(evaluated, options.threshold)
+        if options.report:
+            figures |= more_figures(evaluated, items)
+            options.report.write_text(evaluation_page(figures, f"Orders of {options.model.name}"),
+                                      encoding="utf-8")
     except (SidecarError, OSError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
-    figures = report(evaluated, options.threshold)
     print(json.dumps(_known(figures), allow_nan=False) if options.json else _table(figures))
     return 0
 
@@ -55,7 +62,7 @@ def _known(figures: Any) -> Any:
     return None if isinstance(figures, float) and math.isnan(figures) else figures
 
 
-def _evaluate(options: argparse.Namespace) -> tuple[list[Case], Evaluated]:
+def _evaluate(options: argparse.Namespace) -> tuple[list[Case], Evaluated, ItemTable]:
     ranker = load_ranker(options.model, options.device)
     ranker.orders_strangers = options.without_history == "model"
     rows = list(counted(read_catalogue(options.catalogue), "catalogue"))
@@ -72,7 +79,8 @@ def _evaluate(options: argparse.Namespace) -> tuple[list[Case], Evaluated]:
     log = EventLog.from_events(
         merged_events(counted(read_events(options.events), "events"), cases),
         ranker.items.row_of)
-    return cases, evaluate(ranker, log, cases, bar("evaluate"))
+    more = {"baselines": options.baselines} if options.baselines else {}
+    return cases, evaluate(ranker, log, cases, bar("evaluate"), **more), ranker.items
 
 
 def _write_rankings(path: Path, cases: Sequence[Case], evaluated: Evaluated) -> None:
@@ -92,7 +100,7 @@ def _table(figures: dict[str, Any]) -> str:
     for name, part in figures["slices"].items():
         lines.append(f"\n{name} ({part['cases']} cases)")
         lines.append(f"{'':38}{'MRR':>22}{'NDCG@10':>10}{'hit@10':>8}{'vs BM25 (95 %)':>26}"
-                     f"{'win/tie/loss':>16}")
+                     f"{'win/tie/loss':>16}{'vs unpersonalised (95 %)':>28}{'win/tie/loss':>16}")
         rankers = part["rankers"]
         wanted = [*SHOWN, *(r for r in rankers if r not in SHOWN)] if name == "all" else SHOWN
         lines.extend(_line(ranker, rankers[ranker]) for ranker in wanted if ranker in rankers)
@@ -100,7 +108,13 @@ def _table(figures: dict[str, Any]) -> str:
     verdict = "excludes" if gain["low"] > 0 or gain["high"] < 0 else "includes"
     lines.append(f"\npersonal gain in MRR: {gain['difference']:+.4f} "
                  f"[{gain['low']:+.4f}, {gain['high']:+.4f}]: the interval {verdict} zero; "
-                 f"worst tenth {gain['worst_tenth']:+.3f}")
+                 f""
+                 f"{gain['loss']:.1%} of cases lose by it, worst tenth {gain['worst_tenth']:+.3f}")
+    against = figures["slices"].get("all", {}).get("rankers", {}).get("model", {}).get(
+        "mrr vs BM25")
+    if against:
+        lines.append(f"against BM25: {against['difference']:+.4f}; {against['loss']:.1%} of cases "
+                     f"lose, worst tenth {against['worst_tenth']:+.3f}")
     for name, values in figures["classification"].items():
         lines.append(f"{name}: " + ", ".join(f"{k} {v:.3f}" for k, v in values.items()))
     return "\n".join(lines)
@@ -108,12 +122,22 @@ def _table(figures: dict[str, Any]) -> str:
 
 def _line(name: str, entry: dict[str, Any]) -> str:
     mean, low, high = entry["mrr"]
-    versus = entry.get("mrr vs BM25")
-    tail = "" if versus is None else (
-        f"{versus['difference']:+.3f} [{versus['low']:+.3f}, {versus['high']:+.3f}]".rjust(26)
-        + f"{versus['win']:.2f}/{versus['tie']:.2f}/{versus['loss']:.2f}".rjust(16))
+    tail = (_versus(entry.get("mrr vs BM25"), 26)
+            + _versus(entry.get("mrr vs unpersonalised"), 28)).rstrip()
     return (f"{name:38}{mean:8.4f} [{low:.3f}, {high:.3f}]{entry['ndcg@10'][0]:9.4f}"
             f"{entry['hit_rate@10']:8.3f}{tail}")
+
+
+def _versus(versus: dict[str, Any] | None, width: int) -> str:
+    if versus is None:
+        return " " * (width + 16)
+    spread = f"{versus['difference']:+.3f} [{versus['low']:+.3f}, {versus['high']:+.3f}]"
+    return (spread.rjust(width)
+            + f"{versus['win']:.2f}/{versus['tie']:.2f}/{versus['loss']:.2f}".rjust(16))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in (part.strip() for part in text.split(",")) if name)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -126,6 +150,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cases", type=Path, required=True, metavar="FILE")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rankings-out", type=Path, metavar="FILE")
+    parser.add_argument("--report", type=Path, metavar="FILE",
+                        help="write one self-contained HTML page with plots")
+    parser.add_argument("--baselines", type=_names, default=(), metavar="NAME[,NAME]",
+                        help="trained baselines to put beside the model")
     parser.add_argument("--threshold", type=float, default=THRESHOLD,
                         help="probability from which a candidate counts as said to be relevant")
     parser.add_argument("--without-history", choices=("engine", "model"), default="engine",

@@ -114,3 +114,56 @@ def classification(probability: Vector, label: npt.NDArray[np.bool_],
             "precision": precision, "recall": recall,
             "f1": 2 * precision * recall / both if both else 0.0,
             "auc": auc(probability, label)}
+
+
+def list_probabilities(scores: npt.NDArray[np.floating],
+                       valid: npt.NDArray[np.bool_]) -> Vector:
+    """Return (N, K): softmax of each list's scores over its valid candidates, 0 elsewhere."""
+    masked = np.where(valid, scores.astype(np.float64), -np.inf)
+    weights = np.exp(masked - masked.max(axis=1, keepdims=True, initial=-1e300))
+    result: Vector = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
+    return result
+
+
+def curves(probability: Vector, label: npt.NDArray[np.bool_],
+           points: int = 100) -> dict[str, list[tuple[float, float]]]:
+    """Return points of the curves that thresholds draw, about ``points`` each.
+
+    ``roc``: (false positive rate, true positive rate); ``precision_recall``: (recall, precision).
+    Both empty where there is only one class.
+    """
+    positive, negative = int(label.sum()), int((~label).sum())
+    if not positive or not negative:
+        return {"roc": [], "precision_recall": []}
+    order = np.argsort(-probability, kind="stable")
+    last = np.flatnonzero(np.diff(probability[order], append=-np.inf))  # equal ones go together
+    hits = np.cumsum(label[order])[last].astype(np.float64)
+    said = last + 1.0
+    false_rate, recall = (said - hits) / negative, hits / positive
+    roc = _thinned(np.concatenate([[0.0], false_rate]), np.concatenate([[0.0], recall]), points)
+    return {"roc": roc, "precision_recall": _thinned(recall, hits / said, points)}
+
+
+def _thinned(x: Vector, y: Vector, points: int) -> list[tuple[float, float]]:
+    """Keep the first point of each of ``points`` equal steps of x, and the last."""
+    step = np.floor(x * points)
+    kept = np.flatnonzero(np.diff(step, prepend=-1.0))
+    kept = np.unique(np.append(kept, len(x) - 1))
+    return [(float(x[k]), float(y[k])) for k in kept]
+
+
+def reliability(probability: Vector, label: npt.NDArray[np.bool_],
+                bins: int = 10) -> dict[str, Any]:
+    """Return how far probabilities can be believed: bins of equal width, lowest first.
+
+    Each bin that is not empty is (mean probability, share of relevant, count); ``error`` is the
+    expected calibration error, the mean of their distances weighted by count; NaN where there is
+    nothing.
+    """
+    if not len(probability):
+        return {"bins": [], "error": float("nan")}
+    place = np.minimum((probability * bins).astype(np.int64), bins - 1)
+    found = [(float(probability[place == k].mean()), float(label[place == k].mean()),
+              int((place == k).sum())) for k in np.unique(place).tolist()]
+    error = sum(abs(said - was) * count for said, was, count in found) / len(probability)
+    return {"bins": found, "error": error}

@@ -128,6 +128,17 @@ def test_evaluation_prints_a_table(files, model, capsys):
     assert all(name in out for name in ("BM25+popularity+repeats", "unpersonalised", "repeat ("))
 
 
+def test_evaluation_writes_a_page_with_plots(files, model, capsys):
+    page = files / "report.html"
+    assert evaluate_on(files, "csv", model, "--json", "--report", str(page)) == 0
+    figures = json.loads(capsys.readouterr().out)
+    html = page.read_text()
+    assert html.startswith("<!doctype html>")
+    assert html.count("<svg") >= 10
+    assert [effect["strength"] for effect in figures["diversity"]] == [0, 0.1, 0.25, 0.5, 0.75, 1]
+    assert figures["curves"]["model"]["roc"][-1] == [1.0, 1.0]
+
+
 def test_cases_without_candidates_or_answers_are_ranked_too(files, model, capsys):
     rows = case_rows()[:2]
     rows[0] |= {"candidates": [], "bm25": [], "in_candidates": False}

@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "serving": _MIDDLE | {"stores"},
     "web": _MIDDLE | {"stores", "serving"},
     "training": _MIDDLE | {"stores", "serving"},
-    "scripts": _MIDDLE | {"stores", "serving", "web", "training"},
+    "analysis": _MIDDLE | {"stores", "training"},
+    "scripts": _MIDDLE | {"stores", "serving", "web", "training", "analysis"},
 }
 
 # The pure rooms get bytes, arrays, an instant and a seed; they never fetch them.

@@ -13,8 +13,11 @@ from sidecar.training.metrics import (
     case_metrics,
     classification,
     compare,
+    curves,
+    list_probabilities,
     mean_interval,
     reciprocal_ranks,
+    reliability,
 )
 
 
@@ -104,3 +107,38 @@ def test_comparison_counts_wins_ties_and_losses_and_the_worst_tenth():
     assert (found["win"], found["tie"], found["loss"]) == (0.05, 0.85, 0.1)
     assert found["difference"] == pytest.approx(-0.2 / 20)
     assert found["worst_tenth"] == pytest.approx((-0.3 - 0.4) / 2)
+
+
+def test_probabilities_are_a_softmax_over_valid_candidates():
+    scores = np.array([[0.0, math.log(3), -np.inf], [5.0, -np.inf, -np.inf]])
+    found = list_probabilities(scores, np.isfinite(scores))
+    assert found.tolist() == [[pytest.approx(0.25), pytest.approx(0.75), 0.0], [1.0, 0.0, 0.0]]
+
+
+def test_curves_by_hand():
+    """Said at 0.9: one right; at 0.5: two right, one wrong, together; at 0.1: all."""
+    found = curves(np.array([0.9, 0.5, 0.5, 0.1]), np.array([True, True, False, False]))
+    assert found["roc"] == [(0.0, 0.0), (0.5, 1.0), (1.0, 1.0)]
+    assert found["precision_recall"] == [(0.5, 1.0), (1.0, pytest.approx(2 / 3)), (1.0, 0.5)]
+
+
+def test_area_under_the_curve_is_the_auc():
+    rng = np.random.default_rng(0)
+    label = rng.random(5000) < 0.2
+    probability = np.round(rng.normal(label * 1.0, 1.0), 1)
+    points = np.array(curves(probability, label, points=4000)["roc"])
+    area = float(np.sum(np.diff(points[:, 0]) * (points[1:, 1] + points[:-1, 1]) / 2))
+    assert area == pytest.approx(auc(probability, label), abs=0.002)
+    assert len(curves(probability, label)["roc"]) <= 102
+
+
+def test_curves_of_one_class_are_empty():
+    assert curves(np.array([0.1, 0.2]), np.array([True, True])) == {"roc": [],
+                                                                   "precision_recall": []}
+
+
+def test_reliability_by_hand():
+    found = reliability(np.array([0.1, 0.1, 0.8, 0.6]), np.array([False, True, True, True]), 2)
+    assert found["bins"] == [(pytest.approx(0.1), 0.5, 2), (pytest.approx(0.7), 1.0, 2)]
+    assert found["error"] == pytest.approx((0.4 + 0.3) / 2)
+    assert math.isnan(reliability(np.zeros(0), np.zeros(0, bool))["error"])
