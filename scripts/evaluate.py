@@ -49,16 +49,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SidecarError, OSError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
-    print(json.dumps(_known(figures), allow_nan=False) if options.json else _table(figures))
+    print(json.dumps(known(figures), allow_nan=False) if options.json else _table(figures))
     return 0
 
 
-def _known(figures: Any) -> Any:
+def known(figures: Any) -> Any:
     """Return figures with null for those that no case tells anything of: JSON has no NaN."""
     if isinstance(figures, dict):
-        return {name: _known(value) for name, value in figures.items()}
+        return {name: known(value) for name, value in figures.items()}
     if isinstance(figures, list | tuple):
-        return [_known(value) for value in figures]
+        return [known(value) for value in figures]
     return None if isinstance(figures, float) and math.isnan(figures) else figures
 
 

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _train(options: argparse.Namespace) -> dict[str, object]:
     started = time.monotonic()
     config = TrainConfig(seed=options.seed, cell=options.cell, device=pick_device(options.device))
-    config = dataclasses.replace(config, **_overrides(options.config))
+    config = dataclasses.replace(config, **overrides(options.config))
     rows = list(counted(read_catalogue(options.catalogue), "catalogue"))
     by_id = {row["item_id"]: k for k, row in enumerate(rows)}
     log = EventLog.from_events(counted(read_events(options.events), "events"), by_id)
@@ -85,7 +85,7 @@ def bar(step: str, *, leave: bool = True) -> Callable[[int, float], None]:
     return progress
 
 
-def _overrides(path: Path | None) -> dict[str, object]:
+def overrides(path: Path | None) -> dict[str, object]:
     """Read a configuration file as tuning writes it: a JSON object of TrainConfig's fields."""
     if path is None:
         return {}

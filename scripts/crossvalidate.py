@@ -1,0 +1,159 @@
+"""Read a catalogue and events, and write how good the orders are, stretch of time by stretch.
+
+Fold after fold trains on the events before an instant and ranks searches made of those up to the
+next; the later half of the log is parted evenly. Written to --out: fold-K.json (every figure of a
+fold, as evaluate prints them), summary.json (mean and spread over folds) and inputs.json. A run
+that was broken off goes on with the same command; folds that are done are not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from scripts.evaluate import known
+from scripts.train import bar, counted, overrides
+from sidecar.errors import FileError, SidecarError
+from sidecar.stores.files import read_catalogue, read_events
+from sidecar.stores.models import pick_device
+from sidecar.training.crossvalidation import COMPARED, make_folds, run_fold, summary
+from sidecar.training.log import EventLog
+from sidecar.training.pipeline import TrainConfig
+
+MOST_CASES = 3000
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; progress goes to stderr, a table or the summary's JSON to stdout."""
+    options = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        found = _run(options)
+    except (SidecarError, OSError) as error:
+        print(f"crossvalidate: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("crossvalidate: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    print(json.dumps(found) if options.json else _table(found))
+    return 0
+
+
+def _run(options: argparse.Namespace) -> dict[str, Any]:
+    config = TrainConfig(seed=options.seed, device=pick_device(options.device))
+    config = dataclasses.replace(config, **overrides(options.config))
+    options.out.mkdir(parents=True, exist_ok=True)
+    _claim(options.out / "inputs.json", _inputs(options, config))
+    rows = list(counted(read_catalogue(options.catalogue), "catalogue"))
+    by_id = {row["item_id"]: k for k, row in enumerate(rows)}
+    log = EventLog.from_events(counted(read_events(options.events), "events"), by_id)
+    done = []
+    for fold in make_folds(log, options.folds):
+        path = options.out / f"fold-{fold.number}.json"
+        if not path.exists():
+            figures = run_fold(fold, rows, log, config, partial(bar, leave=False),
+                               most_cases=options.most_cases)
+            _write(path, known(figures))
+        done.append(json.loads(path.read_text()))
+        _tell(done[-1], options.folds)
+    found = summary([fold for fold in done if fold["counted"]])
+    _write(options.out / "summary.json", found)
+    return found
+
+
+def _inputs(options: argparse.Namespace, config: TrainConfig) -> dict[str, Any]:
+    """Return what has to be the same in every run into a folder."""
+    digests = {}
+    for name in ("catalogue", "events"):
+        with getattr(options, name).open("rb") as file:
+            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return {**digests, "folds": options.folds, "most_cases": options.most_cases,
+            "config": dataclasses.asdict(config)}
+
+
+def _claim(path: Path, inputs: dict[str, Any]) -> None:
+    """Write the inputs, or hold them against those of the run that began in this folder."""
+    if not path.exists():
+        _write(path, inputs)
+        return
+    before = json.loads(path.read_text())
+    different = sorted(name for name in inputs if before.get(name) != inputs[name])
+    if different:
+        raise FileError(f"{path.parent} holds folds of other inputs ({', '.join(different)} "
+                        "differ); give another --out")
+
+
+def _write(path: Path, value: object) -> None:
+    partial_file = path.with_name(path.name + ".partial")
+    partial_file.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial_file, path)
+
+
+def _tell(fold: dict[str, Any], folds: int) -> None:
+    since, until = (datetime.fromtimestamp(fold[name], UTC).strftime("%Y-%m-%d")
+                    for name in ("since", "until"))
+    said = "no case counts"
+    if fold["counted"]:
+        rankers = fold["slices"]["all"]["rankers"]
+        said = ", ".join(f"{name} {rankers[name]['mrr'][0]:.4f}"
+                         for name in ("BM25", "unpersonalised", "model"))
+    print(f"fold {fold['fold']} of {folds} ({since} to {until}, {fold['counted']} cases): {said}",
+          file=sys.stderr)
+
+
+def _table(found: dict[str, Any]) -> str:
+    lines = [f"{found['folds']} folds, {found['cases']} cases; MRR and NDCG@10: mean over folds "
+             "± standard deviation [least, greatest]"]
+    for name, part in found["slices"].items():
+        lines.append(f"\n{name} ({part['folds']} folds)")
+        lines.extend(f"{ranker:38}{_spread(part['rankers'][ranker]['mrr'])}   "
+                     f"{_spread(part['rankers'][ranker]['ndcg@10'])}" for ranker in COMPARED)
+        lines.extend(f"{'model, ' + against:38}{_spread(spread, '+')}"
+                     for against, spread in part["differences"].items())
+    return "\n".join(lines)
+
+
+def _spread(spread: dict[str, float | None], sign: str = "") -> str:
+    std = "" if spread["std"] is None else f" ± {spread['std']:.4f}"
+    return (f"{spread['mean']:{sign}.4f}{std} "
+            f"[{spread['min']:{sign}.4f}, {spread['max']:{sign}.4f}]")
+
+
+def _at_least_one(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is below 1")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.crossvalidate", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--catalogue", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--events", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--folds", type=_at_least_one, default=4, metavar="N",
+                        help="trainings (default: 4)")
+    parser.add_argument("--most-cases", type=_at_least_one, default=MOST_CASES, metavar="N",
+                        help=f"searches that a fold is judged by (default: {MOST_CASES})")
+    parser.add_argument("--config", type=Path, metavar="FILE",
+                        help="JSON object of training options, as a tuning run writes it")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
