@@ -38,6 +38,7 @@ class SkipReason(StrEnum):
     UNREADABLE = "unreadable"  # the body is not JSON that the sidecar can read
     NOT_A_SEARCH = "not_a_search"
     NO_HITS = "no_hits"
+    UNKNOWN_ITEMS = "unknown_items"  # no hit is of the catalogue: a search of something else
     NO_IDS = "no_ids"  # the hits carry no _id, and no doc value stands for it
     FILTER_PATH = "filter_path"  # leaves no hits, or hides their ids behind a wildcard
     UPSTREAM_ERROR = "upstream_error"

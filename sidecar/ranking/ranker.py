@@ -90,12 +90,15 @@ class Ranker:
 
         Raises:
             Skip: NO_HISTORY when nothing that the user did concerns a known item and strangers
-                are not ranked; GATED when this model's personal part did not prove itself.
+                are not ranked; GATED when this model's personal part did not prove itself;
+                UNKNOWN_ITEMS when the catalogue has none of the candidates: another index.
         """
         rows = self.items.rows(candidates.item_ids)
         trail = self.trail(state.history if state else History())
         has_history = bool((trail.rows >= 0).any())
         self._refuse(has_history)
+        if len(rows) and not (rows >= 0).any():
+            raise Skip(SkipReason.UNKNOWN_ITEMS)
         if not len(rows):
             return Ranking(np.zeros(0, np.int64), np.zeros(0, np.float32), {}, (),
                            state.version if state else -1, self.version)

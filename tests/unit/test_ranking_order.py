@@ -121,7 +121,19 @@ def test_odd_engine_scores_rank_without_warning(ranker, history, scores):
     assert sorted(ranking.order.tolist()) == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("ids", [("i0",), ("unknown",), ("unknown", "also unknown")])
+@pytest.mark.parametrize("ids", [("unknown",), ("unknown", "also unknown")])
+@pytest.mark.parametrize("orders_strangers", [False, True])
+def test_search_of_something_else_than_the_catalogue_keeps_the_engines_order(
+        history, ids, orders_strangers):
+    """An index of articles behind the same sidecar is none of the model's business."""
+    ranker = fresh_ranker()
+    ranker.orders_strangers = orders_strangers
+    with pytest.raises(Skip) as caught:
+        ranker.rank(window(ids), state_of(history), context())
+    assert caught.value.reason is SkipReason.UNKNOWN_ITEMS
+
+
+@pytest.mark.parametrize("ids", [("i0",), ("i0", "unknown"), ("unknown", "i0", "also unknown")])
 def test_few_or_unknown_candidates_rank(ranker, history, ids):
     ranking = ranker.rank(window(ids), state_of(history), context(explain=True))
     assert sorted(ranking.order.tolist()) == list(range(len(ids)))

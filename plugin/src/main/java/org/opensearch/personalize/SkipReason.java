@@ -23,6 +23,8 @@ public enum SkipReason {
     NO_HITS(false),
     /** No hit of the window carries the item id field. */
     NO_IDS(false),
+    /** No hit of the window is of the catalogue that the model knows. */
+    UNKNOWN_ITEMS(false),
     /** The sidecar named a reason that this version does not know. */
     OTHER(false),
     TIMEOUT(true),
