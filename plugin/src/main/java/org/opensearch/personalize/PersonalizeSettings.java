@@ -3,8 +3,10 @@ package org.opensearch.personalize;
 import java.util.List;
 import java.util.function.Function;
 
+import org.opensearch.common.settings.SecureSetting;
 import org.opensearch.common.settings.Setting;
 import org.opensearch.common.settings.Setting.Property;
+import org.opensearch.core.common.settings.SecureString;
 
 /**
  * The plugin's settings of a node, all under {@code plugins.personalize}.
@@ -94,6 +96,12 @@ final class PersonalizeSettings {
         Property.Dynamic
     );
 
+    /** Authorization header for the sidecar, from the node's keystore; empty: none is sent. */
+    static final Setting<SecureString> AUTHORIZATION = SecureSetting.secureString(
+        PREFIX + "authorization",
+        null
+    );
+
     /** Calls to the sidecar under way at once; a search beyond them keeps the engine's order. */
     static final Setting<Integer> MAX_IN_FLIGHT = Setting.intSetting(
         PREFIX + "max_in_flight",
@@ -131,6 +139,7 @@ final class PersonalizeSettings {
             ITEM_ID_FIELD,
             USER_ID_FIELD,
             ALLOWED_HOSTS,
+            AUTHORIZATION,
             MAX_IN_FLIGHT,
             BREAKER_FAILURES,
             BREAKER_PAUSE_MS,

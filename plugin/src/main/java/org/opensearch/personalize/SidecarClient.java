@@ -24,6 +24,7 @@ import org.opensearch.common.settings.Settings;
 import org.opensearch.common.unit.TimeValue;
 import org.opensearch.common.util.concurrent.OpenSearchExecutors;
 import org.opensearch.core.action.ActionListener;
+import org.opensearch.core.common.settings.SecureString;
 import org.opensearch.core.tasks.TaskCancelledException;
 import org.opensearch.threadpool.Scheduler.ScheduledCancellable;
 import org.opensearch.threadpool.ThreadPool;
@@ -47,6 +48,7 @@ final class SidecarClient implements Closeable {
     private final ThreadPool threadPool;
     private final ExecutorService httpThreads;
     private final HttpClient http;
+    private final String authorization;
     private final int maxInFlight;
     private final Semaphore places;
     private final int breakerFailures;
@@ -64,6 +66,9 @@ final class SidecarClient implements Closeable {
             .followRedirects(HttpClient.Redirect.NEVER)
             .executor(httpThreads)
             .build();
+        try (SecureString secret = PersonalizeSettings.AUTHORIZATION.get(settings)) {
+            this.authorization = secret.toString(); // the keystore is closed once the node is up
+        }
         this.maxInFlight = PersonalizeSettings.MAX_IN_FLIGHT.get(settings);
         this.places = new Semaphore(maxInFlight);
         this.breakerFailures = PersonalizeSettings.BREAKER_FAILURES.get(settings);
@@ -74,13 +79,16 @@ final class SidecarClient implements Closeable {
     record Question(URI endpoint, byte[] body, int hits, int timeoutMs,
         BooleanSupplier isCancelled) {
 
-        HttpRequest http() {
+        HttpRequest http(String authorization) {
             String base = endpoint.toString();
             String root = base.endsWith("/") ? base.substring(0, base.length() - 1) : base;
-            return HttpRequest.newBuilder(URI.create(root + PATH))
+            HttpRequest.Builder request = HttpRequest.newBuilder(URI.create(root + PATH))
                 .header("Content-Type", "application/json")
-                .POST(HttpRequest.BodyPublishers.ofByteArray(body))
-                .build();
+                .POST(HttpRequest.BodyPublishers.ofByteArray(body));
+            if (authorization.isEmpty() == false) {
+                request.header("Authorization", authorization);
+            }
+            return request.build();
         }
     }
 
@@ -147,7 +155,10 @@ final class SidecarClient implements Closeable {
         }
 
         private void send(boolean mayRetry) {
-            var exchange = http.sendAsync(question.http(), HttpResponse.BodyHandlers.ofByteArray());
+            var exchange = http.sendAsync(
+                question.http(authorization),
+                HttpResponse.BodyHandlers.ofByteArray()
+            );
             abort.set(() -> exchange.cancel(true));
             if (ended.get()) {
                 exchange.cancel(true); // ended between two attempts

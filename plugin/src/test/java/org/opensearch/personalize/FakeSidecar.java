@@ -36,6 +36,7 @@ final class FakeSidecar implements Closeable {
     }
 
     final List<Map<String, Object>> requests = new CopyOnWriteArrayList<>();
+    final List<String> heads = new CopyOnWriteArrayList<>();
     final AtomicInteger connections = new AtomicInteger();
     volatile Behaviour behaviour = reversing();
 
@@ -143,7 +144,7 @@ final class FakeSidecar implements Closeable {
             InputStream in = new BufferedInputStream(socket.getInputStream());
             boolean isKept = true;
             while (isKept) {
-                byte[] body = body(in);
+                byte[] body = body(in, heads);
                 if (body == null) {
                     return;
                 }
@@ -158,8 +159,8 @@ final class FakeSidecar implements Closeable {
         }
     }
 
-    /** Reads one request; null when the client hung up. */
-    private static byte[] body(InputStream in) throws IOException {
+    /** Reads one request, and keeps its head; null when the client hung up. */
+    private static byte[] body(InputStream in, List<String> heads) throws IOException {
         StringBuilder head = new StringBuilder();
         while (head.indexOf("\r\n\r\n") < 0) {
             int next = in.read();
@@ -168,6 +169,7 @@ final class FakeSidecar implements Closeable {
             }
             head.append((char) next);
         }
+        heads.add(head.toString());
         String length = head.toString().lines()
             .filter(line -> line.toLowerCase(Locale.ROOT).startsWith("content-length:"))
             .map(line -> line.substring(line.indexOf(':') + 1).strip())

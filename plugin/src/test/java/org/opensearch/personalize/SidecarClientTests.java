@@ -11,6 +11,7 @@ import java.util.concurrent.atomic.AtomicBoolean;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.opensearch.common.settings.MockSecureSettings;
 import org.opensearch.common.settings.Settings;
 import org.opensearch.core.tasks.TaskCancelledException;
 import org.opensearch.threadpool.TestThreadPool;
@@ -18,6 +19,7 @@ import org.opensearch.threadpool.ThreadPool;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -62,6 +64,22 @@ class SidecarClientTests {
             ask(1000).answer();
         }
         assertEquals(1, sidecar.connections.get());
+    }
+
+    @Test
+    void secretOfTheKeystoreIsSentWhereThereIsOne() throws Exception {
+        ask(1000).answer();
+        assertFalse(sidecar.heads.get(0).contains("Authorization"));
+        MockSecureSettings keystore = new MockSecureSettings();
+        keystore.setString("plugins.personalize.authorization", "Bearer of the secret");
+        client.close();
+        client = new SidecarClient(
+            Settings.builder().put(SETTINGS).setSecureSettings(keystore).build(),
+            threadPool
+        );
+        keystore.close();
+        ask(1000).answer();
+        assertTrue(sidecar.heads.get(1).contains("Authorization: Bearer of the secret\r\n"));
     }
 
     @Test
