@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -104,7 +104,9 @@ class UserState:
     ``hidden`` has shape (layers, width), or is None when no model has stepped yet;
     ``model_version`` names the model that produced it. ``event_count`` counts every event ever
     taken, kept or not. ``version`` is the document's ``_seq_no`` (-1: never written),
-    ``primary_term`` goes with it.
+    ``primary_term`` goes with it. ``memo`` is for a ranker to keep what it has worked out from this
+    very state: a state that is read again unchanged brings it along. It is never stored, may be
+    filled by several threads, and is empty in a copy.
     """
 
     user_id: str
@@ -114,6 +116,7 @@ class UserState:
     event_count: int = 0
     version: int = -1
     primary_term: int = 0
+    memo: dict[str, Any] = field(init=False, default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +137,42 @@ class QueryContext:
     diversity: float = 0.0
 
 
+class PackedIds(Sequence[str]):
+    """K ids as slices of one buffer, made into text only where somebody reads one.
+
+    ``spans`` (K, 2) are [start, end) of UTF-8 in ``buffer``.
+    """
+
+    __slots__ = ("buffer", "spans")
+
+    def __init__(self, buffer: bytes, spans: npt.NDArray[np.int32]) -> None:
+        self.buffer = buffer
+        self.spans = spans
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    @overload
+    def __getitem__(self, position: int) -> str: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> PackedIds: ...
+
+    def __getitem__(self, position: int | slice) -> str | PackedIds:
+        if isinstance(position, slice):
+            return PackedIds(self.buffer, self.spans[position])
+        start, end = self.spans[position].tolist()
+        return self.buffer[start:end].decode()
+
+    def __iter__(self) -> Iterator[str]:
+        return (self.buffer[start:end].decode() for start, end in self.spans.tolist())
+
+
 @dataclass(frozen=True, slots=True)
 class Candidates:
     """The window's hits in engine order: ids (K), engine scores (K; NaN where a hit has none)."""
 
-    item_ids: tuple[str, ...]
+    item_ids: Sequence[str]
     engine_scores: FloatArray
 
     def __len__(self) -> int:

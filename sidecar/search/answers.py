@@ -16,8 +16,9 @@ import msgspec
 import numpy as np
 
 from sidecar.errors import UnreadableError
-from sidecar.records import Candidates
+from sidecar.records import Candidates, PackedIds
 from sidecar.search import spans
+from sidecar.search.id_hits import IdHits, find_id_hits
 
 
 class _Hit(msgspec.Struct):
@@ -56,6 +57,7 @@ _NAMES: msgspec.json.Decoder[list[str]] = msgspec.json.Decoder(list[str])
 _FAILURES = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 Version = tuple[int, int]
+Told = tuple[str, str, float, Version | None]  # _index, _id, score, version
 Key = tuple[str, str]  # _index and _id: an id alone may stand in several indices
 
 
@@ -78,6 +80,30 @@ class Answer:
     between: bytes
     versions: tuple[Version, ...] = ()
 
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def are_distinct(self) -> bool:
+        """Return True if no hit stands twice."""
+        return len(set(self.keys)) == len(self.keys)
+
+    def key(self, position: int) -> Key:
+        """Return one hit's key."""
+        return self.keys[position]
+
+    def score(self, position: int) -> float:
+        """Return one hit's score."""
+        return self.scores[position]
+
+    def version(self, position: int) -> Version | None:
+        """Return one hit's version; None where versions were not asked for."""
+        return self.versions[position] if self.versions else None
+
+    def told(self, positions: Sequence[int]) -> list[Told]:
+        """Return what the answer tells of some hits."""
+        return [(*self.keys[p], self.scores[p], self.version(p)) for p in positions]
+
     def candidates(self, count: int) -> Candidates:
         """Return the first ``count`` hits for the ranking."""
         return Candidates(tuple(item_id for _, item_id in self.keys[:count]),
@@ -90,6 +116,77 @@ class Answer:
             space = b" " if len(self.between) > 1 else b""
             start, end = start.rstrip() + space, end.lstrip()
         return b"".join((start, self.between.join(hits), end))
+
+
+class IdAnswer:
+    """An ``Answer`` of ids alone, as offsets: what nobody asks for is never made."""
+
+    __slots__ = ("_found", "between", "body", "end", "hits", "start")
+
+    def __init__(self, body: bytes, found: IdHits) -> None:
+        self.body = body
+        self.hits: tuple[bytes, ...] = ()
+        self.start = found.start
+        self.end = found.end
+        self.between = b","
+        self._found = found
+
+    def __len__(self) -> int:
+        return len(self._found.scores)
+
+    @property
+    def are_distinct(self) -> bool:
+        """Return True if no hit stands twice."""
+        return self._found.are_distinct
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """Return every hit's key."""
+        return tuple(map(self.key, range(len(self))))
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """Return every hit's score."""
+        return tuple(self._found.scores.tolist())
+
+    @property
+    def versions(self) -> tuple[Version, ...]:
+        """Return every hit's version; empty where they were not asked for."""
+        found = [self.version(position) for position in range(len(self))]
+        return tuple(version for version in found if version is not None)
+
+    def key(self, position: int) -> Key:
+        """Return one hit's key."""
+        (start, end), (first, last) = (self._found.indices[position].tolist(),
+                                       self._found.ids[position].tolist())
+        return self.body[start:end].decode(), self.body[first:last].decode()
+
+    def score(self, position: int) -> float:
+        """Return one hit's score."""
+        return float(self._found.scores[position])
+
+    def version(self, position: int) -> Version | None:
+        """Return one hit's version; None where it was not asked for."""
+        seq_no, term = self._found.versions[position].tolist()
+        return (seq_no, term) if seq_no >= 0 else None
+
+    def told(self, positions: Sequence[int]) -> list[Told]:
+        """Return what the answer tells of some hits."""
+        chosen, found, body = np.array(positions, np.intp), self._found, self.body
+        return [(body[first:last].decode(), body[start:end].decode(), score,
+                 (version[0], version[1]) if version[0] >= 0 else None)
+                for (first, last), (start, end), score, version in zip(
+                    found.indices[chosen].tolist(), found.ids[chosen].tolist(),
+                    found.scores[chosen].tolist(), found.versions[chosen].tolist(), strict=True)]
+
+    def candidates(self, count: int) -> Candidates:
+        """Return the first ``count`` hits for the ranking."""
+        return Candidates(PackedIds(self.body, self._found.ids[:count]),
+                          self._found.scores[:count].astype(np.float32))
+
+    def with_hits(self, hits: Sequence[bytes]) -> bytes:
+        """Return the answer with these hits in place of its own."""
+        return b"".join((self.body[:self.start], b",".join(hits), self.body[self.end:]))
 
 
 def read_answer(body: bytes, id_field: str | None = None) -> Answer:
@@ -114,13 +211,35 @@ def read_answer(body: bytes, id_field: str | None = None) -> Answer:
     return Answer(body, keys, scores, written, *place_of_elements(body, array))
 
 
-def read_ids(body: bytes, id_field: str) -> Answer:
+def read_ids(body: bytes, id_field: str, most: int = 0) -> Answer | IdAnswer:
     """Take an answer apart that carries ids in a doc value, and nothing else of its hits.
+
+    Args:
+        body: JSON, not compressed.
+        id_field: the doc value.
+        most: the number of hits asked for, for the compiled reader; 0: the general one.
 
     Raises:
         UnreadableError: as ``read_answer``; also a hit whose doc value is absent or not single,
             and shards that failed, since the doc value may be why.
     """
+    found = find_id_hits(body, id_field.encode(), most) if most else None
+    if found is not None and _surrounds_nothing(body[:found.start] + body[found.end:]):
+        return IdAnswer(body, found)
+    return _read_ids(body, id_field)
+
+
+def _surrounds_nothing(rest: bytes) -> bool:
+    """Return True if this is an answer of no hits and no failed shards: what is left of one whose
+    hits were found and cut out."""
+    try:
+        whole = _ANSWER.decode(rest)
+    except _FAILURES:
+        return False
+    return bytes(whole.hits.hits) == b"[]" and not whole.shards.failed
+
+
+def _read_ids(body: bytes, id_field: str) -> Answer:
     try:
         whole = _ANSWER.decode(body)
         array = whole.hits.hits

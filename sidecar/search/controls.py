@@ -37,12 +37,16 @@ STATE = Form("x-personalize-state", "personalize_state", "state")
 FORMS = (ENABLED, USER, SESSION, WINDOW, WEIGHT, DIVERSITY, EXPLAIN, STATE)
 HEADERS = frozenset(form.header for form in FORMS)
 PARAMETERS = frozenset(form.parameter for form in FORMS)
+_EXT_KEYS = frozenset(form.ext for form in FORMS)
 OWN_EXT = ("personalize", "personalize_request_parameters")  # sections that OpenSearch never sees
+
+
+_OWN_EXT_AND_UBI = (*OWN_EXT, "ubi")
 
 
 def own_sections(settings: Settings) -> tuple[str, ...]:
     """Return the ext sections that OpenSearch is not to see."""
-    return (*OWN_EXT, "ubi") if settings.ubi == "take" else OWN_EXT
+    return _OWN_EXT_AND_UBI if settings.ubi == "take" else OWN_EXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,32 +66,36 @@ class Controls:
 Value = TypeVar("Value")
 
 
+_OWN_INITIALS = frozenset({"X-P", "x-p", "X-p", "x-P"})
+
+
 class _Source:
     """Looks a control up in the three places, and words what is wrong with it."""
 
     def __init__(self, headers: Headers, target: Target, ext: Mapping[str, Any]) -> None:
         self._headers = {name.lower(): _as_utf8(text) for name, text in headers
-                         if name[:2] in ("X-", "x-")}
+                         if name[:3] in _OWN_INITIALS}
         self._target = target
         block = ext.get("personalize")
         if block is not None and not isinstance(block, Mapping):
             raise ControlError("ext.personalize is no object; name controls in one or leave it out")
         self._ext: Mapping[str, Any] = block or {}
-        unknown = set(self._ext) - {form.ext for form in FORMS}
+        unknown = self._ext.keys() - _EXT_KEYS
         if unknown:
             raise ControlError(f"ext.personalize has {min(unknown)!r}, which is no control; "
                                f"it takes {', '.join(form.ext for form in FORMS)}")
 
     def read(self, form: Form, parse: Callable[[Any], Value], wanted: str) -> Value | None:
         """Return the first of header, parameter and ext that is given; None if none is."""
-        for name, given in ((form.header, self._headers.get(form.header)),
-                            (form.parameter, self._target.get(form.parameter)),
-                            (f"ext.personalize.{form.ext}", self._ext.get(form.ext))):
+        for place, given in enumerate((self._headers.get(form.header),
+                                       self._target.get(form.parameter),
+                                       self._ext.get(form.ext))):
             if given is None or given == "":
                 continue
             try:
                 return parse(given)
             except (ValueError, TypeError, KeyError, OverflowError):
+                name = (form.header, form.parameter, f"ext.personalize.{form.ext}")[place]
                 raise ControlError(f"{name} is {str(given)[:80]!r}, must be {wanted}") from None
         return None
 

@@ -42,6 +42,7 @@ _UNSPLITTABLE_MEMBERS = frozenset({"collapse", "rescore", "profile", "explain", 
                                    "sort", "terminate_after"})
 _UNSPLITTABLE_PARAMETERS = frozenset({"search_pipeline", "verbose_pipeline", "explain", "q",
                                       "sort", "terminate_after", "filter_path"})
+_SPLITTABLE_EXT = frozenset({"ubi", *OWN_EXT})
 _UNSPLITTABLE_WORDS = (b'"inner_hits"', b'"hybrid"', b'"require_field_match"')
 
 
@@ -53,16 +54,19 @@ def can_split(plan: SearchPlan, item_id_field: str) -> bool:
         return False
     if not _UNSPLITTABLE_MEMBERS.isdisjoint(search.members):
         return False
-    if any(name in search.target for name in _UNSPLITTABLE_PARAMETERS):
+    if not _UNSPLITTABLE_PARAMETERS.isdisjoint(search.target.names):
         return False
-    if hides_ids(search) or not set(search.ext) <= {"ubi", *OWN_EXT}:
+    if hides_ids(search) or not search.ext.keys() <= _SPLITTABLE_EXT:
         return False
     return not any(word in search.body for word in _UNSPLITTABLE_WORDS)
 
 
 def hides_ids(search: SearchRequest) -> bool:
     """Return True if the client asked for hits without ``_id`` (``stored_fields: _none_``)."""
-    stored = search.target.get("stored_fields") or search.get("stored_fields")
+    stored = search.target.get("stored_fields")
+    if not stored and "stored_fields" not in search.members:
+        return False
+    stored = stored or search.get("stored_fields")
     return stored in ("_none_", ["_none_"])
 
 

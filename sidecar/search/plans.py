@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sidecar.errors import UnreadableError
@@ -20,6 +21,7 @@ from sidecar.search.requests import SearchRequest, foreign, take_apart, without_
 from sidecar.search.targets import Target, parse
 from sidecar.settings import Settings
 
+PREFERENCES = 4096  # users whose preference is kept worked out
 DEFAULT_SIZE = 10
 DEFAULT_RESCORE_WINDOW = 10  # OpenSearch's, where a rescore names none
 HIT_KEYS = ("_index", "_id", "_score")  # what has to be seen of a hit
@@ -93,7 +95,7 @@ def _plan(search: SearchRequest, controls: Controls, settings: Settings,
         skip = SkipReason.BEYOND_WINDOW
     elif text and (hit_filter is None or not filter_paths.shows_hits(text)):
         skip = SkipReason.FILTER_PATH
-    if skip in (None, SkipReason.BEYOND_WINDOW):
+    if skip is None or skip is SkipReason.BEYOND_WINDOW:
         search = with_user_preference(search, controls.user_id)
     context = QueryContext(
         user_id=controls.user_id,
@@ -119,8 +121,13 @@ def with_user_preference(search: SearchRequest, user_id: str | None) -> SearchRe
     """
     if user_id is None or "preference" in search.target or "pit" in search.members:
         return search
+    return search.with_parameter("preference", _preference(user_id))
+
+
+@lru_cache(PREFERENCES)
+def _preference(user_id: str) -> str:
     digest = hashlib.blake2b(user_id.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-    return search.with_parameter("preference", f"user-{digest}")
+    return f"user-{digest}"
 
 
 def _as_it_came(request: HttpRequest, target: Target, reason: SkipReason) -> SearchPlan:
@@ -134,13 +141,18 @@ def _is_other_format(request: HttpRequest, target: Target) -> bool:
     if wanted is not None and wanted.lower() != "json":
         return True
     for name, text in request.headers:
-        kind = text.lower()
-        if name.lower() == "content-type" and request.body and "json" not in kind:
+        if len(name) not in _FORMAT_LENGTHS:
+            continue
+        name, kind = name.lower(), text.lower()
+        if name == "content-type" and request.body and "json" not in kind:
             return True
-        if name.lower() == "accept" and any(
+        if name == "accept" and any(
                 other in kind for other in ("yaml", "cbor", "smile", "text/plain")):
             return True
     return False
+
+
+_FORMAT_LENGTHS = frozenset({len("content-type"), len("accept")})
 
 
 def unwanted(controls: Controls, settings: Settings) -> SkipReason | None:

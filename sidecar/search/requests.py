@@ -7,7 +7,7 @@ from it (a wider fetch, ids only, one page) is put together from those bytes. Pu
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -65,7 +65,8 @@ class SearchRequest:
 
     def with_parameter(self, name: str, value: str) -> SearchRequest:
         """Return the request with one more query parameter."""
-        return replace(self, target=self.target.with_parameter(name, value))
+        return SearchRequest(self.method, self.target.with_parameter(name, value), self.headers,
+                             self.body, self.members, self.ext, self.kept_ext, self.is_template)
 
 
 def take_apart(request: HttpRequest, target: Target, *, own: Collection[str] = OWN_EXT,
@@ -85,7 +86,8 @@ def take_apart(request: HttpRequest, target: Target, *, own: Collection[str] = O
     if not body:
         return SearchRequest(request.method, without_own(target), foreign(headers), body, {}, {})
     top = spans.members(body)
-    members = {name: spans.value(body, span) for name, span in top.items() if name != "ext"}
+    members = {name: body[span[1]:span[2]] for name, span in top.items()}
+    members.pop("ext", None)
     ext: Mapping[str, Any] = {}
     kept_ext = None
     if "ext" in top:

@@ -20,6 +20,8 @@ _CHOOSING_PARAMETERS = frozenset({
 _SHAPING_MEMBERS = ("_source", "docvalue_fields", "seq_no_primary_term", "stored_fields", "version")
 _SHAPING_PARAMETERS = ("_source", "_source_excludes", "_source_includes", "docvalue_fields",
                        "seq_no_primary_term", "stored_fields", "version")
+_KNOWN_MEMBERS = _CHOOSING_MEMBERS.union(_SHAPING_MEMBERS)
+_KNOWN_PARAMETERS = _CHOOSING_PARAMETERS.union(_SHAPING_PARAMETERS)
 # Queries that write into hits: by a name, or hits of hits.
 _TELLING_WORDS = (b'"_name"', b'"inner_hits"')
 # Headers that say nothing of who asks; any other may decide what they are allowed to see.
@@ -40,10 +42,7 @@ def shows_versions(search: SearchRequest) -> bool:
 
 def hit_shape(search: SearchRequest) -> Shape | None:
     """Return what shapes the request's hits, and for whom; None if that is not all that does."""
-    if not search.members.keys() <= _CHOOSING_MEMBERS.union(_SHAPING_MEMBERS):
-        return None
-    names = {parameter.name for parameter in search.target.parameters}
-    if not names <= _CHOOSING_PARAMETERS.union(_SHAPING_PARAMETERS):
+    if not search.members.keys() <= _KNOWN_MEMBERS or not search.target.names <= _KNOWN_PARAMETERS:
         return None
     if any(word in search.body for word in _TELLING_WORDS):
         return None

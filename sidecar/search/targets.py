@@ -7,11 +7,14 @@ is one there. Pure; no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, KeysView
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote_plus
+
+PARSED = 1024  # targets that are kept parsed: a shop's searches have a handful
 
 
 class Endpoint(StrEnum):
@@ -41,7 +44,7 @@ class Target:
     path: str
     parameters: tuple[Parameter, ...] = ()
     raw: str | None = None
-    _last: Mapping[str, str] = field(init=False, repr=False, compare=False)
+    _last: dict[str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_last", {p.name: p.value for p in self.parameters})
@@ -49,6 +52,11 @@ class Target:
     def get(self, name: str) -> str | None:
         """Return a parameter's value; of repeats the last, as OpenSearch takes it."""
         return self._last.get(name)
+
+    @property
+    def names(self) -> KeysView[str]:
+        """Return the parameters' names."""
+        return self._last.keys()
 
     def __contains__(self, name: str) -> bool:
         return name in self._last
@@ -65,7 +73,7 @@ class Target:
         """Set a parameter, in place of any that bear its name."""
         written = Parameter(name, value, f"{name}={quote(value, safe=',*')}")
         others = self.without((name,)).parameters
-        return replace(self, parameters=(*others, written), raw=None)
+        return Target(self.path, (*others, written))
 
     def with_path(self, path: str) -> Target:
         """Return the target with another path."""
@@ -84,6 +92,7 @@ class Target:
         return f"{self.path}?{'&'.join(p.written for p in self.parameters)}"
 
 
+@lru_cache(PARSED)
 def parse(raw: str) -> Target:
     """Take a request target apart; the scheme and host of an absolute one are dropped."""
     if not raw.startswith("/"):
@@ -107,6 +116,7 @@ _ENDPOINTS = {(str(e),): e for e in (Endpoint.SEARCH, Endpoint.MULTI_SEARCH)} | 
     tuple(e.split("/")): e for e in (Endpoint.TEMPLATE, Endpoint.MULTI_TEMPLATE)}
 
 
+@lru_cache(PARSED)
 def endpoint(method: str, path: str) -> Endpoint:
     """Return what a request asks for; everything that is not a kind of search is OTHER."""
     if method not in ("GET", "POST"):

@@ -9,59 +9,93 @@ same client (``search.shapes``). What differs between two searches is the score,
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Sequence
-
-from cachetools import LRUCache
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 
 from sidecar.search import answers
-from sidecar.search.answers import Answer
+from sidecar.search.answers import Answer, IdAnswer
 from sidecar.search.requests import SearchRequest
 from sidecar.search.shapes import Shape, hit_shape, shows_versions
 
 MOST_BYTES = 32 * 2**20  # a worker; some 50,000 grocery products
 OVERHEAD_BYTES = 400  # of key and entry
 
+MOST_SHAPES = 1024  # beyond them, those seen so far are forgotten, and their hits with them
+
 Halves = tuple[bytes, bytes]  # a hit's bytes before and behind its score's digits
+Key = tuple[int, str, str, tuple[int, int]]  # shape's number, index uuid, id, version
 
 
 class HitCache:
     """The hits of one worker process; thread-safe.
 
     ``uuid_of`` tells the uuid that an index had a moment ago, or None where that is not known; its
-    hits are not kept then.
+    hits are not kept then. An ordered dictionary and a count of bytes make the least recently used
+    hit go first, at a tenth of what a general cache's bookkeeping in Python costs ten hits.
     """
 
     def __init__(self, uuid_of: Callable[[str], str | None], most_bytes: int = MOST_BYTES) -> None:
         self._uuid_of = uuid_of
-        self._halves: LRUCache[Hashable, Halves] = LRUCache(most_bytes, getsizeof=_size)
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._halves: OrderedDict[Key, Halves] = OrderedDict()
+        self._shapes: dict[Shape, int] = {}
+        self._next_shape = 0
         self._lock = threading.Lock()
 
-    def get(self, shape: Shape, answer: Answer, positions: Sequence[int]) -> dict[int, bytes]:
-        """Return position → hit for those of the answer's hits that are kept."""
-        keys = {position: self._key(shape, answer, position) for position in positions}
-        with self._lock:
-            found = {position: self._halves.get(key) for position, key in keys.items()
-                     if key is not None}
-        return {position: halves[0] + _digits(answer.scores[position]) + halves[1]
-                for position, halves in found.items() if halves is not None}
-
-    def put(self, shape: Shape, answer: Answer, position: int, hit: bytes) -> None:
-        """Keep a hit of the very version that the answer tells for this position."""
-        key, halves = self._key(shape, answer, position), answers.around_score(hit)
-        if key is not None and halves is not None:
+    def number_of(self, shape: Shape) -> int:
+        """Return a number that stands for the shape: hashing it once a search is enough."""
+        number = self._shapes.get(shape)
+        if number is None:
             with self._lock:
-                self._halves[key] = halves
+                if len(self._shapes) >= MOST_SHAPES:
+                    self._shapes = {}
+                self._next_shape += 1  # never one that stood for another shape
+                number = self._shapes.setdefault(shape, self._next_shape)
+        return number
 
-    def _key(self, shape: Shape, answer: Answer, position: int) -> Hashable | None:
-        """Return what a hit is kept under; None if it is not to be kept.
+    def get(self, shape: int, answer: Answer | IdAnswer,
+            positions: Sequence[int]) -> dict[int, bytes]:
+        """Return position → hit for those of the answer's hits that are kept."""
+        kept: list[tuple[int, float, Halves]] = []
+        keys = self._keys(shape, answer, positions)
+        with self._lock:
+            for position, score, key in keys:
+                halves = self._halves.get(key)
+                if halves is not None:
+                    self._halves.move_to_end(key)
+                    kept.append((position, score, halves))
+        return {position: halves[0] + repr(score).encode() + halves[1]
+                for position, score, halves in kept}
+
+    def put(self, shape: int, answer: Answer | IdAnswer, position: int, hit: bytes) -> None:
+        """Keep a hit of the very version that the answer tells for this position."""
+        keys, halves = self._keys(shape, answer, (position,)), answers.around_score(hit)
+        if not keys or halves is None or _size(halves) > self._most_bytes:
+            return
+        key = keys[0][2]
+        with self._lock:
+            before = self._halves.pop(key, None)
+            self._halves[key] = halves
+            self._bytes += _size(halves) - (_size(before) if before is not None else 0)
+            while self._bytes > self._most_bytes:
+                self._bytes -= _size(self._halves.popitem(last=False)[1])
+
+    def _keys(self, shape: int, answer: Answer | IdAnswer,
+              positions: Sequence[int]) -> list[tuple[int, float, Key]]:
+        """Return position, score, and what the hit is kept under, of those that may be kept.
 
         Beyond these bounds Java writes scores with an exponent, in other digits than Python.
         """
-        index, item_id = answer.keys[position]
-        uuid = self._uuid_of(index)
-        if uuid is None or not answer.versions or not 1e-3 <= answer.scores[position] < 1e7:
-            return None
-        return shape, uuid, item_id, answer.versions[position]
+        keys: list[tuple[int, float, Key]] = []
+        last, uuid = "", None  # a page's hits are of one index, nearly always
+        for position, (index, item_id, score, version) in zip(positions, answer.told(positions),
+                                                              strict=True):
+            if index != last:
+                last, uuid = index, self._uuid_of(index)
+            if uuid is not None and version is not None and 1e-3 <= score < 1e7:
+                keys.append((position, score, (shape, uuid, item_id, version)))
+        return keys
 
 
 class KeptHits:
@@ -69,7 +103,8 @@ class KeptHits:
 
     def __init__(self, cache: HitCache | None, search: SearchRequest) -> None:
         self._cache = cache
-        self._shape = hit_shape(search) if cache is not None else None
+        shape = hit_shape(search) if cache is not None else None
+        self._shape = None if shape is None or cache is None else cache.number_of(shape)
         self._shows_versions = shows_versions(search)
 
     @property
@@ -77,26 +112,22 @@ class KeptHits:
         """Return True if this search's hits can be kept, so that versions have to be asked for."""
         return self._shape is not None
 
-    def get(self, answer: Answer, positions: Sequence[int]) -> dict[int, bytes]:
+    def get(self, answer: Answer | IdAnswer, positions: Sequence[int]) -> dict[int, bytes]:
         """Return position → hit for those that are kept."""
         if self._cache is None or self._shape is None:
             return {}
         return self._cache.get(self._shape, answer, positions)
 
-    def taken(self, answer: Answer, position: int, hit: bytes) -> bytes:
+    def taken(self, answer: Answer | IdAnswer, position: int, hit: bytes) -> bytes:
         """Keep a fetched hit if it is of the version that was ranked; return it as asked for."""
         if self._cache is None or self._shape is None:
             return hit
         version = answers.version_of(hit)
         if not self._shows_versions:
             hit = answers.without_keys(hit, ("_seq_no", "_primary_term")) or hit
-        if answer.versions and version == answer.versions[position]:
+        if version is not None and version == answer.version(position):
             self._cache.put(self._shape, answer, position, hit)
         return hit
-
-
-def _digits(score: float) -> bytes:
-    return repr(score).encode()
 
 
 def _size(halves: Halves) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from sidecar.errors import Skip
 from sidecar.records import Ranking, SkipReason
 from sidecar.search import answers
-from sidecar.search.answers import Answer, Key
+from sidecar.search.answers import Answer, IdAnswer, Key
 from sidecar.search.fetches import hides_ids, names_field
 from sidecar.search.plans import SearchPlan
 from sidecar.serving import explanations
@@ -24,13 +24,13 @@ class Page:
     ``keys`` and ``hits`` are aligned; ``around`` gives every byte outside ``hits.hits``.
     """
 
-    around: Answer
+    around: Answer | IdAnswer
     keys: Sequence[Key]
     hits: Sequence[bytes]
 
 
-def write_page(page: Page, plan: SearchPlan, window: Answer, ranking: Ranking | None,
-               settings: Settings) -> bytes:
+def write_page(page: Page, plan: SearchPlan, window: Answer | IdAnswer,
+               ranking: Ranking | None, settings: Settings) -> bytes:
     """Return the answer's body.
 
     Args:
@@ -46,8 +46,9 @@ def write_page(page: Page, plan: SearchPlan, window: Answer, ranking: Ranking | 
     hits = page.hits
     places: dict[Key, int] = {}
     is_explained = ranking is not None and plan.context is not None and plan.context.explain
-    if ranking is not None and (settings.rewrite_scores or is_explained):
-        places = {key: place for place, key in enumerate(window.keys[:len(ranking.order)])}
+    keys = window.keys if ranking is not None and (settings.rewrite_scores or is_explained) else ()
+    if ranking is not None and keys:
+        places = {key: place for place, key in enumerate(keys[:len(ranking.order)])}
     if ranking is not None and settings.rewrite_scores:
         hits = [_rescored(hit, places.get(key), ranking)
                 for key, hit in zip(page.keys, hits, strict=True)]
@@ -59,7 +60,7 @@ def write_page(page: Page, plan: SearchPlan, window: Answer, ranking: Ranking | 
         shown = [places[key] for key in page.keys if key in places]
         body = answers.with_ext(body, "personalize", explanations.applied(
             ranking, window.candidates(len(ranking.order)), shown,
-            [index for index, _ in window.keys]))
+            [index for index, _ in keys]))
     return body
 
 

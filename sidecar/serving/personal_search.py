@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from sidecar.errors import SidecarError, Skip, UnreadableError
 from sidecar.records import Headers, HttpRequest, HttpResponse, Ranking, SkipReason
 from sidecar.search import answers, fetches, headers, refusals
-from sidecar.search.answers import Answer
+from sidecar.search.answers import Answer, IdAnswer
 from sidecar.search.plans import SearchPlan, Window
 from sidecar.serving.hit_cache import HitCache, KeptHits
 from sidecar.serving.memory import Memory
@@ -78,7 +78,7 @@ class Fetched:
     """An answer with its headers, and whether it holds whole hits or ids only."""
 
     response: HttpResponse
-    answer: Answer
+    answer: Answer | IdAnswer
     is_whole: bool
 
 
@@ -109,7 +109,8 @@ class PersonalSearch:
                 return self.passed(ticket.refusal)
             is_split = (fetches.can_split(self._plan, self._field)
                         and not self._shared.fetched_whole.get(self._index))
-            return self._ordered(self._by_ids() if is_split else self._by_hits(), ticket)
+            return self._ordered(self._by_ids(ticket) if is_split else self._by_hits(ticket),
+                                 ticket)
         except UnreadableError as error:
             log.debug("answer not taken apart", extra={"error": str(error)})
             return self.passed(SkipReason.NO_IDS)
@@ -160,13 +161,13 @@ class PersonalSearch:
         body = write_page(page, self._plan, fetched.answer, ranking, self._shared.settings)
         return self._shared.shown.tell(self._plan, [item_id for _, item_id in page.keys], body)
 
-    def _by_ids(self) -> Fetched:
+    def _by_ids(self, ticket: Ticket) -> Fetched:
         """Fetch ids and scores of the window; where ids do not serve, whole hits after all."""
         try:
             response = self._ask(fetches.id_fetch(self._plan, self._field,
-                                                  with_versions=self._kept.is_used))
-            answer = answers.read_ids(response.body, self._field)
-            if len(set(answer.keys)) == len(answer.keys):
+                                                  with_versions=self._kept.is_used), ticket)
+            answer = answers.read_ids(response.body, self._field, self.window.needed)
+            if answer.are_distinct:
                 return Fetched(response, answer, is_whole=False)
         except UnreadableError as error:
             log.debug("ids do not serve", extra={"error": str(error)})
@@ -176,10 +177,10 @@ class PersonalSearch:
         self._shared.fetched_whole.put(self._index, True)
         return self._by_hits()
 
-    def _by_hits(self) -> Fetched:
-        response = self._ask(fetches.whole_fetch(self._plan, self._field))
+    def _by_hits(self, ticket: Ticket | None = None) -> Fetched:
+        response = self._ask(fetches.whole_fetch(self._plan, self._field), ticket)
         answer = answers.read_answer(response.body, self._field)
-        if not answer.keys and b'"failures"' in response.body:
+        if not len(answer) and b'"failures"' in response.body:
             raise Skip(SkipReason.UPSTREAM_ERROR)  # shards may have failed over hits below the page
         return Fetched(response, answer, is_whole=True)
 
@@ -188,12 +189,12 @@ class PersonalSearch:
         return (refusals.may_be_our_doing(response.status)
                 and refusals.window_limit(response.body) is None)
 
-    def _rank(self, answer: Answer, ticket: Ticket) -> Ranking | None:
+    def _rank(self, answer: Answer | IdAnswer, ticket: Ticket) -> Ranking | None:
         """Return the personal order of the window; None, with the reason noted, if there is none.
 
         The deadline counts from the upstream's answer.
         """
-        count = min(self.window.hits, len(answer.keys))
+        count = min(self.window.hits, len(answer))
         deadline = time.monotonic() + self._shared.settings.timeout_ms / 1000
         try:
             ranking = ticket.order(answer.candidates(count), deadline)
@@ -212,7 +213,7 @@ class PersonalSearch:
         """Return the page's hits in shown order, fetched now if only ids are there."""
         answer = fetched.answer
         shown = order[self.window.first:self.window.first + self.window.size]
-        keys = [answer.keys[position] for position in shown]
+        keys = [answer.key(position) for position in shown]
         if fetched.is_whole:
             return Page(answer, keys, [answer.hits[position] for position in shown])
         if not shown:  # nobody has yet checked what the client wants of each hit
@@ -222,21 +223,22 @@ class PersonalSearch:
             return Page(answer, keys, hits)
         self._shared.fetched_whole.put(self._index, True)
         whole = self._by_hits().answer
-        rank = {answer.keys[position]: place for place, position in enumerate(order)}
+        all_keys = answer.keys
+        rank = {all_keys[position]: place for place, position in enumerate(order)}
         shown = sorted(range(len(whole.keys)), key=lambda p: rank.get(whole.keys[p], len(rank)))
         shown = shown[self.window.first:self.window.first + self.window.size]
         return Page(whole, [whole.keys[p] for p in shown], [whole.hits[p] for p in shown])
 
-    def _hits(self, answer: Answer, shown: Sequence[int]) -> list[bytes] | None:
+    def _hits(self, answer: Answer | IdAnswer, shown: Sequence[int]) -> list[bytes] | None:
         """Return the page's hits, fetched by id where they are not at hand.
 
         None unless each is there with the very score that was ranked.
         """
-        hits = dict(self._kept.get(answer, shown))
+        hits = self._kept.get(answer, shown)
         missing = [position for position in shown if position not in hits]
         if not missing:
             return [hits[position] for position in shown]
-        request = fetches.page_fetch(self._plan, [answer.keys[p][1] for p in missing],
+        request = fetches.page_fetch(self._plan, [answer.key(p)[1] for p in missing],
                                      with_versions=self._kept.is_used)
         try:
             response = self._ask(request)
@@ -245,28 +247,32 @@ class PersonalSearch:
             return None
         found = {key: place for place, key in enumerate(fetched.keys)}
         for position in missing:
-            place = found.get(answer.keys[position])
-            if place is None or not _same(fetched.scores[place], answer.scores[position]):
+            place = found.get(answer.key(position))
+            if place is None or not _same(fetched.scores[place], answer.score(position)):
                 return None
             hits[position] = self._kept.taken(answer, position, fetched.hits[place])
         self._page_headers = response.headers
         return [hits[position] for position in shown]
 
-    def _ask(self, request: HttpRequest) -> HttpResponse:
+    def _ask(self, request: HttpRequest, ticket: Ticket | None = None) -> HttpResponse:
+        """Ask OpenSearch; the history is taken in while it works, if it comes first."""
         with self._outcome.stage("upstream"):
-            response = self._shared.upstream.begin(request, idempotent=True,
-                                                   client=self._client).result()
+            exchange = self._shared.upstream.begin(request, idempotent=True, client=self._client)
+            if ticket is not None:
+                ticket.receive_before(exchange)
+            response = exchange.result()
         if response.status != 200:
             raise Refused(response)
         return response
 
 
-def _order(answer: Answer, ranking: Ranking | None) -> list[int]:
+def _order(answer: Answer | IdAnswer, ranking: Ranking | None) -> list[int]:
     """Return positions in shown order: the window as ranked, then the engine's order."""
     if ranking is None:
-        return list(range(len(answer.keys)))
+        return list(range(len(answer)))
     order: list[int] = ranking.order.tolist()
-    return [*order, *range(len(order), len(answer.keys))]
+    order.extend(range(len(order), len(answer)))
+    return order
 
 
 def _same(one: float, other: float) -> bool:

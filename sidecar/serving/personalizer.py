@@ -26,10 +26,18 @@ from sidecar.serving.recompute import Recomputer
 from sidecar.serving.telemetry import Telemetry
 from sidecar.settings import Settings
 from sidecar.stores.protocols import PendingState, StateStore
+from sidecar.stores.upstream import Exchange
 
 RANK_THREADS = 4  # with one, a slow ranking would hold every other search to its deadline
 LEAST_WAIT_MS = 100.0  # below it a request's wait for a thread is no sign of a rush
 REREAD_S = 0.002  # between reads while a demanded state version is not there yet
+
+
+class _NotYet:
+    """The mark of a history that has not been taken in."""
+
+
+_NOT_YET = _NotYet()
 
 
 @dataclass(slots=True)
@@ -49,6 +57,7 @@ class Personalizer:
         self.ranker_source = ranker_source
         self.telemetry = telemetry
         self.orders_strangers = settings.without_history == "model"
+        self.timeout_s = settings.timeout_ms / 1000.0
         self.pressure = Pressure(max(settings.timeout_ms, LEAST_WAIT_MS))
         self._slots = threading.BoundedSemaphore(settings.max_searches)
         self._pool = ThreadPoolExecutor(RANK_THREADS, thread_name_prefix="rank")
@@ -81,7 +90,10 @@ class Personalizer:
             raise Skip(SkipReason.NO_MODEL)
         has_state = state is None or self._recomputer.is_fit(state, ranker)
         if has_state and self._pace.fits(ranker, deadline):
-            return self._rank(ranker, candidates, state, context)
+            ranking = self._rank(ranker, candidates, state, context)
+            if time.monotonic() > deadline:  # it proved quick, and then was not
+                raise Skip(SkipReason.TIMEOUT, "ranking")
+            return ranking
         future = self._pool.submit(self._rank, ranker, candidates, state, context)
         return _in_time(future, deadline)
 
@@ -141,6 +153,7 @@ class Ticket:
         self.refusal = refusal
         self._release = release
         self._pending: PendingState | None = None
+        self._early: UserState | UpstreamError | _NotYet | None = _NOT_YET
 
     def __del__(self) -> None:
         self.cancel()
@@ -153,6 +166,21 @@ class Ticket:
             self._pending = self._personalizer.states.begin_get(self.context.user_id)
         except UpstreamError:
             self.refusal = SkipReason.STATE_UNAVAILABLE
+
+    def receive_before(self, exchange: Exchange) -> None:
+        """Take the history in if it comes before the answer to ``exchange`` does.
+
+        Its decoding then costs no latency, as OpenSearch is still searching. Never raises: what
+        went wrong shows in ``order``.
+        """
+        pending = self._pending
+        if pending is None or not pending.comes_before(exchange):
+            return
+        self._pending = None
+        try:
+            self._early = pending.result(time.monotonic() + self._personalizer.timeout_s)
+        except UpstreamError as error:
+            self._early = error
 
     def order(self, candidates: Candidates, deadline: float) -> Ranking:
         """Return the personal order of the window's hits.
@@ -230,11 +258,14 @@ class Ticket:
 
     def _result(self, deadline: float,
                 when_late: SkipReason = SkipReason.TIMEOUT) -> UserState | None:
+        early, self._early = self._early, _NOT_YET
         pending, self._pending = self._pending, None
-        if pending is None:
-            return None
         try:
-            return pending.result(deadline)
+            if isinstance(early, UpstreamError):
+                raise early
+            if not isinstance(early, _NotYet):
+                return early
+            return None if pending is None else pending.result(deadline)
         except UpstreamTimeout as error:
             raise Skip(when_late, "history read") from error
         except UpstreamError as error:

@@ -153,6 +153,23 @@ class Connection:
         """Return True if the idle connection was closed, or talks without having been asked."""
         return bool(self._poll.poll(0))
 
+    def speaks_before(self, other: Connection, deadline: float,
+                      client: socket.socket | None) -> bool:
+        """Wait until bytes come on one of two connections; True if they came on this one."""
+        if self.address.tls is not None or other.address.tls is not None:
+            return False
+        self._poll.register(other._socket, select.POLLIN)
+        if client is not None:
+            self._poll.register(client, select.POLLRDHUP)
+        try:
+            happened = self._poll.poll(max(0.0, (deadline - time.monotonic()) * 1000))
+        finally:
+            self._poll.unregister(other._socket)
+            if client is not None:
+                self._poll.unregister(client)
+        own = self._socket.fileno()
+        return any(descriptor == own for descriptor, _ in happened)
+
     def close(self) -> None:
         """Close the socket; OpenSearch cancels a search whose connection closes."""
         self._socket.close()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from sidecar.errors import VersionConflict
 from sidecar.records import Event, UserState
+from sidecar.stores.upstream import Exchange
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,10 @@ class ReadState:
     def result(self, deadline: float) -> UserState | None:  # noqa: ARG002 - it is there already
         """Return the state as it was when the read began."""
         return self.state
+
+    def comes_before(self, exchange: Exchange) -> bool:  # noqa: ARG002 - it is there already
+        """Return True."""
+        return True
 
     def cancel(self) -> None:
         """Nothing is under way."""

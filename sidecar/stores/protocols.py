@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sidecar.records import Event, UserState
+from sidecar.stores.upstream import Exchange
 
 
 class PendingState(Protocol):
@@ -25,6 +26,10 @@ class PendingState(Protocol):
             UpstreamTimeout: the deadline passed.
             UpstreamError: the store could not be asked.
         """
+        ...
+
+    def comes_before(self, exchange: Exchange) -> bool:
+        """Wait until the state's answer, or the other exchange's, begins; True if the state's."""
         ...
 
     def cancel(self) -> None:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+from cachetools import LRUCache
 
 from sidecar.errors import UpstreamError, UpstreamUnavailable, VersionConflict
 from sidecar.records import FloatArray, History, HttpResponse, UserState
@@ -22,6 +25,9 @@ from sidecar.stores.documents import Documents, Outcome, Reason, check, document
 from sidecar.stores.upstream import Exchange, Upstream
 
 log = logging.getLogger(__name__)
+
+DECODED_EVENTS = 65_536  # kept decoded a worker: some 25 MB
+EMPTY_STATE_EVENTS = 4  # what a state without events counts for
 
 _NO_MATTER = msgspec.Raw(b"null")
 
@@ -69,6 +75,31 @@ _source_decoder = msgspec.json.Decoder(_Source)
 _encode = msgspec.json.Encoder().encode
 
 
+class Decoded:
+    """States as they were decoded of late, to decode none twice; thread-safe.
+
+    A state is taken from here only if OpenSearch has just answered with the very bytes that it was
+    decoded from, version included, so it is never older than the last acknowledged event.
+    """
+
+    def __init__(self, most_events: int) -> None:
+        """Keep at most ``most_events`` events of all users: some 400 bytes each."""
+        self._kept: LRUCache[str, tuple[bytes, UserState]] = LRUCache(
+            most_events, getsizeof=lambda entry: len(entry[1].history) + EMPTY_STATE_EVENTS)
+        self._lock = threading.Lock()
+
+    def get(self, user_id: str, body: bytes) -> UserState | None:
+        """Return what an equal answer was decoded to."""
+        with self._lock:
+            entry = self._kept.get(user_id)
+        return entry[1] if entry is not None and entry[0] == body else None
+
+    def put(self, body: bytes, state: UserState) -> None:
+        """Keep a state with the answer that it came in."""
+        with self._lock, suppress(ValueError):  # larger than everything that may be kept
+            self._kept[state.user_id] = (body, state)
+
+
 @dataclass(frozen=True, slots=True)
 class PendingGet:
     """A read under way, or the error that kept it from starting."""
@@ -76,12 +107,17 @@ class PendingGet:
     user_id: str
     exchange: Exchange | None = None
     failure: UpstreamError | None = None
+    decoded: Decoded | None = None
 
     def result(self, deadline: float) -> UserState | None:
         """Return the state, or None; see ``PendingState``."""
         if self.exchange is None:
             raise self.failure or UpstreamError("read was not sent")
-        return _read_one(self.user_id, self.exchange.result(deadline))
+        return _read_one(self.user_id, self.exchange.result(deadline), self.decoded)
+
+    def comes_before(self, exchange: Exchange) -> bool:
+        """Wait for the first of two answers; see ``PendingState``."""
+        return self.exchange is not None and self.exchange.answers_before(exchange)
 
     def cancel(self) -> None:
         """Give the read up."""
@@ -94,11 +130,12 @@ class OpenSearchStateStore:
 
     def __init__(self, settings: Settings, upstream: Upstream) -> None:
         self._documents = Documents(upstream, settings.states_index, "personalize-states")
+        self._decoded = Decoded(DECODED_EVENTS)
 
     def begin_get(self, user_id: str) -> PendingGet:
         """Send a realtime read and return at once; errors surface in ``result``."""
         try:
-            return PendingGet(user_id, self._documents.begin_get(user_id))
+            return PendingGet(user_id, self._documents.begin_get(user_id), decoded=self._decoded)
         except UpstreamError as error:
             return PendingGet(user_id, failure=error)
 
@@ -138,10 +175,17 @@ class OpenSearchStateStore:
         return response.status != 404 and check(response).status == 200
 
 
-def _read_one(user_id: str, response: HttpResponse) -> UserState | None:
+def _read_one(user_id: str, response: HttpResponse,
+              decoded: Decoded | None = None) -> UserState | None:
     if response.status == 404:  # no such document, or no index yet
         return None
-    return _state(user_id, _document_decoder.decode(check(response).body))
+    body = check(response).body
+    state = decoded.get(user_id, body) if decoded is not None else None
+    if state is None:
+        state = _state(user_id, _document_decoder.decode(body))
+        if decoded is not None and state is not None:
+            decoded.put(body, state)
+    return state
 
 
 def _state(user_id: str, document: _Document) -> UserState | None:

@@ -125,6 +125,13 @@ class Exchange:
         self._node.give_back(self._connection)
         return HttpResponse(status, headers, body)
 
+    def answers_before(self, other: Exchange) -> bool:
+        """Wait until one of two answers begins; True if this one has.
+
+        False at once over TLS, where bytes on the socket need not be the answer's.
+        """
+        return self._connection.speaks_before(other._connection, other._deadline, other._client)
+
     def stream(self) -> StreamedResponse:
         """Return status and headers with the body still to come; raises as ``result``.
 

@@ -40,6 +40,9 @@ class Read:
     def result(self, deadline: float) -> UserState | None:
         return self.answer(deadline)
 
+    def comes_before(self, exchange: object) -> bool:
+        return True
+
     def cancel(self) -> None:
         self.is_cancelled = True
 
@@ -241,6 +244,43 @@ def test_quick_ranker_ranks_in_the_requests_own_thread_until_it_is_slow_once():
     chosen.begin(context()).order(CANDIDATES, soon(1.5))
     assert skip_of(chosen, context(), soon(0.1)) is SkipReason.TIMEOUT
     assert threads[-1] is not threading.current_thread()
+
+
+def test_ranking_in_the_requests_thread_that_comes_too_late_is_a_timeout(monkeypatch):
+    ranker = Reversing()
+    asked = personalizer(States(state()), ranker)
+    for _ in range(20):
+        asked.begin(context()).order(CANDIDATES, soon())
+    quick, slow = ranker.rank, threading.Event()
+
+    def late(*given):
+        slow.wait(0.05)
+        return quick(*given)
+
+    monkeypatch.setattr(ranker, "rank", late)
+    assert skip_of(asked, context(), soon(0.04)) is SkipReason.TIMEOUT
+
+
+def test_history_that_comes_first_is_taken_in_while_opensearch_searches():
+    states = States(state())
+    ticket = personalizer(states).begin(context())
+    ticket.receive_before(None)
+    states.reads[0].answer = lambda deadline: pytest.fail("asked for again")
+    assert ticket.order(CANDIDATES, soon()).state_version == 7
+
+
+@pytest.mark.parametrize(("error", "reason"), [
+    (UpstreamTimeout("late"), SkipReason.TIMEOUT),
+    (UpstreamUnavailable("gone"), SkipReason.STATE_UNAVAILABLE)])
+def test_history_that_breaks_off_while_opensearch_searches_is_a_skip(error, reason):
+    def fail(deadline):
+        raise error
+
+    ticket = personalizer(States(fail)).begin(context())
+    ticket.receive_before(None)
+    with pytest.raises(Skip) as caught:
+        ticket.order(CANDIDATES, soon())
+    assert caught.value.reason is reason
 
 
 def test_slow_ranking_does_not_hold_other_searches():
