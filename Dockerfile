@@ -19,6 +19,7 @@ COPY mappings mappings
 ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    NUMBA_CACHE_DIR=/tmp/numba \
     SIDECAR_LISTEN=0.0.0.0:8080
 USER sidecar
 EXPOSE 8080

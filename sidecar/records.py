@@ -123,7 +123,8 @@ class UserState:
 class QueryContext:
     """Who searches, for what, and how the operator or the request wants it ranked.
 
-    ``weight`` of the personal part and ``diversity`` of the page lie in 0 to 1.
+    ``weight`` of the personal part and ``diversity`` of the page lie in 0 to 1. ``attributes`` say
+    what is known of a user besides events, column → value.
     """
 
     user_id: str | None
@@ -135,6 +136,7 @@ class QueryContext:
     explain: bool = False
     min_state: int | None = None
     diversity: float = 0.0
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class PackedIds(Sequence[str]):

@@ -2,8 +2,8 @@
 
 A table keeps, for each item with enough support, its strongest neighbours: ``neighbours`` (m, T)
 rows of the item table and ``weights`` (m, T), 0 where there are fewer. The score of candidate i
-for a history with weights u is Σ_t weights[i, t] · u[neighbours[i, t]]: one gather, O(K·T),
-however long the history, for several weightings u of it at once.
+for a history with weights u is Σ_t weights[i, t] · u[neighbours[i, t]] (``kernels``): O(T) a
+candidate, however long the history.
 """
 
 from __future__ import annotations
@@ -28,22 +28,15 @@ class Association:
     weights: FloatArray
 
     def score(self, candidates: IntVector, history: FloatArray) -> FloatArray:
-        """Return (K) or (K, U): what a history adds up to for each candidate.
-
-        ``history`` (≥ n), or (≥ n, U) for U weightings of it, is dense over item rows: the
-        strength of each item's past events, 0 for most. Candidates that are unknown or without
-        neighbours score 0.
-        """
-        scores = np.zeros((len(candidates), *history.shape[1:]), np.float32)
+        """Return (K) what a history, dense over item rows (≥ n), adds up to for each candidate;
+        0 for those unknown or without neighbours. (``kernels`` has the compiled form.)"""
+        scores = np.zeros(len(candidates), np.float32)
         if not len(self.slot):
             return scores
         inside = (candidates >= 0) & (candidates < len(self.slot))
         slots = np.where(inside, self.slot[np.where(inside, candidates, 0)], -1)
         known = np.flatnonzero(slots >= 0)
-        if len(known):
-            slots = slots[known]
-            scores[known] = np.einsum(
-                "kt,kt...->k...", self.weights[slots], history[self.neighbours[slots]])
+        scores[known] = (self.weights[slots[known]] * history[self.neighbours[slots[known]]]).sum(1)
         return scores
 
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:

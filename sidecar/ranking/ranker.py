@@ -6,8 +6,6 @@ from several threads; only the catalogue refresh writes, into the item table.
 
 from __future__ import annotations
 
-import dataclasses
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +22,7 @@ from sidecar.ranking.explain import Reasons
 from sidecar.ranking.history import Trail
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.packed_blend import PackedBlend
-from sidecar.ranking.signals import Columns, Knowledge, Situation, columns, empty_scratch
+from sidecar.ranking.signals import SIGNALS, Knowledge, Situation, facts
 from sidecar.ranking.stepper import Stepper
 from sidecar.records import (
     Candidates,
@@ -72,7 +70,6 @@ class Ranker:
         self.orders_strangers = False
         codes = kind_codes(config.kinds)
         self._stepper = Stepper(self.encoder, knowledge.items, codes)
-        self._local = threading.local()
         self.items.encode = self.item_vectors
 
     @property
@@ -94,19 +91,23 @@ class Ranker:
                 UNKNOWN_ITEMS when the catalogue has none of the candidates: another index.
         """
         rows = self.items.rows(candidates.item_ids)
-        trail = self.trail(state.history if state else History())
+        trail = self._trail_of(state)
         has_history = bool((trail.rows >= 0).any())
-        self._refuse(has_history)
+        self._refuse(has_history, context.attributes)
         if len(rows) and not (rows >= 0).any():
             raise Skip(SkipReason.UNKNOWN_ITEMS)
         if not len(rows):
             return Ranking(np.zeros(0, np.int64), np.zeros(0, np.float32), {}, (),
                            state.version if state else -1, self.version)
+        interest = self._interest(state) if state and has_history else None
         situation = Situation(
             rows, candidates.engine_scores, trail, context.now, context.query,
-            self._interest(rows, state) if has_history else np.zeros(len(rows), np.float32))
-        found = columns(self._knowledge(), situation)
-        parts = self._parts(found, has_history and self.config.is_personal, context.weight)
+            None if interest is None else self._logits(rows, interest),
+            self.knowledge.segments.lift_of(rows, interest, int((trail.rows >= 0).sum()),
+                                            context.attributes))
+        features, around = facts(self.knowledge, situation)
+        parts = self._parts(features, around, has_history and self.config.is_personal,
+                            context.weight)
         scores: FloatArray = np.sum(np.stack(list(parts.values())), axis=0, dtype=np.float32)
         order, reached = diversify(scores, rows, self.items, context.diversity)
         if context.diversity > 0:
@@ -151,29 +152,42 @@ class Ranker:
             except Skip:
                 return
 
+    def _trail_of(self, state: UserState | None) -> Trail:
+        """Return a state's trail, from its memo where the catalogue has not grown since."""
+        if state is None:
+            return Trail.empty()
+        key = f"trail {self.version} {len(self.items)} {self.config.kept}"
+        found: Trail | None = state.memo.get(key)
+        if found is None:
+            found = state.memo[key] = self.trail(state.history)
+        return found
+
     def trail(self, history: History) -> Trail:
         """Return the kept events as arrays."""
         kept = slice(max(0, len(history) - self.config.kept), None)
         return Trail.from_events(self.items.rows(history.item_ids[kept]), history.ts[kept],
                                  history.events[kept], self.config.strong_kinds)
 
-    def _refuse(self, has_history: bool) -> None:
+    def _refuse(self, has_history: bool, attributes: Mapping[str, Any]) -> None:
         if self.orders_strangers:
             return
-        if not has_history:
+        if not has_history and not self.knowledge.segments.knows(attributes):
             raise Skip(SkipReason.NO_HISTORY)
         if not self.config.is_personal:
             raise Skip(SkipReason.GATED)
 
-    def _interest(self, rows: IntVector, state: UserState | None) -> FloatArray:
-        """Return v_i · z + b (K), 0 for unknown items."""
-        if state is None:
-            return np.zeros(len(rows), np.float32)
+    def _interest(self, state: UserState) -> FloatArray:
+        """Return the interest vector z (D)."""
         hidden = state.hidden
         if hidden is None or state.model_version != self.version:
             hidden = self.advance(None, state.history)
-        project, shift, bias = self._projection
-        interest = hidden[-2] @ project + shift
+        project, shift, _ = self._projection
+        interest: FloatArray = hidden[-2] @ project + shift
+        return interest
+
+    def _logits(self, rows: IntVector, interest: FloatArray) -> FloatArray:
+        """Return v_i · z + b (K), 0 for unknown items."""
+        bias = self._projection[2]
         vectors = self.items.vectors[np.maximum(rows, 0)]
         logits: FloatArray = (vectors @ interest + bias).astype(np.float32) * (rows >= 0)
         return logits
@@ -185,24 +199,14 @@ class Ranker:
         return (project.weight.detach().cpu().numpy().T, project.bias.detach().cpu().numpy(),
                 float(self.encoder.bias.detach()))
 
-    def _parts(self, found: Mapping[str, Columns], has_history: bool,
+    def _parts(self, features: FloatArray, context: FloatArray, has_history: bool,
                weight: float) -> dict[str, FloatArray]:
-        features, context = self.blend.layout.matrix(found)
         parts = self._packed.parts(features, context, has_history=has_history)
-        named = {s: weight * parts[:, k] for k, s in enumerate(self.blend.layout.signals)
+        named = {s: weight * parts[:, k] for k, s in enumerate(SIGNALS)
                  if not self.config.signals or s in self.config.signals}
         own = ENGINE_STEEPNESS / np.log2(np.arange(len(features)) + 2.0)
         named["engine"] = (named.get("engine", 0.0) + (1 - weight) * own).astype(np.float32)
         return named
-
-    def _knowledge(self) -> Knowledge:
-        """Return the knowledge with a scratch array of this thread's own."""
-        mine: Knowledge | None = getattr(self._local, "knowledge", None)
-        if mine is None:
-            size = max((len(a.slot) for a in self.knowledge.associations.values()), default=0)
-            mine = dataclasses.replace(self.knowledge, scratch=empty_scratch(size))
-            self._local.knowledge = mine
-        return mine
 
     def _tensor(self, array: npt.NDArray[Any]) -> torch.Tensor:
         given = np.require(array, requirements=("C", "W"))  # torch warns of what is read-only

@@ -90,6 +90,21 @@ class Segments:
         result: FloatArray = (weights / weights.sum()).astype(np.float32)
         return result
 
+    def lift_of(self, rows: IntVector, interest: FloatArray | None, events: int,
+                attributes: Mapping[str, Any] | None = None) -> FloatArray:
+        """Return the lift (K) of item rows for a shopper: by interest vector and how many events
+        it was made of where there are any, else by attributes."""
+        if not len(self):
+            return np.zeros(len(rows), np.float32)
+        if interest is None or not events:
+            return self.score(rows, self.of_attributes(attributes or {}))
+        return self.score(rows, self.of_interest(interest, events))
+
+    def knows(self, attributes: Mapping[str, Any]) -> bool:
+        """True if an attribute says something of a user without events."""
+        return bool(len(self)) and any(attribute_key(column, value) in self.attributes
+                                       for column, value in attributes.items())
+
     def score(self, rows: IntVector, weights: FloatArray) -> FloatArray:
         """Return the mean lift (K) of item rows (K) under ``weights`` (S); unknown rows get 0."""
         if not len(self):

@@ -2,7 +2,9 @@
 
 The same object serves training (walked through the log, list by list), evaluation and serving
 (advanced as events arrive), so that all three see the same numbers. A count with half-life H is
-Σ strength · 2^((t_event − now)/H); it is kept relative to a clock that only ``advance`` moves.
+Σ strength · 2^((t_event − now)/H). Each item's counts are kept as of an instant of its own
+(``updated``) and decayed when they are read, so that an event costs the same whatever the number
+of items.
 """
 
 from __future__ import annotations
@@ -13,23 +15,33 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sidecar.ranking.compiled import compiled
+
 DAY_S = 86_400.0
 HALF_LIVES_DAYS = (3.0, 14.0, 60.0, 10_000.0, 1.0)  # 10,000: as good as never
-EVER = 3  # the column of the counts that as good as never decay
+WEAK_LIVES_DAYS = (14.0, 60.0)
+TRIAL_LIVES_DAYS = (14.0, 60.0)
+_LIVES_S = tuple(days * DAY_S for days in HALF_LIVES_DAYS)
+_WEAK_LIVES_S = tuple(days * DAY_S for days in WEAK_LIVES_DAYS)
+_TRIAL_LIVES_S = tuple(days * DAY_S for days in TRIAL_LIVES_DAYS)
+ARRAYS = ("strong", "weak", "trial", "updated", "first", "last")
 IntVector = npt.NDArray[np.int64]
+Vector = npt.NDArray[np.float64]
 
 
 class ItemStatistics:
-    """Decayed counts of strong events, and of weak ones, per item; and per brand and category.
-
-    ``strong`` (n, H) and ``weak`` (n, 2) are valid at instant ``clock``; ``first`` and ``last`` (n)
-    are instants of strong events, NaN where there was none.
+    """Decayed counts per item row (n): ``strong`` (n, 5) events of the kind that a model brings
+    about, ``weak`` (n, 2) other positive ones, ``trial`` (n, 2) strong ones that were their
+    shopper's first of the item, all as of ``updated`` (n); ``first`` and ``last`` (n), instants of
+    strong events, NaN where there was none. ``clock``: events before it are counted.
     """
 
     def __init__(self, size: int, clock: float = 0.0) -> None:
         self.clock = clock
-        self.strong = np.zeros((size, len(HALF_LIVES_DAYS)))
-        self.weak = np.zeros((size, 2))
+        self.strong = np.zeros((size, len(HALF_LIVES_DAYS)), np.float32)
+        self.weak = np.zeros((size, len(WEAK_LIVES_DAYS)), np.float32)
+        self.trial = np.zeros((size, len(TRIAL_LIVES_DAYS)), np.float32)
+        self.updated = np.zeros(size)
         self.first = np.full(size, np.nan)
         self.last = np.full(size, np.nan)
 
@@ -38,44 +50,86 @@ class ItemStatistics:
         extra = size - len(self.first)
         if extra <= 0:
             return
-        extra = max(extra, len(self.first) // 2)
-        self.strong = np.vstack([self.strong, np.zeros((extra, self.strong.shape[1]))])
-        self.weak = np.vstack([self.weak, np.zeros((extra, 2))])
-        self.first = np.concatenate([self.first, np.full(extra, np.nan)])
-        self.last = np.concatenate([self.last, np.full(extra, np.nan)])
+        larger = ItemStatistics(max(size, len(self.first) * 3 // 2), self.clock)
+        for name in ARRAYS:
+            old, new = getattr(self, name), getattr(larger, name)
+            new[:len(old)] = old
+            setattr(self, name, new)
 
-    def advance(self, now: float, items: IntVector, ts: npt.NDArray[np.float64],
-                weights: npt.NDArray[np.float64], is_strong: npt.NDArray[np.bool_]) -> None:
-        """Move the clock to ``now`` and count events (m) at ``ts`` ≤ now; rows < 0 are left out."""
-        lives = np.array(HALF_LIVES_DAYS) * DAY_S
-        passed = max(now - self.clock, 0.0)
-        if passed:
-            self.strong *= 2.0 ** (-passed / lives)
-            self.weak *= 2.0 ** (-passed / lives[1:3])
-            self.clock = now
-        good = items >= 0
-        if not good.any():
-            return
-        items, ts, weights, is_strong = items[good], ts[good], weights[good], is_strong[good]
-        age = np.maximum(now - ts, 0.0)[:, None]
-        counted = is_strong & (weights > 0)
-        np.add.at(self.strong, items[counted],
-                  weights[counted, None] * 2.0 ** (-age[counted] / lives))
-        other = ~is_strong & (weights > 0)
-        np.add.at(self.weak, items[other], weights[other, None] * 2.0 ** (-age[other] / lives[1:3]))
-        np.fmin.at(self.first, items[counted], ts[counted])
-        np.fmax.at(self.last, items[counted], ts[counted])
+    def advance(self, now: float, items: IntVector, ts: Vector, weights: Vector,
+                is_strong: npt.NDArray[np.bool_],
+                is_trial: npt.NDArray[np.bool_] | None = None) -> None:
+        """Count events (m) at ``ts`` ≤ now and move the clock to ``now``; rows < 0 are left out.
+
+        ``is_trial`` says which were the first strong event of their shopper and item; where it is
+        not known, each counts as much of a trial as its item's events so far.
+        """
+        self.clock = max(self.clock, now)
+        if len(items):
+            trial = np.full(len(items), -1.0) if is_trial is None else is_trial.astype(np.float64)
+            _count(items, ts, weights, is_strong, trial, self.strong, self.weak, self.trial,
+                   self.updated, self.first, self.last)
+
+    def at(self, now: float) -> dict[str, npt.NDArray[np.float64]]:
+        """Return ``strong``, ``weak`` and ``trial`` decayed to an instant."""
+        passed = np.maximum(now - self.updated, 0.0)[:, None]
+        lives = {"strong": _LIVES_S, "weak": _WEAK_LIVES_S, "trial": _TRIAL_LIVES_S}
+        return {name: getattr(self, name) * 2.0 ** (-passed / np.array(life))
+                for name, life in lives.items()}
+
+    def copy(self) -> ItemStatistics:
+        """Return statistics that can be advanced without moving these."""
+        return ItemStatistics.from_arrays(self.arrays())
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return what has to be saved with a model."""
-        return {"strong": self.strong.astype(np.float32), "weak": self.weak.astype(np.float32),
-                "first": self.first, "last": self.last, "clock": np.array(self.clock)}
+        return {**{name: getattr(self, name) for name in ARRAYS}, "clock": np.array(self.clock)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> ItemStatistics:
-        """Undo ``arrays``."""
-        statistics = cls(0, float(arrays["clock"]))
-        statistics.strong = arrays["strong"].astype(np.float64)
-        statistics.weak = arrays["weak"].astype(np.float64)
-        statistics.first, statistics.last = arrays["first"].copy(), arrays["last"].copy()
+        """Undo ``arrays``; the arrays are copied.
+
+        Raises:
+            ValueError: an array has another width than this version counts.
+        """
+        statistics = cls(len(arrays["first"]), float(arrays["clock"]))
+        for name in ARRAYS:
+            found, wanted = arrays[name], getattr(statistics, name)
+            if found.shape != wanted.shape:
+                raise ValueError(f"statistics.{name} has shape {found.shape}, must have "
+                                 f"{wanted.shape}")
+            setattr(statistics, name, found.astype(wanted.dtype))
         return statistics
+
+
+@compiled
+def _count(items: Any, ts: Any, weights: Any, is_strong: Any, is_trial: Any, strong: Any,
+           weak: Any, trial: Any, updated: Any, first: Any, last: Any) -> None:
+    for i in range(len(items)):
+        row, weight = items[i], weights[i]
+        if row < 0 or weight <= 0:
+            continue
+        passed = ts[i] - updated[row]
+        age = max(-passed, 0.0)  # an event older than the item's counts comes in decayed
+        if passed > 0:
+            for h in range(5):
+                strong[row, h] *= 2.0 ** (-passed / _LIVES_S[h])
+            for h in range(2):
+                weak[row, h] *= 2.0 ** (-passed / _WEAK_LIVES_S[h])
+                trial[row, h] *= 2.0 ** (-passed / _TRIAL_LIVES_S[h])
+            updated[row] = ts[i]
+        if not is_strong[i]:
+            for h in range(2):
+                weak[row, h] += weight * 2.0 ** (-age / _WEAK_LIVES_S[h])
+            continue
+        share = is_trial[i]
+        if share < 0:
+            share = (trial[row, 1] + 0.5) / (strong[row, 2] + 1.0)
+        for h in range(5):
+            strong[row, h] += weight * 2.0 ** (-age / _LIVES_S[h])
+        for h in range(2):
+            trial[row, h] += share * weight * 2.0 ** (-age / _TRIAL_LIVES_S[h])
+        if not first[row] <= ts[i]:
+            first[row] = ts[i]
+        if not last[row] >= ts[i]:
+            last[row] = ts[i]

@@ -26,16 +26,19 @@ import torch
 
 from sidecar.errors import ModelError
 from sidecar.ranking.association import Association
-from sidecar.ranking.blend import Blend, Layout
+from sidecar.ranking.blend import Blend
 from sidecar.ranking.encoder import Encoder, EncoderConfig
 from sidecar.ranking.imputation import Imputation
 from sidecar.ranking.items import ItemTable
+from sidecar.ranking.kernels import CONTEXT
+from sidecar.ranking.memory import QueryMemory
 from sidecar.ranking.ranker import Ranker, RankerConfig
-from sidecar.ranking.signals import Knowledge
-from sidecar.ranking.statistics import HALF_LIVES_DAYS, ItemStatistics
+from sidecar.ranking.segments import Segments
+from sidecar.ranking.signals import FEATURES, Knowledge
+from sidecar.ranking.statistics import ItemStatistics
 from sidecar.ranking.vocabulary import Vocabulary
 
-FORMAT = 2
+FORMAT = 3
 TABLE = ("brand", "categories", "words", "text", "numbers", "vectors")
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -90,8 +93,8 @@ def load_ranker(model_dir: Path, device: str = "auto") -> Ranker:
             tuple(config["kinds"]), frozenset(config["strong_kinds"]), config["kept"],
             frozenset(config["signals"]), config["is_personal"])
         encoder = Encoder(EncoderConfig(**described["encoder"]))
-        blend = Blend(Layout([tuple(f) for f in described["features"]], described["context"]),
-                      **described["blend"])
+        _check_columns(described)
+        blend = Blend(**described["blend"])
         knowledge = _knowledge(described, arrays)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{model_dir}/model.json does not fit: {error!r}; train again") from error
@@ -132,8 +135,8 @@ def _describe(ranker: Ranker) -> dict[str, Any]:
                    "is_personal": config.is_personal},
         "encoder": dataclasses.asdict(ranker.encoder.config),
         "blend": ranker.blend.shape,
-        "features": ranker.blend.layout.features,
-        "context": ranker.blend.layout.context,
+        "features": FEATURES,
+        "context": CONTEXT,
         "vocabulary": {"words": list(known.words), "brands": list(known.brands),
                        "categories": list(known.categories),
                        "category_counts": known.category_counts},
@@ -150,6 +153,8 @@ def _knowledge_arrays(knowledge: Knowledge) -> Arrays:
     arrays |= {"words.idf": items.vocabulary.idf, "words.vectors": items.vocabulary.word_vectors,
                "factors": knowledge.factors, "rhythm": knowledge.rhythm}
     arrays |= {f"statistics.{k}": v for k, v in knowledge.statistics.arrays().items()}
+    arrays |= {f"segments.{k}": v for k, v in knowledge.segments.arrays().items()}
+    arrays |= {f"memory.{k}": v for k, v in knowledge.memory.arrays().items()}
     for name, table in knowledge.associations.items():
         arrays |= {f"association.{name}.{k}": v for k, v in table.arrays().items()}
     return arrays
@@ -166,14 +171,20 @@ def _knowledge(described: Mapping[str, Any], arrays: Arrays) -> Knowledge:
     items = ItemTable.from_arrays(vocabulary, described["items"],
                                   {name: arrays[f"items.{name}"] for name in TABLE})
     statistics = ItemStatistics.from_arrays(_under("statistics.", arrays))
-    if statistics.strong.shape[1:] != (len(HALF_LIVES_DAYS),):
-        raise ValueError(f"statistics.strong has shape {statistics.strong.shape}, must have "
-                         f"{len(HALF_LIVES_DAYS)} half-lives")
     return Knowledge(
         items, statistics,
         {name: Association.from_arrays(_under(f"association.{name}.", arrays))
          for name in described["associations"]},
-        arrays["factors"], arrays["rhythm"])
+        arrays["factors"], arrays["rhythm"], Segments.from_arrays(_under("segments.", arrays)),
+        QueryMemory.from_arrays(_under("memory.", arrays)))
+
+
+def _check_columns(described: Mapping[str, Any]) -> None:
+    for kind, known in (("features", FEATURES), ("context", CONTEXT)):
+        found = [tuple(name) if isinstance(name, list) else name for name in described[kind]]
+        if found != list(known):
+            differs = sorted(set(map(str, found)) ^ set(map(str, known)))
+            raise ValueError(f"{kind} are not those that this version reads, first {differs[:1]}")
 
 
 def _load_weights(module: torch.nn.Module, prefix: str, weights: Arrays, model_dir: Path) -> None:

@@ -9,57 +9,19 @@ learns to close (see ``pipeline``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sidecar.ranking.blend import Blend, Layout, window_scores
+from sidecar.ranking.blend import Blend
 from sidecar.records import FloatArray
+from sidecar.training.lists import Lists
 
 BATCH = 64
 LEARNING_RATE = 2e-3
-
-
-@dataclass(frozen=True, slots=True)
-class Lists:
-    """N lists, padded to K candidates: features (N, K, F) raw, context (N, C), target, valid."""
-
-    layout: Layout
-    features: FloatArray
-    z_scores: FloatArray
-    context: FloatArray
-    target: npt.NDArray[np.bool_]
-    valid: npt.NDArray[np.bool_]
-    has_history: npt.NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    @classmethod
-    def of(cls, layout: Layout, features: Sequence[FloatArray], context: Sequence[FloatArray],
-           targets: Sequence[npt.NDArray[np.bool_]], has_history: Sequence[bool],
-           dtype: npt.DTypeLike = np.float32) -> Lists:
-        """Pad lists of (K_i, F) features to the longest; ``dtype`` float16 halves the memory."""
-        count, longest = len(features), max(len(f) for f in features)
-        padded = np.zeros((count, longest, len(layout.features)), dtype)
-        z_scores = np.zeros_like(padded)
-        target = np.zeros((count, longest), bool)
-        valid = np.zeros((count, longest), bool)
-        for k, (rows, chosen) in enumerate(zip(features, targets, strict=True)):
-            padded[k, :len(rows)] = rows
-            z_scores[k, :len(rows)] = window_scores(rows)
-            target[k, :len(rows)], valid[k, :len(rows)] = chosen, True
-        return cls(layout, padded, z_scores, np.stack(context), target, valid,
-                   np.array(has_history, bool))
-
-    def take(self, index: npt.NDArray[np.int64] | slice) -> Lists:
-        """Return some of the lists."""
-        return Lists(self.layout, self.features[index], self.z_scores[index], self.context[index],
-                     self.target[index], self.valid[index], self.has_history[index])
 
 
 def train_blend(blend: Blend, lists: Lists, *, seed: int, epochs: int,

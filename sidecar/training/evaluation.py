@@ -17,10 +17,11 @@ import numpy.typing as npt
 
 from sidecar.errors import FileError
 from sidecar.ranking.ranker import Ranker
-from sidecar.ranking.statistics import ItemStatistics
+from sidecar.ranking.signals import FEATURES, SIGNALS
 from sidecar.records import Case, Event, FloatArray
-from sidecar.training.blend_training import Lists, part_lists
+from sidecar.training.blend_training import part_lists
 from sidecar.training.examples import Example, Walk
+from sidecar.training.lists import ListMaker, Lists
 from sidecar.training.log import EventLog
 from sidecar.training.metrics import (
     RANKING_METRICS,
@@ -29,7 +30,6 @@ from sidecar.training.metrics import (
     compare,
     mean_interval,
 )
-from sidecar.training.pipeline import list_features
 
 logger = logging.getLogger(__name__)
 FEWEST_CANDIDATES = 5
@@ -102,13 +102,13 @@ def evaluate(ranker: Ranker, log: EventLog, cases: Sequence[Case],
     other = _lists(ranker, log, examples, foreign,
                    lambda k: progress(1000 * (k + len(examples)) // total, 0.0))
     parts = part_lists(ranker.blend, lists)
-    stranger = replace(lists, has_history=np.zeros(len(lists), bool))
+    stranger = lists.without_history()
     scores: dict[str, FloatArray] = {
         "model": parts.sum(axis=-1),
         "unpersonalised": part_lists(ranker.blend, stranger).sum(axis=-1),
         "model, another's history": part_lists(ranker.blend, other).sum(axis=-1),
     }
-    for k, signal in enumerate(ranker.blend.layout.signals):
+    for k, signal in enumerate(SIGNALS):
         scores[f"without {signal}"] = parts.sum(axis=-1) - parts[..., k]
         scores[f"{signal} alone"] = parts[..., k]
     scores |= baselines(lists)
@@ -140,7 +140,7 @@ def baselines(lists: Lists) -> dict[str, FloatArray]:
     user's own purchases of the item, and what goes with them.
     """
     z = {f"{s}.{name}": lists.z_scores[..., k]
-         for k, (s, name) in enumerate(lists.layout.features)}
+         for k, (s, name) in enumerate(FEATURES)}
     engine = -np.arange(lists.target.shape[1], dtype=np.float32)[None, :].repeat(len(lists), 0)
     popular = z["popularity.strong_60"]
     mixed = 0.5 * z["engine.score_ratio"] + popular
@@ -228,9 +228,10 @@ def _example(case: Case, ranker: Ranker, users: Mapping[str, int]) -> Example:
 def _lists(ranker: Ranker, log: EventLog, examples: Sequence[Example],
            users: npt.NDArray[np.int64], progress: Callable[[int], None]) -> Lists:
     trained = ranker.knowledge.statistics
-    copy = ItemStatistics.from_arrays(trained.arrays())
+    copy = trained.copy()
     walk = Walk(log, len(ranker.items), kept=ranker.config.kept,
                 strong_kinds=ranker.config.strong_kinds, trained=copy)
-    return list_features(log, examples, users, replace(ranker.knowledge, statistics=copy), walk,
-                         ranker.encoder, lambda done, _: progress(done * len(examples) // 1000),
-                         layout=ranker.blend.layout, kinds=ranker.config.kinds)
+    maker = ListMaker(log, examples, users, walk, kinds=ranker.config.kinds)
+    maker.fill(ranker.knowledge, ranker.encoder, np.inf,
+               lambda done, _: progress(done * len(examples) // 1000))
+    return maker.lists

@@ -16,10 +16,13 @@ import numpy.typing as npt
 
 from sidecar.ranking.history import Trail
 from sidecar.ranking.items import ItemTable
+from sidecar.ranking.kernels import Recall
 from sidecar.ranking.kinds import strength
+from sidecar.ranking.memory import QueryMemory
 from sidecar.ranking.statistics import ItemStatistics
 from sidecar.records import Case
 from sidecar.training.log import EventLog
+from sidecar.training.memory import Recalls
 from sidecar.training.queries import QueryMaker
 from sidecar.training.retrieval import Retrieval
 
@@ -44,7 +47,9 @@ def make_examples(log: EventLog, rows: Sequence[Mapping[str, Any]], retrieval: R
     """Return up to ``most`` lists from visits at or after ``since``, sorted by time."""
     rng = np.random.default_rng(seed)
     maker = QueryMaker(rows, seed)
-    strong = np.array([k in log.target_kinds() for k in log.kinds], bool)
+    asked = log.asked()
+    targets = log.target_kinds()
+    strong = np.array([k in targets for k in log.kinds], bool)
     index = np.flatnonzero((log.item >= 0) & strong[log.kind])
     index = index[log.ts[index] >= since]
     if not len(index):
@@ -56,18 +61,19 @@ def make_examples(log: EventLog, rows: Sequence[Mapping[str, Any]], retrieval: R
     found: list[Example] = []
     for visit in rng.permutation(visits).tolist():
         events = groups[visit]
-        found.extend(_of_visit(log, events, maker, retrieval, rng, per_visit))
+        found.extend(_of_visit(log, events, asked, maker, retrieval, rng, per_visit))
         if len(found) >= most:
             break
     return sorted(found[:most], key=lambda e: e.ts)
 
 
-def _of_visit(log: EventLog, events: IntVector, maker: QueryMaker, retrieval: Retrieval,
-              rng: np.random.Generator, per_visit: int) -> Iterator[Example]:
+def _of_visit(log: EventLog, events: IntVector, queries: npt.NDArray[np.int32],
+              maker: QueryMaker, retrieval: Retrieval, rng: np.random.Generator,
+              per_visit: int) -> Iterator[Example]:
     bought = np.unique(log.item[events])
     asked: set[str] = set()
     for event in rng.permutation(events)[: 3 * per_visit].tolist():
-        code = int(log.query[event])
+        code = int(queries[event])
         query = log.queries[code] if code >= 0 else maker.draw(int(log.item[event]))
         if query is None or query in asked:
             continue
@@ -96,6 +102,16 @@ def examples_of_cases(cases: Sequence[Case], log: EventLog, items: ItemTable,
     return found
 
 
+def _first_of_their_kind(log: EventLog, counted: npt.NDArray[np.bool_],
+                         items: int) -> npt.NDArray[np.bool_]:
+    """Return which events (n) are the first counted one of their user and item."""
+    index = np.flatnonzero(counted & (log.item >= 0))
+    pairs = log.user[index].astype(np.int64) * items + log.item[index]
+    first = np.zeros(len(log), bool)
+    first[index[np.unique(pairs, return_index=True)[1]]] = True
+    return first
+
+
 class Walk:
     """Moves through a log in time: the statistics of a moment, and any user's trail before it."""
 
@@ -111,14 +127,25 @@ class Walk:
         self._strong = np.array([k in strong_kinds for k in log.kinds], bool)[log.kind]
         self._order, self._offsets = log.by_user()
         self._user_ts = log.ts[self._order]
+        self._trial = _first_of_their_kind(log, self._strong & (self._weight > 0), items)
+        self._recalls = Recalls(log, strong_kinds)
 
     def advance(self, now: float) -> None:
         """Count every event strictly before ``now``; instants must not go back."""
         stop = int(np.searchsorted(self.log.ts, now, side="left"))
         cut = slice(self._at, max(stop, self._at))
         self.statistics.advance(now, self.log.item[cut].astype(np.int64), self.log.ts[cut],
-                                self._weight[cut].astype(np.float64), self._strong[cut])
+                                self._weight[cut].astype(np.float64), self._strong[cut],
+                                self._trial[cut])
         self._at = cut.stop
+
+    def recall(self, query: str | None, now: float) -> Recall:
+        """Return what had followed a query before ``now``."""
+        return self._recalls.recall(query, now)
+
+    def memory(self, clock: float) -> QueryMemory:
+        """Return what is to be saved of the whole log's queries."""
+        return self._recalls.memory(clock)
 
     def trail(self, user: int, now: float) -> Trail:
         """Return the user's last kept events strictly before ``now``."""

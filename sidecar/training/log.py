@@ -98,6 +98,20 @@ class EventLog:
         counts = np.bincount(self.kind[self.item >= 0], minlength=len(self.kinds))
         return target_kinds(self.kinds, counts.tolist())
 
+    def asked(self) -> npt.NDArray[np.int32]:
+        """Return the query (n) that each event answers, -1 for none: its own, else that of the
+        last event with one in the same visit, no more than half an hour before."""
+        if not self.queries:
+            return np.full(len(self), -1, np.int32)
+        order, _ = self.by_user()
+        query, visit, ts = self.query[order], self.visit[order], self.ts[order]
+        last = np.maximum.accumulate(np.where(query >= 0, np.arange(len(order)), -1))
+        place = np.maximum(last, 0)
+        holds = (last >= 0) & (visit[place] == visit) & (ts - ts[place] <= VISIT_GAP_S)
+        found = np.empty(len(self), np.int32)
+        found[order] = np.where(holds, query[place], -1)
+        return found
+
     def by_user(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return (order, offsets): user u's events are ``order[offsets[u]:offsets[u+1]]``."""
         order = np.argsort(self.user, kind="stable")

@@ -20,21 +20,22 @@ import numpy.typing as npt
 import torch
 
 from sidecar.errors import FileError
-from sidecar.ranking.blend import Blend, Layout
+from sidecar.ranking.blend import Blend
 from sidecar.ranking.encoder import Encoder, EncoderConfig
-from sidecar.ranking.history import Trail
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.ranker import Ranker, RankerConfig
-from sidecar.ranking.signals import Knowledge, Situation, columns, empty_scratch
+from sidecar.ranking.signals import Knowledge
 from sidecar.ranking.vocabulary import Vocabulary
 from sidecar.records import Case, FloatArray
 from sidecar.training.associations import fit_associations, fit_factors, fit_rhythm
-from sidecar.training.blend_training import Lists, part_lists, train_blend
-from sidecar.training.encoder_training import TableTensors, states_at, train_encoder
+from sidecar.training.blend_training import part_lists, train_blend
+from sidecar.training.encoder_training import TableTensors, train_encoder
 from sidecar.training.examples import Example, Walk, examples_of_cases, make_examples
+from sidecar.training.lists import ListMaker, Lists
 from sidecar.training.log import EventLog
 from sidecar.training.metrics import compare, reciprocal_ranks
 from sidecar.training.retrieval import Retrieval
+from sidecar.training.segments import fit_segments
 
 log = logging.getLogger(__name__)
 FEWEST_LISTS = 100
@@ -52,7 +53,8 @@ class TrainConfig:
     layers: int = 2
     epochs: int | None = None
     kept: int = 500
-    list_share: float = 0.3  # last share of the log that the blend's lists come from
+    list_share: float = 0.5  # last share of the log that the blend's lists come from
+    blocks: int = 4  # that share's parts; each is read with what was known when it began
     most_lists: int = 24_000
     lists_per_visit: int = 6
     foreign_share: float = 0.1  # lists with another user's history
@@ -63,12 +65,6 @@ class TrainConfig:
     # The products of a step are small: a second thread gains little on a quiet machine, and on a
     # busy one each waits for the other at every product, which took ten times as long.
     threads: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Learned:
-    knowledge: Knowledge
-    encoder: Encoder
 
 
 def train_ranker(rows: Sequence[Mapping[str, Any]], events: EventLog, config: TrainConfig,
@@ -97,39 +93,64 @@ def train_ranker(rows: Sequence[Mapping[str, Any]], events: EventLog, config: Tr
     strong = events.target_kinds()
     if not strong:
         raise FileError("events hold no purchase, click or other positive event on a known item")
-    cut = float(events.ts[int(len(events) * (1 - config.list_share))])
     encoder = _new_encoder(table, config)
-    early = events.until(cut)
-    early = early if len(early) else events
-    train_encoder(encoder, early, table, seed=config.seed, epochs=config.epochs,
-                  progress=progress("encoder"))
-    learned = _learn(early, table, config, encoder)
-    examples = make_examples(events, rows, Retrieval(rows), since=cut, most=config.most_lists,
-                             per_visit=config.lists_per_visit, seed=config.seed)
-    examples = sorted([*examples, *examples_of_cases(cases, events, table, cut)],
-                      key=lambda e: e.ts)
-    if not examples:
-        raise FileError("no list could be made of the events: no title or category finds an item")
-    lists = make_lists(events, examples, learned.knowledge, learned.encoder, config, strong,
-                       progress("lists"))
+    lists = _lists_by_block(events, rows, cases, encoder, table, config, progress)
     evidence = _evidence(lists, config, progress("blend, on all but the latest lists"))
     blend = _train_blend(lists, config, config.blend_epochs, progress("blend"))
-    train_encoder(encoder, events.slice(len(early), len(events)), table, seed=config.seed,
-                  epochs=1, progress=progress("encoder, latest events"))
     learned = _learn(events, table, config, encoder)
     walk = Walk(events, len(table), kept=config.kept, strong_kinds=strong)
     walk.advance(float(events.ts[-1]) + 1.0)
-    knowledge = replace(learned.knowledge, statistics=walk.statistics)
+    clock = float(events.ts[-1]) + 1.0
+    knowledge = replace(learned, statistics=walk.statistics, memory=walk.memory(clock))
     ranker_config = RankerConfig(tuple(events.kinds), strong, config.kept,
                                  is_personal=evidence["is_personal"])
     ranker = Ranker("untagged", ranker_config, knowledge, encoder, blend, config.device)
     return ranker, evidence
 
 
+def _lists_by_block(events: EventLog, rows: Sequence[Mapping[str, Any]], cases: Sequence[Case],
+                    encoder: Encoder, table: ItemTable, config: TrainConfig,
+                    progress: Progress) -> Lists:
+    """Make the blend's lists block by block, each with what was known when its block began; the
+    encoder learns the log's first part thoroughly, then each block once its lists are made."""
+    strong = events.target_kinds()
+    starts = _block_starts(events, config)
+    examples = make_examples(events, rows, Retrieval(rows), since=float(events.ts[starts[0]]),
+                             most=config.most_lists, per_visit=config.lists_per_visit,
+                             seed=config.seed)
+    examples = sorted([*examples, *examples_of_cases(cases, events, table,
+                                                     float(events.ts[starts[0]]))],
+                      key=lambda e: e.ts)
+    if not examples:
+        raise FileError("no list could be made of the events: no title or category finds an item")
+    users = _whose_history(examples, len(events.users), config)
+    walk = Walk(events, len(table), kept=config.kept, strong_kinds=strong)
+    maker = ListMaker(events, examples, users, walk, dtype=np.float16)
+    final = _final_counts(events, strong, len(table))
+    train_encoder(encoder, events.slice(0, starts[0]) if starts[0] else events, table,
+                  seed=config.seed, epochs=config.epochs, progress=progress("encoder"))
+    for k, start in enumerate(starts):
+        stop = starts[k + 1] if k + 1 < len(starts) else len(events)
+        learned = _learn(events.slice(0, start) if start else events, table, config, encoder)
+        until = float(events.ts[stop]) if stop < len(events) else np.inf
+        maker.fill(replace(learned, final_counts=final), encoder, until,
+                   progress(f"lists, block {k + 1} of {len(starts)}"))
+        train_encoder(encoder, events.slice(start, stop), table, seed=config.seed + k, epochs=1,
+                      progress=progress(f"encoder, block {k + 1} of {len(starts)}"))
+    return maker.lists
+
+
+def _block_starts(events: EventLog, config: TrainConfig) -> list[int]:
+    """Return the first event of each block, at instants of their own."""
+    share = np.linspace(1 - config.list_share, 1, config.blocks, endpoint=False)
+    at = np.searchsorted(events.ts, events.ts[(share * len(events)).astype(int)], side="left")
+    return list(np.unique(at).tolist())
+
+
 def _train_blend(lists: Lists, config: TrainConfig, epochs: int,
                  progress: Callable[[int, float], None]) -> Blend:
     torch.manual_seed(config.seed)
-    blend = Blend(lists.layout).to(config.device)
+    blend = Blend().to(config.device)
     train_blend(blend, lists, seed=config.seed, epochs=epochs, progress=progress)
     return blend
 
@@ -152,7 +173,7 @@ def _evidence(lists: Lists, config: TrainConfig,
     blend = _train_blend(lists.take(slice(early)), config, max(1, config.blend_epochs // 2),
                          progress)
     dev = lists.take(late)
-    alone = replace(dev, has_history=np.zeros(len(dev), bool))
+    alone = dev.without_history()
     personal, plain = (reciprocal_ranks(part_lists(blend, which).sum(axis=-1),
                                         which.target, which.valid)
                        for which in (dev, alone))
@@ -166,65 +187,17 @@ def _evidence(lists: Lists, config: TrainConfig,
     return evidence
 
 
-def make_lists(events: EventLog, examples: Sequence[Example], knowledge: Knowledge,
-               encoder: Encoder, config: TrainConfig, strong: frozenset[str],
-               progress: Callable[[int, float], None]) -> Lists:
-    """Work out the blend's lists, some with another's history or none."""
-    users = _whose_history(examples, len(events.users), config,
-                           np.random.default_rng(config.seed))
-    size = len(knowledge.items)
-    walk = Walk(events, size, kept=config.kept, strong_kinds=strong)
+def _final_counts(events: EventLog, strong: frozenset[str], items: int) -> FloatArray:
+    """Return (n) strong events of the whole log; see ``Knowledge``."""
     is_strong = np.array([k in strong for k in events.kinds], bool)[events.kind]
-    final = np.bincount(events.item[is_strong & (events.item >= 0)], minlength=size)
-    knowledge = replace(knowledge, final_counts=final.astype(np.float32))
-    return list_features(events, examples, users, knowledge, walk, encoder, progress,
-                         dtype=np.float16)
+    return np.bincount(events.item[is_strong & (events.item >= 0)],
+                       minlength=items).astype(np.float32)
 
 
-def list_features(events: EventLog, examples: Sequence[Example], users: npt.NDArray[np.int64],
-                  knowledge: Knowledge, walk: Walk, encoder: Encoder,
-                  progress: Callable[[int, float], None], layout: Layout | None = None,
-                  kinds: Sequence[str] | None = None,
-                  dtype: npt.DTypeLike = np.float32) -> Lists:
-    """Walk through the log and work out each list's features at its own moment.
-
-    ``users`` (N) says whose history each list gets, -1 for nobody's; ``examples`` ascend in time.
-    ``layout`` and ``kinds`` are a trained model's, where there is one: a log's own event words may
-    come in another order.
-    """
-    states = states_at(encoder, events, knowledge.items, users,
-                       np.array([e.ts for e in examples]), kinds)
-    device = next(encoder.parameters()).device
-    with torch.inference_mode():
-        interests = encoder.interest(torch.from_numpy(states).to(device)).cpu().numpy()
-        bias = float(encoder.bias)
-    knowledge = replace(knowledge, statistics=walk.statistics,
-                        scratch=empty_scratch(len(knowledge.items)))
-    nobody = Trail(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.float32), np.zeros(0, bool))
-    features, context, has_history = [], [], []
-    for k, example in enumerate(examples):
-        walk.advance(example.ts)
-        user = int(users[k])
-        trail = walk.trail(user, example.ts) if user >= 0 else nobody
-        known = bool((trail.rows >= 0).any())
-        logits = knowledge.items.vectors[np.maximum(example.rows, 0)] @ interests[k] + bias
-        interest = (logits * (example.rows >= 0) * known).astype(np.float32)
-        found = columns(knowledge, Situation(example.rows, example.scores, trail, example.ts,
-                                             example.query, interest))
-        layout = layout or Layout.of(found)
-        facts, around = layout.matrix(found)
-        features.append(facts)
-        context.append(around)
-        has_history.append(known)
-        progress(int(1000 * (k + 1) / len(examples)), 0.0)
-    assert layout is not None
-    return Lists.of(layout, features, context, [e.target for e in examples], has_history,
-                    dtype)
-
-
-def _whose_history(examples: Sequence[Example], users: int, config: TrainConfig,
-                   rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def _whose_history(examples: Sequence[Example], users: int,
+                   config: TrainConfig) -> npt.NDArray[np.int64]:
     """Return each list's user: mostly its own, sometimes another, sometimes nobody (-1)."""
+    rng = np.random.default_rng(config.seed)
     own = np.array([e.user for e in examples], np.int64)
     draw = rng.random(len(own))
     foreign = draw < config.foreign_share
@@ -242,16 +215,17 @@ def _new_encoder(table: ItemTable, config: TrainConfig) -> Encoder:
     )).to(config.device)
 
 
-def _learn(events: EventLog, table: ItemTable, config: TrainConfig, encoder: Encoder) -> _Learned:
+def _learn(events: EventLog, table: ItemTable, config: TrainConfig,
+           encoder: Encoder) -> Knowledge:
     """Work out what a log tells besides the encoder's weights, and encode every item."""
     table.vectors = _encode_all(encoder, table, config.device)
-    knowledge = Knowledge(
-        table, statistics=Walk(events, len(table), kept=config.kept,
+    segments = fit_segments(encoder, events, table, seed=config.seed).segments
+    return Knowledge(
+        table, segments=segments, statistics=Walk(events, len(table), kept=config.kept,
                                strong_kinds=frozenset()).statistics,
         associations=fit_associations(events, len(table)),
         factors=fit_factors(events, len(table), config.seed),
         rhythm=fit_rhythm(events, table))
-    return _Learned(knowledge, encoder)
 
 
 def _encode_all(encoder: Encoder, table: ItemTable, device: str) -> FloatArray:

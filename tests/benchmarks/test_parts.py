@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from sidecar.ranking.blend import Blend, Layout
+from sidecar.ranking.blend import Blend
 from sidecar.ranking.encoder import Encoder, EncoderConfig
+from sidecar.ranking.kernels import CONTEXT
 from sidecar.ranking.packed_blend import PackedBlend
+from sidecar.ranking.signals import FEATURES, SIGNALS
 from sidecar.records import Candidates, Ranking
 from sidecar.search import answers
 from sidecar.serving import explanations
 
 WINDOW = 100
-SIGNALS = ("engine", "popularity", "quality", "repeat", "content", "collaborative", "interest")
-COLUMNS = 10  # facts a signal
 WIDTH = 64
 
 
@@ -35,8 +35,7 @@ def response() -> bytes:
 
 @pytest.fixture(scope="module")
 def features() -> np.ndarray:
-    columns = len(SIGNALS) * COLUMNS
-    return np.random.default_rng(0).normal(size=(WINDOW, columns)).astype(np.float32)
+    return np.random.default_rng(0).normal(size=(WINDOW, len(FEATURES))).astype(np.float32)
 
 
 def test_split_and_join_a_response_of_100_hits(benchmark, response):
@@ -50,10 +49,8 @@ def test_split_and_join_a_response_of_100_hits(benchmark, response):
 
 def test_blend_100_hits(benchmark, features):
     torch.manual_seed(0)
-    layout = Layout([(s, f"{s}{k}") for s in SIGNALS for k in range(COLUMNS)],
-                    [f"c{k}" for k in range(15)])
-    packed = PackedBlend(Blend(layout).eval())
-    context = np.zeros(15, np.float32)
+    packed = PackedBlend(Blend().eval())
+    context = np.zeros(len(CONTEXT), np.float32)
     parts = benchmark(packed.parts, features, context, has_history=True)
     assert parts.shape == (WINDOW, len(SIGNALS))
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from sidecar.errors import ModelError
-from sidecar.ranking.statistics import ItemStatistics
 from sidecar.stores.models import load_ranker, model_version, pick_device, save_ranker
 from tests.shops import context, fresh_ranker, history_of, make_events, make_rows, state_of, window
 
@@ -127,7 +126,7 @@ def test_damaged_arrays_are_named_with_the_remedy(model_dir, name, damage):
 @pytest.mark.parametrize(("content", "said"), [
     (b"", "cannot be read"), (b"{", "cannot be read"), (b"\xff\xfe", "cannot be read"),
     (b"[]", "has format None"), (b"{}", "has format None"), (b'{"format": 1}', "has format 1"),
-    (b'{"format": 2}', "names no version")])
+    (b'{"format": 3}', "names no version")])
 def test_damaged_description_is_named(model_dir, content, said):
     (model_dir / "model.json").write_bytes(content)
     for read in (load_ranker, model_version):
@@ -159,11 +158,11 @@ def test_shapes_that_do_not_fit_the_weights_are_told(model_dir):
 
 def test_statistics_of_another_program_s_half_lives_are_refused(tmp_path):
     ranker = fresh_ranker()
-    arrays = ranker.knowledge.statistics.arrays()
-    arrays["strong"] = arrays["strong"][:, :2]
-    ranker.knowledge = replace(ranker.knowledge, statistics=ItemStatistics.from_arrays(arrays))
+    statistics = ranker.knowledge.statistics.copy()
+    statistics.strong = statistics.strong[:, :2]
+    ranker.knowledge = replace(ranker.knowledge, statistics=statistics)
     save_ranker(ranker, tmp_path / "model", {})
-    with pytest.raises(ModelError, match=r"does not fit: .*must have \d half-lives"):
+    with pytest.raises(ModelError, match=r"does not fit: .*statistics.strong has shape"):
         load_ranker(tmp_path / "model", "cpu")
 
 

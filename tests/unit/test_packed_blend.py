@@ -6,24 +6,23 @@ import numpy as np
 import pytest
 import torch
 
-from sidecar.ranking.blend import Blend, Layout, window_scores
+from sidecar.ranking.blend import Blend, window_scores
+from sidecar.ranking.kernels import CONTEXT
 from sidecar.ranking.packed_blend import PackedBlend
-
-FEATURES = [("engine", "a"), ("engine", "b"), ("popularity", "c"), ("repeat", "d"),
-            ("repeat", "e"), ("repeat", "f"), ("interest", "g")]
+from sidecar.ranking.signals import FEATURES, PERSONAL, SIGNALS
 
 
 @pytest.fixture
 def blend():
     torch.manual_seed(3)
-    made = Blend(Layout(FEATURES, ["x", "y", "z"]), width=16, context_width=4).eval()
+    made = Blend(width=16, context_width=4).eval()
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
         made.mean.copy_(torch.randn(len(FEATURES)))
         made.scale.copy_(torch.rand(len(FEATURES)) + 0.5)
-        made.context_mean.copy_(torch.randn(3))
-        made.context_scale.copy_(torch.rand(3) + 0.5)
+        made.context_mean.copy_(torch.randn(len(CONTEXT)))
+        made.context_scale.copy_(torch.rand(len(CONTEXT)) + 0.5)
     return made
 
 
@@ -41,7 +40,7 @@ def test_parts_agree_with_the_trained_blend(blend, count, has_history):
     rng = np.random.default_rng(count)
     features = (rng.normal(size=(count, len(FEATURES))) * 3).astype(np.float32)
     features[rng.random(features.shape) < 0.1] = np.nan
-    context = rng.normal(size=3).astype(np.float32)
+    context = rng.normal(size=len(CONTEXT)).astype(np.float32)
     expected = by_torch(blend, features, context, has_history)
     found = PackedBlend(blend).parts(features, context, has_history=has_history)
     assert found.dtype == np.float32
@@ -51,19 +50,21 @@ def test_parts_agree_with_the_trained_blend(blend, count, has_history):
 def test_extreme_features_neither_overflow_nor_warn(blend):
     features = np.full((3, len(FEATURES)), 1e15, np.float32)
     features[1] *= -1
-    context = np.array([1e20, -1e20, 0.0], np.float32)
+    context = np.zeros(len(CONTEXT), np.float32)
+    context[:2] = 1e20, -1e20
     np.testing.assert_allclose(PackedBlend(blend).parts(features, context, has_history=True),
                                by_torch(blend, features, context, True), atol=1e-3)
 
 
 def test_without_history_personal_parts_are_exactly_zero(blend):
     features = np.random.default_rng(0).normal(size=(5, len(FEATURES))).astype(np.float32)
-    found = PackedBlend(blend).parts(features, np.zeros(3, np.float32), has_history=False)
-    personal = [k for k, s in enumerate(blend.layout.signals) if s in ("repeat", "interest")]
+    context = np.zeros(len(CONTEXT), np.float32)
+    found = PackedBlend(blend).parts(features, context, has_history=False)
+    personal = [k for k, s in enumerate(SIGNALS) if s in PERSONAL]
     assert not found[:, personal].any()
 
 
 def test_no_candidates_are_no_parts(blend):
     empty = np.zeros((0, len(FEATURES)), np.float32)
-    found = PackedBlend(blend).parts(empty, np.zeros(3, np.float32), has_history=True)
-    assert found.shape == (0, 4)
+    found = PackedBlend(blend).parts(empty, np.zeros(len(CONTEXT), np.float32), has_history=True)
+    assert found.shape == (0, len(SIGNALS))

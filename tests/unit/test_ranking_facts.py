@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from sidecar.ranking.association import Association
-from sidecar.ranking.history import Sums
 from sidecar.ranking.imputation import Imputation, interpolate
 from sidecar.ranking.kinds import strength, target_kinds
 from sidecar.ranking.statistics import DAY_S, ItemStatistics
@@ -110,10 +109,11 @@ def test_statistics_are_sums_of_decayed_strengths():
     statistics = ItemStatistics(2)
     advance(statistics, 3 * DAY_S, (0, 0.0, 1.0, True), (0, 3 * DAY_S, 1.0, True),
             (1, 0.0, 0.25, False), (-1, 0.0, 1.0, True), (1, 0.0, -1.0, True))
-    assert statistics.strong[0, 0] == pytest.approx(1.5)
-    assert statistics.strong[0, 1] == pytest.approx(1 + 2 ** (-3 / 14))
-    assert not statistics.strong[1].any()
-    assert statistics.weak[1] == pytest.approx([0.25 * 2 ** (-3 / 14), 0.25 * 2 ** (-3 / 60)])
+    counts = statistics.at(3 * DAY_S)
+    assert counts["strong"][0, 0] == pytest.approx(1.5)
+    assert counts["strong"][0, 1] == pytest.approx(1 + 2 ** (-3 / 14))
+    assert not counts["strong"][1].any()
+    assert counts["weak"][1] == pytest.approx([0.25 * 2 ** (-3 / 14), 0.25 * 2 ** (-3 / 60)])
     assert (statistics.first[0], statistics.last[0]) == (0.0, 3 * DAY_S)
     assert np.isnan(statistics.first[1])
 
@@ -124,10 +124,28 @@ def test_statistics_advanced_in_steps_equal_those_advanced_at_once():
     advance(at_once, 20 * DAY_S, *events)
     for k in range(12):
         advance(stepped, (k + 1) * DAY_S, events[k])
-    advance(stepped, 20 * DAY_S)
-    np.testing.assert_allclose(stepped.strong, at_once.strong)
-    np.testing.assert_allclose(stepped.weak, at_once.weak)
+    for name, counts in at_once.at(20 * DAY_S).items():
+        np.testing.assert_allclose(stepped.at(20 * DAY_S)[name], counts, rtol=1e-5)
     np.testing.assert_array_equal(stepped.last, at_once.last)
+
+
+def test_events_out_of_order_count_as_in_order():
+    events = [(0, k * DAY_S, 1.0, True) for k in range(5)]
+    straight, turned = ItemStatistics(1), ItemStatistics(1)
+    advance(straight, 5 * DAY_S, *events)
+    advance(turned, 5 * DAY_S, *events[::-1])
+    np.testing.assert_allclose(turned.at(9 * DAY_S)["strong"], straight.at(9 * DAY_S)["strong"],
+                               rtol=1e-5)
+    assert (turned.first[0], turned.last[0]) == (0.0, 4 * DAY_S)
+
+
+def test_a_trial_is_the_first_purchase_of_an_item_by_a_shopper():
+    statistics = ItemStatistics(1)
+    statistics.advance(1.0, np.zeros(4, np.int64), np.zeros(4), np.ones(4), np.ones(4, bool),
+                       np.array([True, True, False, False]))
+    assert statistics.trial[0].tolist() == [2.0, 2.0]
+    advance(statistics, 1.0, (0, 0.0, 1.0, True))  # nobody says whose: as many as so far
+    assert statistics.trial[0, 1] == pytest.approx(2 + 2.5 / 5)
 
 
 def test_statistics_grow_and_survive_saving():
@@ -136,20 +154,14 @@ def test_statistics_grow_and_survive_saving():
     advance(statistics, 6.0, (3, 5.5, 1.0, True))
     again = ItemStatistics.from_arrays(statistics.arrays())
     assert again.clock == 6.0
-    np.testing.assert_allclose(again.strong, statistics.strong, rtol=1e-6)
+    np.testing.assert_array_equal(again.strong, statistics.strong)
     np.testing.assert_array_equal(again.last, statistics.last)
 
 
-def test_sums_by_key_leave_out_nothing_and_no_one():
-    sums = Sums(np.array([3, 0, 1, 3, -1]), np.array([[1], [9], [2], [4], [9]], np.float32))
-    assert sums.lookup(np.array([1, 2, 3, 0, 99]))[:, 0].tolist() == [2, 0, 5, 0, 0]
-    least, greatest = sums.extremes(np.array([7.0, 0, 5, 6, 0]), np.array([3, 0, 1, 3, -1]))
-    assert (least.tolist(), greatest.tolist()) == ([5, 6], [5, 7])
-
-
-def test_sums_of_nothing_are_zero():
-    sums = Sums(np.zeros(0, np.int64), np.zeros((0, 2), np.float32))
-    assert sums.lookup(np.array([1, 2])).tolist() == [[0, 0], [0, 0]]
+def test_a_copy_is_advanced_alone():
+    statistics = ItemStatistics(1)
+    advance(statistics.copy(), 6.0, (0, 5.5, 1.0, True))
+    assert not statistics.strong.any()
 
 
 def test_association_adds_up_a_history_through_its_neighbours():

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from sidecar.errors import FileError
-from sidecar.ranking.blend import Layout
-from sidecar.ranking.statistics import ItemStatistics
+from sidecar.ranking.kernels import CONTEXT
+from sidecar.ranking.signals import FEATURES, facts
 from sidecar.records import Candidates, Case, Event, History, UserState
 from sidecar.training.evaluation import evaluate, merged_events, report
 from sidecar.training.examples import Example, Walk
+from sidecar.training.lists import ListMaker
 from sidecar.training.log import EventLog
-from sidecar.training.pipeline import list_features
 from tests.shops import (
     DAY_S,
     LEARNT,
@@ -50,26 +50,26 @@ def log_of(events, ranker):
 
 
 def captured(monkeypatch):
-    """Record what every Layout.matrix returned."""
-    found, plain = [], Layout.matrix
+    """Record the facts that every ranking read."""
+    found = []
 
-    def matrix(self, columns):
-        found.append(plain(self, columns))
+    def recorded(knowledge, situation):
+        found.append(facts(knowledge, situation))
         return found[-1]
 
-    monkeypatch.setattr(Layout, "matrix", matrix)
+    monkeypatch.setattr("sidecar.ranking.ranker.facts", recorded)
     return found
 
 
 def trained_features(ranker, log, user, query, now, candidates):
-    copy = ItemStatistics.from_arrays(ranker.knowledge.statistics.arrays())
+    copy = ranker.knowledge.statistics.copy()
     walk = Walk(log, len(ranker.items), kept=ranker.config.kept,
                 strong_kinds=ranker.config.strong_kinds, trained=copy)
     example = Example(log.users.index(user), now, query, ranker.items.rows(candidates.item_ids),
                       candidates.engine_scores, np.zeros(len(candidates), bool))
-    return list_features(log, [example], np.array([example.user]), ranker.knowledge, walk,
-                         ranker.encoder, lambda done, loss: None, layout=ranker.blend.layout,
-                         kinds=ranker.config.kinds)
+    maker = ListMaker(log, [example], np.array([example.user]), walk, kinds=ranker.config.kinds)
+    maker.fill(ranker.knowledge, ranker.encoder, np.inf, lambda done, loss: None)
+    return maker.lists
 
 
 @pytest.mark.parametrize("stepped", [True, False])
@@ -92,13 +92,13 @@ def test_every_column_is_the_same_in_training_and_serving(monkeypatch, stepped, 
     found = captured(monkeypatch)
     ranker.rank(candidates, state, context(now=now))
     features, around = found[-1]
-    popularity = ("popularity",) if with_odd else ()  # serving's counts end with the model's log
-    for k, (signal, name) in enumerate(ranker.blend.layout.features):
+    popularity = ("popularity", "memory") if with_odd else ()  # serving's end with the model's log
+    for k, (signal, name) in enumerate(FEATURES):
         if signal not in popularity:
             np.testing.assert_allclose(lists.features[0, :, k], features[:, k], rtol=1e-4,
                                        atol=1e-4, err_msg=f"{signal}.{name}")
-    for k, name in enumerate(ranker.blend.layout.context):
-        if not (with_odd and name.startswith("popular")):
+    for k, name in enumerate(CONTEXT):
+        if not (with_odd and name in ("popular_peak", "memory")):
             np.testing.assert_allclose(lists.context[0, k], around[k], rtol=1e-4, atol=1e-4,
                                        err_msg=f"context.{name}")
 

@@ -1,0 +1,129 @@
+"""The lists that the blend learns from: each search's facts as of its own moment, padded.
+
+A ``ListMaker`` walks through the log once. Every list reads the history and the popularity of its
+own moment, and what the associations and the encoder knew when its block of the log began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sidecar.ranking.blend import window_scores
+from sidecar.ranking.encoder import Encoder
+from sidecar.ranking.history import Trail
+from sidecar.ranking.kernels import CONTEXT
+from sidecar.ranking.signals import FEATURES, Knowledge, Situation, facts
+from sidecar.records import FloatArray
+from sidecar.training.encoder_training import states_at
+from sidecar.training.examples import Example, Walk
+from sidecar.training.log import EventLog
+
+IntVector = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """N lists, padded to K candidates: features and their z-scores within the window (N, K, F),
+    context (N, C), ``target`` and ``valid`` (N, K), ``has_history`` (N)."""
+
+    features: FloatArray
+    z_scores: FloatArray
+    context: FloatArray
+    target: BoolArray
+    valid: BoolArray
+    has_history: BoolArray
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @classmethod
+    def empty(cls, examples: Sequence[Example], dtype: npt.DTypeLike = np.float32) -> Lists:
+        """Make room for some searches; ``dtype`` float16 halves the memory."""
+        count, longest = len(examples), max((len(e.rows) for e in examples), default=0)
+        valid = np.zeros((count, longest), bool)
+        target = np.zeros((count, longest), bool)
+        for k, example in enumerate(examples):
+            valid[k, :len(example.rows)] = True
+            target[k, :len(example.rows)] = example.target
+        return cls(np.zeros((count, longest, len(FEATURES)), dtype),
+                   np.zeros((count, longest, len(FEATURES)), dtype),
+                   np.zeros((count, len(CONTEXT)), np.float32), target, valid,
+                   np.zeros(count, bool))
+
+    def take(self, index: IntVector | slice) -> Lists:
+        """Return some of the lists."""
+        return Lists(self.features[index], self.z_scores[index], self.context[index],
+                     self.target[index], self.valid[index], self.has_history[index])
+
+    def without_history(self) -> Lists:
+        """Return the same searches as if by somebody without history."""
+        return replace(self, has_history=np.zeros(len(self), bool))
+
+
+class ListMaker:
+    """Fills ``lists`` (N) for ``examples`` (N, ascending in time), a block at a time.
+
+    ``users`` (N) says whose history each list gets, -1 for nobody's. ``kinds``: a trained model's
+    event words, where there is one: a log's own may come in another order.
+    """
+
+    def __init__(self, events: EventLog, examples: Sequence[Example], users: IntVector, walk: Walk,
+                 *, kinds: Sequence[str] | None = None,
+                 dtype: npt.DTypeLike = np.float32) -> None:
+        self.lists = Lists.empty(examples, dtype)
+        self._events, self._examples, self._users = events, examples, users
+        self._walk, self._kinds = walk, kinds
+        self._done = 0
+
+    def fill(self, knowledge: Knowledge, encoder: Encoder, until: float,
+             progress: Callable[[int, float], None]) -> None:
+        """Work out the lists from where the last call ended up to instant ``until``."""
+        start = self._done
+        while self._done < len(self._examples) and self._examples[self._done].ts < until:
+            self._done += 1
+        cut = slice(start, self._done)
+        if cut.start == cut.stop:
+            progress(1000, 0.0)
+            return
+        interests = self._interests(cut, knowledge, encoder)
+        bias = float(encoder.bias.detach())
+        knowledge = replace(knowledge, statistics=self._walk.statistics)
+        for k in range(cut.start, cut.stop):
+            self._fill_one(k, knowledge, interests[k - start], bias)
+            progress(1000 * (k + 1 - start) // (cut.stop - start), 0.0)
+
+    def _interests(self, cut: slice, knowledge: Knowledge,
+                   encoder: Encoder) -> FloatArray:
+        """Return the interest vectors (m, D) of the block's users at its lists."""
+        instants = np.array([e.ts for e in self._examples[cut]])
+        states = states_at(encoder, self._events, knowledge.items, self._users[cut], instants,
+                           self._kinds)
+        device = next(encoder.parameters()).device
+        with torch.inference_mode():
+            interests: FloatArray = encoder.interest(
+                torch.from_numpy(states).to(device)).cpu().numpy()
+        return interests
+
+    def _fill_one(self, k: int, knowledge: Knowledge, interest: FloatArray, bias: float) -> None:
+        example, user = self._examples[k], int(self._users[k])
+        self._walk.advance(example.ts)
+        trail = self._walk.trail(user, example.ts) if user >= 0 else Trail.empty()
+        known = bool((trail.rows >= 0).any())
+        logits = knowledge.items.vectors[np.maximum(example.rows, 0)] @ interest + bias
+        segment = knowledge.segments.lift_of(example.rows, interest if known else None,
+                                             int((trail.rows >= 0).sum()))
+        rows, around = facts(knowledge, Situation(
+            example.rows, example.scores, trail, example.ts, example.query,
+            (logits * (example.rows >= 0) * known).astype(np.float32), segment,
+            self._walk.recall(example.query, example.ts)))
+        lists, size = self.lists, len(rows)
+        lists.features[k, :size] = rows
+        lists.z_scores[k, :size] = window_scores(rows)
+        lists.context[k] = around
+        lists.has_history[k] = known
