@@ -44,12 +44,17 @@ class _Shards(msgspec.Struct):
     failed: int = 0
 
 
+class _Failed(msgspec.Struct):
+    shards: msgspec.Raw = msgspec.field(name="_shards", default_factory=lambda: msgspec.Raw(b""))
+
+
 class _Answer(msgspec.Struct):
     hits: _Hits = msgspec.field(default_factory=_Hits)
     shards: _Shards = msgspec.field(name="_shards", default_factory=_Shards)
 
 
 _ANSWER = msgspec.json.Decoder(_Answer)
+_FAILED = msgspec.json.Decoder(_Failed)
 _RAW_HITS = msgspec.json.Decoder(list[msgspec.Raw])
 _ID_HITS = msgspec.json.Decoder(list[_IdHit])
 _HIT = msgspec.json.Decoder(_Hit)
@@ -209,6 +214,20 @@ def read_answer(body: bytes, id_field: str | None = None) -> Answer:
     scores = tuple(math.nan if hit.score is None else hit.score for hit in hits)
     written = tuple(bytes(raw) for raw in raws)
     return Answer(body, keys, scores, written, *place_of_elements(body, array))
+
+
+def failed_shards(body: bytes) -> bytes:
+    """Return what an answer tells of its shards where some failed, as it came; else nothing.
+
+    Raises:
+        UnreadableError: the answer cannot be taken apart.
+    """
+    if b'"failures"' not in body:
+        return b""
+    try:
+        return bytes(_FAILED.decode(body).shards)
+    except _FAILURES as error:
+        raise UnreadableError(f"answer cannot be taken apart: {error}") from error
 
 
 def read_ids(body: bytes, id_field: str, most: int = 0) -> Answer | IdAnswer:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from sidecar.errors import Skip, UnreadableError
 from sidecar.records import HttpRequest, HttpResponse, SkipReason
 from sidecar.search import fetches, headers, multi
-from sidecar.search.answers import read_answer
+from sidecar.search.answers import failed_shards, read_answer
 from sidecar.search.multi import Item, MultiAnswer
 from sidecar.search.plans import SearchPlan, plan_search
 from sidecar.search.refusals import may_be_our_doing
@@ -118,17 +118,20 @@ class MultiSearches:
     def _with_own_refusals(self, request: HttpRequest, lines: Sequence[_Line],
                            bodies: Sequence[bytes], outcome: Outcome,
                            client: socket.socket | None) -> list[bytes]:
-        """Return the answers, those of refused lines asked for anew as the client worded them."""
+        """Return the answers; those of refused lines, and of lines whose shards failed over hits
+        that the client did not ask for, as they are to the client's own words."""
         if len(bodies) != len(lines):
             raise UnreadableError("a multi-search with more or fewer answers than searches")
         again = [place for place, (line, body) in enumerate(zip(lines, bodies, strict=True))
-                 if line.ticket is not None
-                 and (status := multi.status_of(body)) != 200 and may_be_our_doing(status)]
+                 if line.ticket is not None and _is_in_doubt(body)]
         items = list(bodies)
         if again:
             own = [multi.as_item(lines[place].plan.request, lines[place].item) for place in again]
             _, answers = self._ask(_with_lines(request, own), outcome, client)
             for place, body in zip(again, answers.items, strict=True):
+                told = failed_shards(items[place])
+                if told and told == failed_shards(body):
+                    continue
                 self._personal.learns_limit(lines[place].plan, items[place])
                 items[place] = body
                 lines[place].plan = replace(lines[place].plan, skip=SkipReason.UPSTREAM_ERROR)
@@ -150,6 +153,11 @@ class MultiSearches:
         written = search.written(fetched, line.ticket)
         whole.joined(outcome.reason, outcome)
         return body if written is None else written
+
+
+def _is_in_doubt(body: bytes) -> bool:
+    status = multi.status_of(body)
+    return may_be_our_doing(status) if status != 200 else bool(failed_shards(body))
 
 
 def _with_lines(request: HttpRequest, items: Sequence[Item]) -> HttpRequest:

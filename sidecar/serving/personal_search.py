@@ -180,9 +180,15 @@ class PersonalSearch:
     def _by_hits(self, ticket: Ticket | None = None) -> Fetched:
         response = self._ask(fetches.whole_fetch(self._plan, self._field), ticket)
         answer = answers.read_answer(response.body, self._field)
-        if not len(answer) and b'"failures"' in response.body:
-            raise Skip(SkipReason.UPSTREAM_ERROR)  # shards may have failed over hits below the page
+        told = answers.failed_shards(response.body)
+        if told and told != answers.failed_shards(self._ask(self._own()).body):
+            raise Skip(SkipReason.UPSTREAM_ERROR)  # shards failed over hits below the page
         return Fetched(response, answer, is_whole=True)
+
+    def _own(self) -> HttpRequest:
+        """Return the client's own search, its answer to be read here."""
+        request = self._plan.request
+        return replace(request, headers=headers.replaced(request.headers, accept_encoding=None))
 
     @staticmethod
     def _is_about_ids(response: HttpResponse) -> bool:
