@@ -79,8 +79,8 @@ def _evaluate(options: argparse.Namespace) -> tuple[list[Case], Evaluated, ItemT
     log = EventLog.from_events(
         merged_events(counted(read_events(options.events), "events"), cases),
         ranker.items.row_of)
-    more = {"baselines": options.baselines} if options.baselines else {}
-    return cases, evaluate(ranker, log, cases, bar("evaluate"), **more), ranker.items
+    evaluated = evaluate(ranker, log, cases, bar("evaluate"), options.baselines, rows)
+    return cases, evaluated, ranker.items
 
 
 def _write_rankings(path: Path, cases: Sequence[Case], evaluated: Evaluated) -> None:

@@ -20,6 +20,7 @@ from sidecar.ranking.ranker import Ranker
 from sidecar.ranking.signals import FEATURES, SIGNALS
 from sidecar.records import Case, Event, FloatArray
 from sidecar.training.blend_training import part_lists
+from sidecar.training.boosted import boosted_scores
 from sidecar.training.examples import Example, Walk
 from sidecar.training.lists import ListMaker, Lists
 from sidecar.training.log import EventLog
@@ -34,6 +35,7 @@ from sidecar.training.metrics import (
 logger = logging.getLogger(__name__)
 FEWEST_CANDIDATES = 5
 THRESHOLD = 0.1
+TRAINED = ("lightgbm",)
 Orders = dict[str, list[npt.NDArray[np.int64]]]
 
 
@@ -72,7 +74,8 @@ def merged_events(events: Iterable[Event], cases: Sequence[Case]) -> Iterable[Ev
 
 
 def evaluate(ranker: Ranker, log: EventLog, cases: Sequence[Case],
-             progress: Callable[[int, float], None]) -> Evaluated:
+             progress: Callable[[int, float], None], baselines: Sequence[str] = (),
+             rows: Sequence[Mapping[str, Any]] = ()) -> Evaluated:
     """Rank every case that has a candidate, in order of time.
 
     Where the log or the cases have no times, nothing tells what came before a case but the case
@@ -82,10 +85,15 @@ def evaluate(ranker: Ranker, log: EventLog, cases: Sequence[Case],
         ranker: the model under test.
         log: events, with the catalogue rows of ``ranker.items``.
         cases: in any order; those without candidates are left out.
+        baselines: trained ones to put beside the model, of ``TRAINED``.
+        rows: the catalogue that those are trained with.
 
     Raises:
-        FileError: not one case has a candidate.
+        FileError: not one case has a candidate, or a baseline is unknown.
     """
+    unknown = sorted(set(baselines) - set(TRAINED))
+    if unknown:
+        raise FileError(f"baseline {unknown[0]} is unknown; known: {', '.join(TRAINED)}")
     ordered = sorted((c for c in cases if c.candidates), key=lambda c: c.ts)
     if not ordered:
         raise FileError("no case has a candidate; nothing to rank")
@@ -111,7 +119,10 @@ def evaluate(ranker: Ranker, log: EventLog, cases: Sequence[Case],
     for k, signal in enumerate(SIGNALS):
         scores[f"without {signal}"] = parts.sum(axis=-1) - parts[..., k]
         scores[f"{signal} alone"] = parts[..., k]
-    scores |= baselines(lists)
+    scores |= simple_rules(lists)
+    if "lightgbm" in baselines:
+        past = log.until(ranker.knowledge.statistics.clock)
+        scores |= boosted_scores(past, rows, ranker.items, lists, 0, progress)
     if not ranker.config.is_personal:  # what ships then: personalization of this kind is off
         scores["model"] = scores["unpersonalised"]
     scores["model"] = np.where(lists.has_history[:, None] | ranker.orders_strangers,
@@ -133,7 +144,7 @@ def _timeless(cases: Sequence[Case], ranker: Ranker) -> tuple[EventLog, list[Cas
             [replace(case, user_id=case.case_id, ts=now) for case in cases])
 
 
-def baselines(lists: Lists) -> dict[str, FloatArray]:
+def simple_rules(lists: Lists) -> dict[str, FloatArray]:
     """Return what simple rules make of the same lists: (N, K) scores by name.
 
     Each rule adds z-scores within the window: the engine's score, the log of decayed sales, the
@@ -192,10 +203,11 @@ def _slice(metrics: Mapping[str, Mapping[str, npt.NDArray[np.float64]]],
                                  for metric in ("mrr", "ndcg@10")}
         entry |= {metric: float(values[metric][mask].mean()) for metric in RANKING_METRICS
                   if metric not in entry}
-        for other in ("BM25", "unpersonalised"):
-            if name != other:
-                entry[f"mrr vs {other}"] = compare(values["mrr"][mask],
-                                                   metrics[other]["mrr"][mask])
+        for other in ("BM25", "unpersonalised", *TRAINED):
+            if name != other and other in metrics:
+                entry |= {f"{metric} vs {other}": compare(values[metric][mask],
+                                                          metrics[other][metric][mask])
+                          for metric in ("mrr", "ndcg@10")}
         rankers[name] = entry
     return {"cases": int(mask.sum()), "rankers": rankers}
 

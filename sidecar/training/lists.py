@@ -81,7 +81,7 @@ class ListMaker:
         self._walk, self._kinds = walk, kinds
         self._done = 0
 
-    def fill(self, knowledge: Knowledge, encoder: Encoder, until: float,
+    def fill(self, knowledge: Knowledge, encoder: Encoder | None, until: float,
              progress: Callable[[int, float], None]) -> None:
         """Work out the lists from where the last call ended up to instant ``until``."""
         start = self._done
@@ -91,11 +91,11 @@ class ListMaker:
         if cut.start == cut.stop:
             progress(1000, 0.0)
             return
-        interests = self._interests(cut, knowledge, encoder)
-        bias = float(encoder.bias.detach())
+        interests = self._interests(cut, knowledge, encoder) if encoder else None
+        bias = float(encoder.bias.detach()) if encoder else 0.0
         knowledge = replace(knowledge, statistics=self._walk.statistics)
         for k in range(cut.start, cut.stop):
-            self._fill_one(k, knowledge, interests[k - start], bias)
+            self._fill_one(k, knowledge, None if interests is None else interests[k - start], bias)
             progress(1000 * (k + 1 - start) // (cut.stop - start), 0.0)
 
     def _interests(self, cut: slice, knowledge: Knowledge,
@@ -110,17 +110,21 @@ class ListMaker:
                 torch.from_numpy(states).to(device)).cpu().numpy()
         return interests
 
-    def _fill_one(self, k: int, knowledge: Knowledge, interest: FloatArray, bias: float) -> None:
+    def _fill_one(self, k: int, knowledge: Knowledge, interest: FloatArray | None,
+                  bias: float) -> None:
         example, user = self._examples[k], int(self._users[k])
         self._walk.advance(example.ts)
         trail = self._walk.trail(user, example.ts) if user >= 0 else Trail.empty()
         known = bool((trail.rows >= 0).any())
-        logits = knowledge.items.vectors[np.maximum(example.rows, 0)] @ interest + bias
-        segment = knowledge.segments.lift_of(example.rows, interest if known else None,
+        interest = interest if known else None
+        logits = None
+        if interest is not None:
+            vectors = knowledge.items.vectors[np.maximum(example.rows, 0)]
+            logits = (vectors @ interest + bias) * (example.rows >= 0)
+        segment = knowledge.segments.lift_of(example.rows, interest,
                                              int((trail.rows >= 0).sum()))
         rows, around = facts(knowledge, Situation(
-            example.rows, example.scores, trail, example.ts, example.query,
-            (logits * (example.rows >= 0) * known).astype(np.float32), segment,
+            example.rows, example.scores, trail, example.ts, example.query, logits, segment,
             self._walk.recall(example.query, example.ts)))
         lists, size = self.lists, len(rows)
         lists.features[k, :size] = rows

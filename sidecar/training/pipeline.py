@@ -24,6 +24,7 @@ from sidecar.ranking.blend import Blend
 from sidecar.ranking.encoder import Encoder, EncoderConfig
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.ranker import Ranker, RankerConfig
+from sidecar.ranking.segments import Segments
 from sidecar.ranking.signals import Knowledge
 from sidecar.ranking.vocabulary import Vocabulary
 from sidecar.records import Case, FloatArray
@@ -94,7 +95,7 @@ def train_ranker(rows: Sequence[Mapping[str, Any]], events: EventLog, config: Tr
     if not strong:
         raise FileError("events hold no purchase, click or other positive event on a known item")
     encoder = _new_encoder(table, config)
-    lists = _lists_by_block(events, rows, cases, encoder, table, config, progress)
+    lists = make_lists(events, rows, table, config, progress, encoder, cases)
     evidence = _evidence(lists, config, progress("blend, on all but the latest lists"))
     blend = _train_blend(lists, config, config.blend_epochs, progress("blend"))
     learned = _learn(events, table, config, encoder)
@@ -108,11 +109,17 @@ def train_ranker(rows: Sequence[Mapping[str, Any]], events: EventLog, config: Tr
     return ranker, evidence
 
 
-def _lists_by_block(events: EventLog, rows: Sequence[Mapping[str, Any]], cases: Sequence[Case],
-                    encoder: Encoder, table: ItemTable, config: TrainConfig,
-                    progress: Progress) -> Lists:
-    """Make the blend's lists block by block, each with what was known when its block began; the
-    encoder learns the log's first part thoroughly, then each block once its lists are made."""
+def make_lists(events: EventLog, rows: Sequence[Mapping[str, Any]], table: ItemTable,
+               config: TrainConfig, progress: Progress, encoder: Encoder | None = None,
+               cases: Sequence[Case] = ()) -> Lists:
+    """Make the blend's lists block by block, each with what was known when its block began.
+
+    An encoder learns the log's first part thoroughly, then each block once its lists are made;
+    without one, interest and segments stay silent.
+
+    Raises:
+        FileError: no list could be made.
+    """
     strong = events.target_kinds()
     starts = _block_starts(events, config)
     examples = make_examples(events, rows, Retrieval(rows), since=float(events.ts[starts[0]]),
@@ -127,16 +134,18 @@ def _lists_by_block(events: EventLog, rows: Sequence[Mapping[str, Any]], cases: 
     walk = Walk(events, len(table), kept=config.kept, strong_kinds=strong)
     maker = ListMaker(events, examples, users, walk, dtype=np.float16)
     final = _final_counts(events, strong, len(table))
-    train_encoder(encoder, events.slice(0, starts[0]) if starts[0] else events, table,
-                  seed=config.seed, epochs=config.epochs, progress=progress("encoder"))
+    if encoder:
+        train_encoder(encoder, events.slice(0, starts[0]) if starts[0] else events, table,
+                      seed=config.seed, epochs=config.epochs, progress=progress("encoder"))
     for k, start in enumerate(starts):
         stop = starts[k + 1] if k + 1 < len(starts) else len(events)
         learned = _learn(events.slice(0, start) if start else events, table, config, encoder)
         until = float(events.ts[stop]) if stop < len(events) else np.inf
         maker.fill(replace(learned, final_counts=final), encoder, until,
                    progress(f"lists, block {k + 1} of {len(starts)}"))
-        train_encoder(encoder, events.slice(start, stop), table, seed=config.seed + k, epochs=1,
-                      progress=progress(f"encoder, block {k + 1} of {len(starts)}"))
+        if encoder:
+            train_encoder(encoder, events.slice(start, stop), table, seed=config.seed + k,
+                          epochs=1, progress=progress(f"encoder, block {k + 1} of {len(starts)}"))
     return maker.lists
 
 
@@ -216,10 +225,12 @@ def _new_encoder(table: ItemTable, config: TrainConfig) -> Encoder:
 
 
 def _learn(events: EventLog, table: ItemTable, config: TrainConfig,
-           encoder: Encoder) -> Knowledge:
+           encoder: Encoder | None) -> Knowledge:
     """Work out what a log tells besides the encoder's weights, and encode every item."""
-    table.vectors = _encode_all(encoder, table, config.device)
-    segments = fit_segments(encoder, events, table, seed=config.seed).segments
+    segments = Segments.none()
+    if encoder:
+        table.vectors = _encode_all(encoder, table, config.device)
+        segments = fit_segments(encoder, events, table, seed=config.seed).segments
     return Knowledge(
         table, segments=segments, statistics=Walk(events, len(table), kept=config.kept,
                                strong_kinds=frozenset()).statistics,

@@ -11,6 +11,7 @@ from sidecar.errors import FileError
 from sidecar.ranking.kernels import CONTEXT
 from sidecar.ranking.signals import FEATURES, facts
 from sidecar.records import Candidates, Case, Event, History, UserState
+from sidecar.training import evaluation
 from sidecar.training.evaluation import evaluate, merged_events, report
 from sidecar.training.examples import Example, Walk
 from sidecar.training.lists import ListMaker
@@ -255,3 +256,28 @@ def test_state_is_only_read(monkeypatch):
     ranker.rank(Candidates(CUPS, np.ones(len(CUPS), np.float32)), state, context())
     np.testing.assert_array_equal(state.hidden, hidden)
     assert isinstance(state, UserState)
+
+
+def test_boosted_trees_stand_beside_the_model_and_learn_the_same_period(monkeypatch):
+    """The lists that the trees learn from end where the model's training did."""
+    ranker = trained()
+    asked = []
+    plain = evaluation.boosted_scores
+
+    def recorded(events, *args):
+        asked.append(float(events.ts[-1]))
+        return plain(events, *args)
+
+    monkeypatch.setattr(evaluation, "boosted_scores", recorded)
+    evaluated = evaluate(ranker, log_of(EVENTS, ranker), CASES, quiet(""), ("lightgbm",), ROWS)
+    assert asked[0] < LEARNT
+    figures = report(evaluated)["slices"]["all"]["rankers"]
+    assert {"lightgbm", "lightgbm, unpersonalised"} <= figures.keys()
+    assert figures["lightgbm"]["mrr"][0] > figures["BM25"]["mrr"][0]
+    assert figures["model"]["ndcg@10 vs lightgbm"].keys() >= {"low", "high", "worst_tenth"}
+
+
+def test_unknown_baseline_is_named():
+    ranker = trained()
+    with pytest.raises(FileError, match="baseline xgb is unknown; known: lightgbm"):
+        evaluate(ranker, log_of(EVENTS, ranker), CASES, quiet(""), ("xgb",), ROWS)
