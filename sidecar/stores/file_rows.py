@@ -28,6 +28,7 @@ Row = dict[str, Any]
 
 CATALOGUE_COLUMNS = ("item_id", "title")
 EVENT_COLUMNS = ("user_id", "event")
+USER_COLUMNS = ("user_id",)
 CASE_COLUMNS = ("case_id", "user_id", "query", "ts", "candidates")
 
 _MAX_ID_BYTES = 512  # OpenSearch's limit on _id
@@ -55,6 +56,12 @@ def event(row: Row) -> Event:
         None if position is None else int(position),
         row or _NOTHING,
     )
+
+
+def user(row: Row) -> tuple[str, Row]:
+    """Return a user's id and attributes: every other column that has a value, as it is."""
+    user_id = as_id(row.pop("user_id", None), "user_id")
+    return user_id, {column: value for column, value in row.items() if value not in (None, "")}
 
 
 def item(row: Row) -> Row:
@@ -187,6 +194,8 @@ def _history(entries: Sequence[Any], case_ts: float | None) -> History:
 
     An event of unknown time takes that of the event before it, the first the case's.
     """
+    if not isinstance(entries, list | tuple):
+        raise ValueError(f"history is {entries!r}, must be a list")
     item_ids: list[str | None] = []
     events: list[str] = []
     times: list[float] = []

@@ -19,7 +19,8 @@ from sidecar.records import Case, Event
 from sidecar.stores import file_rows
 from sidecar.stores.file_formats import BROKEN, open_source, row_count_hint
 
-__all__ = ["RefusedRows", "Rows", "read_cases", "read_catalogue", "read_events", "row_count_hint"]
+__all__ = ["RefusedRows", "Rows", "read_cases", "read_catalogue", "read_events", "read_users",
+           "row_count_hint"]
 
 T = TypeVar("T")
 OnRefused = Callable[[RowError, Any], None]
@@ -102,6 +103,15 @@ def read_cases(path: Path, on_refused: OnRefused | None = None) -> Rows[Case]:
         FileError: the file cannot be read at all.
     """
     return Rows(path, file_rows.CASE_COLUMNS, lambda: file_rows.case, on_refused)
+
+
+def read_users(path: Path, on_refused: OnRefused | None = None) -> Rows[tuple[str, dict[str, Any]]]:
+    """Read user attributes: (user id, {column: value}), empty values left out.
+
+    Raises:
+        FileError: the file cannot be read at all.
+    """
+    return Rows(path, file_rows.USER_COLUMNS, lambda: file_rows.user, on_refused)
 
 
 class RefusedRows:

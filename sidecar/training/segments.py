@@ -65,11 +65,12 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Segments, the users that they were learnt from (codes) with their weights (m, S), and the
-    choices that were looked at, by size."""
+    """Segments; the users that they were learnt from (m codes) with their interest vectors (m, D)
+    and weights (m, S); and the choices that were looked at, by size."""
 
     segments: Segments
     users: npt.NDArray[np.int64]
+    interests: FloatArray
     weights: FloatArray
     choices: Sequence[Choice]
 
@@ -95,13 +96,22 @@ def fit_segments(encoder: Encoder, events: EventLog, table: ItemTable, *, seed: 
     users = np.unique(events.user[strong]).astype(np.int64)
     if len(users) > MOST_USERS:
         users = np.sort(np.random.default_rng(seed).choice(users, MOST_USERS, replace=False))
-    if len(users) < 2 * FEWEST_USERS or len(strong) < FEWEST_HELD:
+    cut = cut_of(events)
+    if cut is None or len(users) < 2 * FEWEST_USERS:
         return _nothing("too few users or events for segments")
-    cut = float(events.ts[strong[int(len(strong) * (1 - HELD_SHARE))]])
     end = float(events.ts[-1]) + 1.0
     early, late = interests_at(encoder, events, table, users, (cut, end), kinds)
     return fit_on_interests(events, users, early, late, cut, len(table), seed=seed,
                             attributes=attributes)
+
+
+def cut_of(events: EventLog) -> float | None:
+    """Return the instant that parts the strong events to learn from, and those to choose by; None
+    where there are too few."""
+    strong = _strong(events)
+    if len(strong) < FEWEST_HELD:
+        return None
+    return float(events.ts[strong[int(len(strong) * (1 - HELD_SHARE))]])
 
 
 def interests_at(encoder: Encoder, events: EventLog, table: ItemTable,
@@ -149,12 +159,13 @@ def fit_on_interests(events: EventLog, users: npt.NDArray[np.int64], early: Floa
                                                    attributes or {}))
     log.info("%d segments of users: log-likelihood of what they took next %+.4f ± %.4f nats an "
              "item above the shop's shares", chosen.size, chosen.gain, chosen.error)
-    return Fit(segments, users, weights, choices)
+    return Fit(segments, users, late, weights, choices)
 
 
 def _nothing(why: str) -> Fit:
     log.info("no segments of users: %s", why)
-    return Fit(Segments.none(), np.zeros(0, np.int64), np.zeros((0, 0), np.float32), ())
+    none = np.zeros((0, 0), np.float32)
+    return Fit(Segments.none(), np.zeros(0, np.int64), none, none, ())
 
 
 def _strong(events: EventLog) -> npt.NDArray[np.int64]:

@@ -29,6 +29,7 @@ from sidecar.stores.files import (
     read_cases,
     read_catalogue,
     read_events,
+    read_users,
     row_count_hint,
 )
 
@@ -297,3 +298,11 @@ def test_refused_rows_of_an_earlier_run_are_removed(tmp_path: Path) -> None:
     with RefusedRows(tmp_path / "r.jsonl"):
         pass
     assert not (tmp_path / "r.jsonl").exists()
+
+
+def test_user_attributes_are_read_without_empty_values(tmp_path):
+    path = tmp_path / "users.csv"
+    path.write_text("user_id,age,city\nu1,19-24,\nu2,,Oslo\n,x,y\n")
+    rows = read_users(path)
+    assert dict(rows) == {"u1": {"age": "19-24"}, "u2": {"city": "Oslo"}}
+    assert len(rows.refused) == 1

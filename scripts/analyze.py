@@ -1,0 +1,101 @@
+"""Read a catalogue and events, and write one HTML report of what shoppers do.
+
+Basics, trajectories through categories, brands and items, association in visits, and clusters of
+like-minded users: by the interest vectors of --model where given, else by item factors. --users
+(user_id and any other columns) says how clusters and attributes hang together. Events at or after
+--until are not read. The report is self-contained; --json writes the same findings as data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scripts.train import counted, instant
+from sidecar.analysis.behaviour_report import behaviour_page, findings
+from sidecar.analysis.shop import Shop, Tally
+from sidecar.errors import ModelError, SidecarError
+from sidecar.stores.files import read_catalogue, read_events, read_users
+from sidecar.stores.models import load_ranker
+from sidecar.training.log import EventLog
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; progress goes to stderr, one line of JSON about the log to stdout."""
+    options = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    torch.set_num_threads(1)
+    try:
+        found = _analyse(options)
+        options.out.write_text(behaviour_page(found, f"Shoppers in {options.events.name}"),
+                               encoding="utf-8")
+        if options.json:
+            options.json.write_text(json.dumps(found, default=_plain, allow_nan=False),
+                                    encoding="utf-8")
+    except (SidecarError, OSError) as error:
+        print(f"analyze: {error}", file=sys.stderr)
+        return 1
+    basics = found["basics"]
+    print(json.dumps({"report": str(options.out), "clusters": len(found["clusters"]["clusters"]),
+                      **{name: basics[name] for name in ("events", "users", "visits", "items")}}))
+    return 0
+
+
+def _analyse(options: argparse.Namespace) -> dict[str, Any]:
+    rows = list(counted(read_catalogue(options.catalogue), "catalogue"))
+    ranker = None
+    by_id = {row["item_id"]: k for k, row in enumerate(rows)}
+    if options.model:
+        ranker = load_ranker(options.model, options.device)
+        if not any(row["item_id"] in ranker.items for row in rows):
+            raise ModelError(f"{options.model} knows none of the items of {options.catalogue}; "
+                             "train on this catalogue")
+        ranker.items.upsert(rows)
+        by_id = dict(ranker.items.row_of)
+        rows = _in_order_of(ranker.items.ids, rows)
+    until = math.inf if options.until is None else options.until
+    tally = Tally(until)
+    log = EventLog.from_events(
+        tally.watch(counted(read_events(options.events), "events")), by_id).until(until)
+    users = dict(counted(read_users(options.users), "users")) if options.users else {}
+    return findings(Shop.of(rows, log, tally), ranker, users, options.seed)
+
+
+def _in_order_of(ids: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the catalogue in the order of a model's items; those it lacks have but an id."""
+    known = {row["item_id"]: row for row in rows}
+    return [known.get(i, {"item_id": i, "title": "no longer in the catalogue"}) for i in ids]
+
+
+def _plain(value: Any) -> Any:
+    return value.item()  # numpy's numbers
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.analyze", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--catalogue", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--events", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--model", type=Path, metavar="DIR")
+    parser.add_argument("--users", type=Path, metavar="FILE",
+                        help="user_id and attributes, such as an age range")
+    parser.add_argument("--until", type=instant, metavar="TS",
+                        help="ISO 8601 (default: all events)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

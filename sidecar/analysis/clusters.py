@@ -1,0 +1,177 @@
+"""Which shoppers are alike, and what marks each kind?
+
+Clusters are the ranker's own segments (``training.segments``), fitted on interest vectors of a
+trained encoder, or, without a model, on users in the space of item factors (a truncated SVD of the
+user-item matrix).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from scipy.stats import chi2_contingency
+
+from sidecar.analysis.shop import IntVector, Shop
+from sidecar.ranking.ranker import Ranker
+from sidecar.ranking.statistics import DAY_S
+from sidecar.records import FloatArray
+from sidecar.training.associations import fit_factors, positive_part
+from sidecar.training.log import EventLog
+from sidecar.training.segments import Fit, cut_of, fit_on_interests, fit_segments
+
+MOST = 12  # marks a cluster
+FEWEST_SHARE = 0.05  # of a cluster's users, that must have taken what marks it
+FEWEST_USERS = 5
+MAP_POINTS = 2000
+SHRINK = 5.0  # users like the shop's, added to a cluster before lifts are worked out
+MOST_VALUES = 30  # of an attribute
+Findings = dict[str, Any]
+
+
+def clusters(shop: Shop, ranker: Ranker | None, attributes: Mapping[str, Mapping[str, Any]],
+             seed: int = 0) -> Findings:
+    """Return the clusters, the criterion by number, and a map of users.
+
+    Args:
+        shop: with rows of the ranker's item table, where there is a ranker.
+        ranker: whose encoder places users; None: item factors do.
+        attributes: user id → {column: value}, may be empty.
+        seed: of samples and starts.
+    """
+    if ranker is not None:
+        fit = fit_segments(ranker.encoder, shop.log, ranker.items, seed=seed,
+                           kinds=ranker.config.kinds)
+    else:
+        fit = _fit_on_factors(shop, seed)
+    label = fit.weights.argmax(axis=1) if len(fit.weights) else np.zeros(0, np.int64)
+    placed = fit.weights.any(axis=1) if len(fit.weights) else np.zeros(0, bool)
+    users, label = fit.users[placed], label[placed]
+    return {
+        "space": "interest vectors of the model" if ranker else "item factors (SVD)",
+        "choices": [{"size": c.size, "gain": c.gain, "error": c.error, "sharpness": c.sharpness}
+                    for c in fit.choices],
+        "clusters": _describe(shop, users, label, len(fit.segments)),
+        "map": _map(fit.interests[placed] if len(fit.interests) else fit.interests, label, seed),
+        "attributes": _attributes(shop.log, users, label, attributes, len(fit.segments)),
+    }
+
+
+def _fit_on_factors(shop: Shop, seed: int) -> Fit:
+    """Place users by the mean of the factors of what they took, before a cut and now."""
+    log, size = shop.log, len(shop.titles)
+    cut = cut_of(log)
+    users = np.unique(log.user[shop.strong()]).astype(np.int64)
+    if cut is None or not len(log.until(cut)):
+        return fit_on_interests(log, users, np.zeros((len(users), 1), np.float32),
+                                np.zeros((len(users), 1), np.float32), 0.0, size, seed=seed)
+    factors = fit_factors(log.until(cut), size, seed)
+    early, late = (_user_factors(part, factors)[users] for part in (log.until(cut), log))
+    return fit_on_interests(log, users, early, late, cut, size, seed=seed)
+
+
+def _user_factors(log: EventLog, factors: FloatArray) -> FloatArray:
+    part = positive_part(log)
+    counts = sparse.csr_matrix((np.ones(len(part), np.float32), (part.user, part.item)),
+                               shape=(len(log.users), len(factors)))
+    counts.data = np.log1p(counts.data)
+    found: FloatArray = np.asarray(counts @ factors, np.float32)
+    return found
+
+
+def _describe(shop: Shop, users: IntVector, label: IntVector, size: int) -> list[Findings]:
+    log, strong = shop.log, shop.strong()
+    last = np.full(len(log.users), -np.inf)
+    np.maximum.at(last, log.user, log.ts)
+    first = np.unique(log.visit[strong], return_index=True)[1]
+    visits = np.bincount(log.user[strong][first], minlength=len(log.users))
+    now = float(log.ts[-1]) if len(log) else 0.0
+    marks = {name: _marks(log.user[strong], group.of_events(log)[strong], group.names, users,
+                          label, size) for name, group in shop.groupings.items()}
+    marks["item"] = _marks(log.user[strong], log.item[strong].astype(np.int64), shop.titles,
+                           users, label, size)
+    spend = np.array([shop.tally.spend.get(user, np.nan) for user in log.users])
+    found = []
+    for k in range(size):
+        members = users[label == k]
+        found.append({
+            "cluster": k + 1, "users": len(members), "share": len(members) / max(len(users), 1),
+            "median_days_since_last": _median((now - last[members]) / DAY_S)
+            if log.has_times else None,
+            "median_visits": _median(visits[members].astype(np.float64)),
+            "median_spend": _median(spend[members]),
+            "marks": {name: told[k] for name, told in marks.items()}})
+    return found
+
+
+def _marks(user: npt.NDArray[np.integer], thing: IntVector, names: list[str], users: IntVector,
+           label: IntVector, size: int) -> list[list[Findings]]:
+    """Return, for each cluster, what most of its users took beyond others: by lift of the share of
+    users, shrunk to 1 by SHRINK users like all."""
+    place = np.full(int(max(user.max(initial=-1), users.max(initial=-1))) + 1, -1, np.int64)
+    place[users] = label
+    good = (thing >= 0) & (place[user] >= 0) if len(user) else np.zeros(0, bool)
+    pairs = np.unique(user[good].astype(np.int64) * len(names) + thing[good])
+    counts = np.zeros((size, len(names)))
+    np.add.at(counts, (place[pairs // len(names)], pairs % len(names)), 1.0)
+    members = np.bincount(label, minlength=size)
+    overall = counts.sum(axis=0) / max(len(users), 1)
+    found = []
+    for k in range(size):
+        share = (counts[k] + SHRINK * overall) / (members[k] + SHRINK)
+        lift = share / np.maximum(overall, 1e-12)
+        floor = max(FEWEST_USERS, FEWEST_SHARE * members[k])
+        fit = np.flatnonzero((counts[k] >= floor) & (lift > 1))
+        order = fit[np.argsort(-lift[fit], kind="stable")][:MOST]
+        found.append([{"name": names[i], "users": int(counts[k, i]),
+                       "share": float(counts[k, i] / max(members[k], 1)),
+                       "share_of_all": float(overall[i]), "lift": float(lift[i])}
+                      for i in order])
+    return found
+
+
+def _map(interests: FloatArray, label: IntVector, seed: int) -> list[tuple[float, float, int]]:
+    """Return (x, y, cluster from 1) of a sample: the two main directions of unit vectors."""
+    if len(interests) < 3 or interests.shape[1] < 2:
+        return []
+    index = np.random.default_rng(seed).permutation(len(interests))[:MAP_POINTS]
+    unit = interests / np.maximum(np.linalg.norm(interests, axis=1, keepdims=True), 1e-9)
+    _, _, directions = np.linalg.svd(unit - unit.mean(axis=0), full_matrices=False)
+    flat = (unit[index] - unit.mean(axis=0)) @ directions[:2].T
+    return [(float(x), float(y), int(k) + 1) for (x, y), k in zip(flat, label[index], strict=True)]
+
+
+def _attributes(log: EventLog, users: IntVector, label: IntVector,
+                attributes: Mapping[str, Mapping[str, Any]], size: int) -> list[Findings]:
+    """Return, for each attribute, how its values spread over clusters, with Cramér's V (0: not at
+    all, 1: each cluster has values of its own) and the p of a chi-squared test."""
+    names = list(dict.fromkeys(column for user in attributes.values() for column in user))
+    found = []
+    for column in names if size > 1 else ():
+        values = [attributes.get(log.users[code], {}).get(column) for code in users.tolist()]
+        told = sorted({str(v) for v in values if v not in (None, "")})
+        if not 2 <= len(told) <= MOST_VALUES:
+            continue
+        table = np.zeros((len(told), size))
+        for value, k in zip(values, label.tolist(), strict=True):
+            if value not in (None, ""):
+                table[told.index(str(value)), k] += 1
+        table = table[:, table.sum(axis=0) > 0]
+        if table.shape[1] < 2:
+            continue
+        chi2, p = chi2_contingency(table)[:2]
+        total = table.sum()
+        found.append({"attribute": column, "users": int(total),
+                      "cramers_v": float(np.sqrt(chi2 / total / (min(table.shape) - 1))),
+                      "p": float(p), "values": told, "share_of_all":
+                      (table.sum(axis=1) / total).tolist(),
+                      "share": (table / table.sum(axis=0)).T.tolist()})
+    return sorted(found, key=lambda entry: -entry["cramers_v"])
+
+
+def _median(values: npt.NDArray[np.float64]) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else None
