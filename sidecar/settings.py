@@ -34,7 +34,11 @@ class Settings:
     opensearch_ca: str = _setting("", "PEM file with the CA that signed the nodes' certificates")
     opensearch_client_cert: str = _setting("", "PEM file with a client certificate and its key")
     opensearch_verify: bool = _setting(True, "verify the nodes' certificates")
-    upstream_timeout_s: float = _setting(30.0, "longest wait for an answer of OpenSearch", low=0.1)
+    upstream_timeout_s: float = _setting(30.0, "longest wait for an answer to a search, or to the "
+                                       "sidecar's own reads and writes", low=0.1)
+    pass_timeout_s: float = _setting(
+        600.0, "longest wait for an answer to what is no search: a reindex, a wait for green",
+        low=0.1)
     listen: str = _setting("127.0.0.1:8080", "address and port that gunicorn binds")
     workers: int = _setting(0, "worker processes; 0: one a core, at most 8", low=0, high=256)
     threads: int = _setting(8, "threads a worker", low=1, high=256)

@@ -87,4 +87,5 @@ class SearchPath:
         outcome = self._personal.outcome()
         outcome.skipped(SkipReason.NOT_A_SEARCH, is_counted=True)
         return passed(self._upstream, without_controls(request), outcome, client,
-                      idempotent=request.method in ("GET", "HEAD", "OPTIONS"))
+                      idempotent=request.method in ("GET", "HEAD", "OPTIONS"),
+                      timeout_s=self._settings.pass_timeout_s)

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -297,6 +298,33 @@ def test_slow_node_is_a_504_and_its_search_is_cancelled(node, through):
         answer = through("POST", "/i/_search", {}, **headers)
         assert (answer.status, answer.json["error"]["type"]) == (504, "timeout_exception")
         assert node.hung_up.wait(2)
+
+
+def test_what_is_no_search_may_take_longer_than_a_search(node, through):
+    """A wait for green, a reindex: OpenSearch's own limits for them are half a minute and more."""
+    def answer(_method: str, target: str, _body: bytes) -> Reply:
+        if target.endswith("/_search"):
+            return 0, {}, b""
+        node.release.wait(20)
+        return 200, {}, b"green"
+
+    node.answer = answer
+    node.release.clear()
+    with ThreadPoolExecutor() as pool:
+        health = pool.submit(through, "GET", "/_cluster/health?wait_for_status=green")
+        while not node.asked:
+            time.sleep(0.01)
+        assert through("POST", "/i/_search", {}).status == 504, "a search's time is over"
+        node.release.set()
+        assert (health.result().status, health.result().body) == (200, b"green")
+
+
+def test_what_is_no_search_has_a_limit_too(node, sidecar_over, ask):
+    node.answer = lambda *_: (0, {}, b"")
+    with sidecar_over(node.url, pass_timeout_s=0.3) as url:
+        answer = ask(url, "GET", "/_cluster/health")
+    assert (answer.status, answer.json["error"]["type"]) == (504, "timeout_exception")
+    assert node.hung_up.wait(2)
 
 
 def test_node_that_is_down_is_a_503(sidecar_over, ask):
