@@ -12,16 +12,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 from scipy.stats import chi2_contingency
 
 from sidecar.analysis.shop import IntVector, Shop
 from sidecar.ranking.ranker import Ranker
 from sidecar.ranking.statistics import DAY_S
 from sidecar.records import FloatArray
-from sidecar.training.associations import fit_factors, positive_part
+from sidecar.training.associations import fit_factors
 from sidecar.training.log import EventLog
-from sidecar.training.segments import Fit, cut_of, fit_on_interests, fit_segments
+from sidecar.training.segments import fit_segments, fit_segments_on_factors
 
 MOST = 12  # marks a cluster
 FEWEST_SHARE = 0.05  # of a cluster's users, that must have taken what marks it
@@ -46,7 +45,8 @@ def clusters(shop: Shop, ranker: Ranker | None, attributes: Mapping[str, Mapping
         fit = fit_segments(ranker.encoder, shop.log, ranker.items, seed=seed,
                            kinds=ranker.config.kinds)
     else:
-        fit = _fit_on_factors(shop, seed)
+        fit = fit_segments_on_factors(
+            shop.log, fit_factors(shop.log, len(shop.titles), seed), seed=seed)
     label = fit.weights.argmax(axis=1) if len(fit.weights) else np.zeros(0, np.int64)
     placed = fit.weights.any(axis=1) if len(fit.weights) else np.zeros(0, bool)
     users, label = fit.users[placed], label[placed]
@@ -58,28 +58,6 @@ def clusters(shop: Shop, ranker: Ranker | None, attributes: Mapping[str, Mapping
         "map": _map(fit.interests[placed] if len(fit.interests) else fit.interests, label, seed),
         "attributes": _attributes(shop.log, users, label, attributes, len(fit.segments)),
     }
-
-
-def _fit_on_factors(shop: Shop, seed: int) -> Fit:
-    """Place users by the mean of the factors of what they took, before a cut and now."""
-    log, size = shop.log, len(shop.titles)
-    cut = cut_of(log)
-    users = np.unique(log.user[shop.strong()]).astype(np.int64)
-    if cut is None or not len(log.until(cut)):
-        return fit_on_interests(log, users, np.zeros((len(users), 1), np.float32),
-                                np.zeros((len(users), 1), np.float32), 0.0, size, seed=seed)
-    factors = fit_factors(log.until(cut), size, seed)
-    early, late = (_user_factors(part, factors)[users] for part in (log.until(cut), log))
-    return fit_on_interests(log, users, early, late, cut, size, seed=seed)
-
-
-def _user_factors(log: EventLog, factors: FloatArray) -> FloatArray:
-    part = positive_part(log)
-    counts = sparse.csr_matrix((np.ones(len(part), np.float32), (part.user, part.item)),
-                               shape=(len(log.users), len(factors)))
-    counts.data = np.log1p(counts.data)
-    found: FloatArray = np.asarray(counts @ factors, np.float32)
-    return found
 
 
 def _describe(shop: Shop, users: IntVector, label: IntVector, size: int) -> list[Findings]:

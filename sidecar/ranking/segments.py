@@ -133,6 +133,16 @@ class Segments:
                             strict=True)))
 
 
+def factor_vector(rows: IntVector, factors: FloatArray) -> FloatArray:
+    """Return the place (R) of a user in the space of item factors (n, R): Σ log(1 + times) · factor
+    over the items of ``rows``, one for each positive event, in any order; unknown rows are left
+    out. Serves ``of_interest`` where segments were fitted on factors.
+    """
+    items, times = np.unique(rows[(rows >= 0) & (rows < len(factors))], return_counts=True)
+    place: FloatArray = np.log1p(times).astype(np.float32) @ factors[items]
+    return place
+
+
 def attribute_key(column: str, value: object) -> str:
     """Return the key under which an attribute's value is kept."""
     return f"{column}={value}"

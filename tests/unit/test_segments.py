@@ -7,10 +7,11 @@ import logging
 import numpy as np
 import pytest
 
-from sidecar.ranking.segments import LIFT_BOUND, Segments
+from sidecar.ranking.segments import LIFT_BOUND, Segments, factor_vector
 from sidecar.records import Event
+from sidecar.training.associations import fit_factors
 from sidecar.training.log import EventLog
-from sidecar.training.segments import fit_on_interests, fit_segments
+from sidecar.training.segments import fit_on_interests, fit_segments, fit_segments_on_factors
 from tests.shops import make_events, make_rows, trained
 
 DAY_S = 86_400.0
@@ -107,6 +108,22 @@ def test_segments_are_fitted_with_a_trained_encoder():
     assert [choice.size for choice in found.choices] == [2, 3]
     if len(found.segments):
         assert found.segments.lift.shape == (len(found.segments), len(ranker.items))
+
+
+def test_factors_place_users_alike_in_training_and_serving():
+    """A new shopper's few items find the segment of those who bought the same."""
+    log, _, _ = two_kinds_of_users()
+    factors = fit_factors(log, ITEMS, 0)
+    found = fit_segments_on_factors(log, factors)
+    assert len(found.segments) == 2
+    user = int(found.users[0])
+    own = log.item[log.user == user].astype(np.int64)
+    np.testing.assert_allclose(factor_vector(np.append(own, -1), factors), found.interests[0],
+                               rtol=1e-4)
+    segments = found.segments
+    weights = segments.of_interest(factor_vector(np.array([3, 7, 7]), factors), 3)
+    assert segments.score(np.array([0, 20]), weights).tolist()[0] > 0.2
+    assert factor_vector(np.zeros(0, np.int64), factors).tolist() == [0.0] * factors.shape[1]
 
 
 def test_attributes_place_a_user_without_events():
