@@ -116,7 +116,7 @@ def heat(rows: Sequence[str], names: Sequence[str], values: Sequence[Sequence[fl
     """Draw a matrix of shares (0 to 1) as shaded cells, row by row, with the share in per cent."""
     if not rows or not names:
         return nothing()
-    width = (WIDTH - LABEL_WIDTH) / len(names)
+    width = (WIDTH - LABEL_WIDTH - 70) / len(names)  # the last name leans out to the right
     head = 110
     drawn = [f'<text class="t" transform="translate({LABEL_WIDTH + (k + 0.5) * width + 4:.1f},'
              f'{head - 6}) rotate(-45)">{escape(shorten(name, 22))}</text>'
