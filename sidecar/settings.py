@@ -45,6 +45,9 @@ class Settings:
     model_dir: str = _setting(
         "", "model directory written by train; empty: pass all through")
     device: str = _setting("auto", "where torch runs", choices=("auto", "cpu", "cuda"))
+    shared_dir: str = _setting(
+        "", "folder where workers share the item table; empty: one of the system's temporary "
+        "folders, for as long as the sidecar runs")
     products_index: str = _setting("products", "index or alias of the catalogue")
     states_index: str = _setting("personalize-states", "index that keeps one document a user")
     events_index: str = _setting("ubi_events", "index of raw events, in UBI's form")

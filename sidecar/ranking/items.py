@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from sidecar.ranking.item_ids import ItemIds, RowOf
 from sidecar.ranking.vocabulary import (
     TEXT_WIDTH,
     Vocabulary,
@@ -29,7 +30,44 @@ ITEM_WORDS = 16  # words kept an item
 COLUMNS = ("price", "rating", "review_count", "sales", "favourites", "shares", "promotion",
            "created_at")
 
+TABLE = ("brand", "categories", "words", "text", "numbers", "vectors")
+SHARED = tuple(name for name in TABLE if name != "words")
+
 Encode = Callable[["ItemTable", npt.NDArray[np.int64]], FloatArray]
+
+
+class Storage(Protocol):
+    """Where the arrays of a shared table lie, and whose turn it is to write them."""
+
+    def follow(self, table: ItemTable) -> None:
+        """Let the table go over to newer arrays, if another process has made some."""
+        ...
+
+    def may_write(self) -> bool:
+        """Return True if this process is the one that writes."""
+        ...
+
+    @property
+    def progress(self) -> Any:
+        """Return what ``note`` was given last, in whichever process; None: nothing."""
+        ...
+
+    def note(self, progress: Any) -> None:
+        """Keep how far changes were taken in, for whoever writes next."""
+        ...
+
+    def remove_others(self) -> None:
+        """Delete the tables of other models."""
+        ...
+
+    def close(self) -> None:
+        """Let another process write."""
+        ...
+
+    def grow(self, table: ItemTable, size: int, text_bytes: int) -> None:
+        """Give the table arrays for ``size`` rows and ``text_bytes`` more of ids, through
+        ``shared_by``."""
+        ...
 
 
 class ItemTable:
@@ -37,16 +75,20 @@ class ItemTable:
 
     - ``brand`` (n) int32, ``categories`` (n, CATEGORY_LEVELS) int32, narrowest first, 0 for none;
     - ``words`` (n, ITEM_WORDS) int32 codes, 0 for none;
-    - ``text`` (n, TEXT_WIDTH) float32 unit vectors;
+    - ``text`` (n, TEXT_WIDTH) float32 unit vectors, float16 where the table is shared;
     - ``numbers`` (n, len(COLUMNS)) float32, imputed by the vocabulary's rules;
-    - ``vectors`` (n, D) float32, the item tower's output (zeros until ``encode`` is set).
+    - ``vectors`` (n, D), the item tower's output (zeros until ``encode`` is set), as ``text``.
+
+    Where the table is shared by processes (``shared_by``), one of them writes, and ``words``, which
+    ``text`` is made of, is empty.
     """
 
     def __init__(self, vocabulary: Vocabulary, width: int = 0) -> None:
         self.vocabulary = vocabulary
-        self.ids: list[str] = []
+        self.ids: list[str] | ItemIds = []
         self.encode: Encode | None = None
-        self._row_of: dict[str, int] = {}
+        self.storage: Storage | None = None
+        self._rows: dict[str, int] | None = {}  # None: made of the ids when somebody asks
         self.brand = np.zeros(0, np.int32)
         self.categories = np.zeros((0, CATEGORY_LEVELS), np.int32)
         self.words = np.zeros((0, ITEM_WORDS), np.int32)
@@ -60,46 +102,67 @@ class ItemTable:
         """Restore a table from its arrays, each of ``len(ids)`` rows."""
         table = cls(vocabulary)
         table.ids = list(ids)
-        table._row_of = {item_id: row for row, item_id in enumerate(ids)}
+        table._rows = None
         for name, array in arrays.items():
             if len(array) != len(ids):
                 raise ValueError(f"items.{name} has {len(array)} rows, must have {len(ids)}")
             setattr(table, name, array)
         return table
 
+    def shared_by(self, storage: Storage, ids: ItemIds,
+                  arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Go over to arrays that other processes see too.
+
+        Readers meanwhile see rows of the old arrays or of the new ones, which hold the same.
+        """
+        self.storage = storage
+        for name in SHARED:
+            setattr(self, name, arrays[name])
+        self.words = self.words[:0]
+        self.ids = ids
+        self._rows = None
+
     def __len__(self) -> int:
         return len(self.ids)
 
     def __contains__(self, item_id: str) -> bool:
-        return item_id in self._row_of
+        return item_id in self.row_of
 
     @property
     def row_of(self) -> Mapping[str, int]:
         """Item id → row."""
-        return self._row_of
+        if isinstance(self.ids, ItemIds):
+            return RowOf(self.ids)
+        if self._rows is None:
+            self._rows = {item_id: row for row, item_id in enumerate(self.ids)}
+        return self._rows
 
     def rows(self, item_ids: Iterable[str | None]) -> npt.NDArray[np.int64]:
         """Return the rows of some items, -1 for None and for unknown ids."""
-        get: Callable[[str | None, int], int] = self._row_of.get  # type: ignore[assignment]
+        if isinstance(self.ids, ItemIds):
+            return self.ids.rows(item_ids)
+        get: Callable[[str | None, int], int] = self.row_of.get  # type: ignore[assignment]
         return np.fromiter(map(get, item_ids, repeat(-1)), np.int64)
 
     def upsert(self, rows: Sequence[Mapping[str, Any]]) -> int:
         """Write catalogue rows in place; return how many were new or changed."""
+        rows = list({str(row["item_id"]): row for row in rows}.values())  # the last word on each
         if not rows:
             return 0
         ids = [str(row["item_id"]) for row in rows]
         start = len(self.ids)
-        fresh = [i for i in dict.fromkeys(ids) if i not in self._row_of]
-        target = {**{i: self._row_of[i] for i in ids if i in self._row_of},
-                  **{i: start + k for k, i in enumerate(fresh)}}
-        self._reserve(start + len(fresh))
-        index = np.array([target[i] for i in ids], np.int64)
+        index = self.rows(ids)
+        unknown = index < 0
+        fresh = [i for i, is_new in zip(ids, unknown.tolist(), strict=True) if is_new]
+        self._reserve(start + len(fresh), fresh)
+        index[unknown] = np.arange(start, start + len(fresh))
         changed = self._fill(index, rows) | (index >= start)
         if self.encode is not None and changed.any():
             self.vectors[index[changed]] = self.encode(self, index[changed])
         self.ids.extend(fresh)
-        self._row_of.update((i, target[i]) for i in fresh)
-        return len(set(index[changed].tolist()))
+        if self._rows is not None:
+            self._rows.update((i, start + k) for k, i in enumerate(fresh))
+        return int(changed.sum())
 
     def _fill(self, index: npt.NDArray[np.int64], rows: Sequence[Mapping[str, Any]],
               ) -> npt.NDArray[np.bool_]:
@@ -121,19 +184,29 @@ class ItemTable:
         for name, value in (("brand", brand), ("categories", categories), ("words", words),
                             ("text", text), ("numbers", numbers)):
             array = getattr(self, name)
-            differs = array[index] != value
-            if value.dtype == np.float32:
-                differs &= ~(np.isnan(array[index]) & np.isnan(value))
-            changed |= differs.reshape(len(rows), -1).any(axis=1)
-            array[index] = value
+            if name not in SHARED and isinstance(self.ids, ItemIds):
+                continue
+            value = value.astype(array.dtype, copy=False)
+            before = array[index]
+            differs = before != value
+            if value.dtype.kind == "f":
+                differs &= ~(np.isnan(before) & np.isnan(value))
+            differs = differs.reshape(len(rows), -1).any(axis=1)
+            if differs.any():  # what is written becomes this process's own where it was mapped
+                array[index[differs]] = value[differs]
+            changed |= differs
         return changed
 
-    def _reserve(self, size: int) -> None:
+    def _reserve(self, size: int, fresh: Sequence[str]) -> None:
         capacity = len(self.brand)
+        if isinstance(self.ids, ItemIds):
+            if self.storage is not None and (size > capacity or not self.ids.has_room(fresh)):
+                self.storage.grow(self, size, sum(len(i.encode()) for i in fresh))
+            return
         if size <= capacity:
             return
         grown = max(size, capacity * 3 // 2)
-        for name in ("brand", "categories", "words", "text", "numbers", "vectors"):
+        for name in TABLE:
             old = getattr(self, name)
             new = np.zeros((grown, *old.shape[1:]), old.dtype)
             new[:capacity] = old

@@ -74,7 +74,8 @@ class Stepper:
         rows = np.stack([self._items.rows(events.item_ids) for events in histories])  # (B, T)
         kinds = np.array([[self._kind_codes.get(kind, 0) for kind in events.events]
                           for events in histories], np.int64)  # (B, T)
-        vectors = self._items.vectors[np.maximum(rows, 0)] * (rows >= 0)[..., None]  # (B, T, D)
+        known = (rows >= 0)[..., None].astype(np.float32)
+        vectors = self._items.vectors[np.maximum(rows, 0)] * known  # (B, T, D), float32
         hidden = np.stack([self._zeros() if start is None else start for start in starts])
         with torch.inference_mode():
             inputs = self._encoder.events(

@@ -13,11 +13,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from sidecar.ranking.items import Storage
 from sidecar.serving.models import RankerSource, Ranks
 from sidecar.serving.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
+PATIENCE_S = 120.0  # for another process to read a catalogue before a model is switched in
+FOLLOW_S = 0.1
 PIECE = 50  # rows taken in at once: a few milliseconds of the interpreter
 REST = 1.0  # time given to searches, per time spent on rows
 
@@ -29,6 +32,19 @@ class Changes(Protocol):
     """
 
     uuids: Mapping[str, str]
+
+    @property
+    def progress(self) -> Any:
+        """Return how far it has read."""
+        ...
+
+    def resume(self, progress: Any) -> None:
+        """Go on where another reader was."""
+        ...
+
+    def look(self) -> None:
+        """Bring ``uuids`` up to date, and read nothing."""
+        ...
 
     def poll(self) -> Iterable[Sequence[Mapping[str, Any]]]:
         """Yield batches of rows changed since the last poll; the first poll: every row."""
@@ -47,6 +63,9 @@ class CatalogueRefresh:
         self._lock = threading.Lock()
         self._ranker: Ranks | None = None  # whom _changes has been read for
         self._changes: Changes | None = None
+        self._storage: Storage | None = None
+        self._is_writing = False
+        self._noted: Any = None
         self._uuids: Mapping[str, str] = {}
         self._polled_at = -math.inf
         self._stopped = threading.Event()
@@ -64,15 +83,61 @@ class CatalogueRefresh:
         return 0 if ranker is None else self.bring_up_to_date(ranker)
 
     def bring_up_to_date(self, ranker: Ranks) -> int:
-        """Take in every change that ``ranker`` has not seen, before or after it is in use."""
+        """Take in every change that ``ranker`` has not seen, before or after it is in use.
+
+        Where processes share the table, one of them does that for all; the others only go over to
+        what it has made.
+        """
         with self._lock:
             if ranker is not self._ranker or self._changes is None:
-                self._ranker, self._changes = ranker, self._open_changes()
-            changed, began = 0, time.monotonic()
-            for rows in self._changes.poll():
-                changed += self._take(ranker, rows)
+                self._turn_to(ranker)
+            assert self._changes is not None
+            began, storage = time.monotonic(), self._storage
+            if storage is not None:
+                storage.follow(ranker.items)  # type: ignore[arg-type] # it came from the table
+                if not self._may_write(storage, self._changes):
+                    self._changes.look()
+                    self._uuids, self._polled_at = dict(self._changes.uuids), began
+                    self._telemetry.catalogue(len(ranker.items), 0)
+                    return 0
+            changed = self._read(ranker, self._changes, storage)
             self._uuids, self._polled_at = dict(self._changes.uuids), began
         self._telemetry.catalogue(len(ranker.items), changed)
+        return changed
+
+    def prepare(self, ranker: Ranks) -> None:
+        """Bring a ranker up to date before it is switched in, whichever process does the reading.
+
+        A process that does not read waits until the catalogue was read once, or ``PATIENCE_S``.
+        """
+        until = time.monotonic() + PATIENCE_S
+        self.bring_up_to_date(ranker)
+        while (self._storage is not None and self._storage.progress is None
+               and time.monotonic() < until and not self._stopped.wait(FOLLOW_S)):
+            self.bring_up_to_date(ranker)
+        if self._storage is not None and self._is_writing:
+            self._storage.remove_others()
+
+    def _turn_to(self, ranker: Ranks) -> None:
+        if self._storage is not None:
+            self._storage.close()
+        self._ranker, self._changes = ranker, self._open_changes()
+        self._storage, self._is_writing = getattr(ranker.items, "storage", None), False
+
+    def _may_write(self, storage: Storage, changes: Changes) -> bool:
+        if not self._is_writing and storage.may_write():
+            self._is_writing = True
+            if (progress := storage.progress) is not None:
+                changes.resume(progress)
+        return self._is_writing
+
+    def _read(self, ranker: Ranks, changes: Changes, storage: Storage | None) -> int:
+        changed = 0
+        for rows in changes.poll():
+            changed += self._take(ranker, rows)
+        if storage is not None and changes.progress != self._noted:
+            self._noted = changes.progress
+            storage.note(self._noted)
         return changed
 
     def _take(self, ranker: Ranks, rows: Sequence[Mapping[str, Any]]) -> int:
@@ -91,6 +156,8 @@ class CatalogueRefresh:
     def stop(self) -> None:
         """End the thread at its next look."""
         self._stopped.set()
+        if self._storage is not None:
+            self._storage.close()
 
     def _run(self) -> None:
         while not self._stopped.is_set():

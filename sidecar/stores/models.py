@@ -37,6 +37,7 @@ from sidecar.ranking.segments import Segments
 from sidecar.ranking.signals import FEATURES, Knowledge
 from sidecar.ranking.statistics import ItemStatistics
 from sidecar.ranking.vocabulary import Vocabulary
+from sidecar.stores.arrays import load_arrays, save_arrays
 
 FORMAT = 3
 TABLE = ("brand", "categories", "words", "text", "numbers", "vectors")
@@ -61,7 +62,7 @@ def save_ranker(ranker: Ranker, model_dir: Path, evidence: Mapping[str, Any]) ->
         before = _version_there(model_dir)
         for name, arrays in (("weights", weights), ("knowledge", knowledge)):
             with _Replaced(model_dir / f"{name}-{version}.npz") as file:
-                np.savez(file, allow_pickle=False, **arrays)
+                save_arrays(file, arrays)
         with _Replaced(model_dir / "model.json") as file:
             file.write(text)
         _remove_arrays(model_dir, kept={version, before})
@@ -92,7 +93,8 @@ def load_ranker(model_dir: Path, device: str = "auto") -> Ranker:
         ranker_config = RankerConfig(
             tuple(config["kinds"]), frozenset(config["strong_kinds"]), config["kept"],
             frozenset(config["signals"]), config["is_personal"])
-        encoder = Encoder(EncoderConfig(**described["encoder"]))
+        with torch.device("meta"):  # its parameters are those on disk: none are made
+            encoder = Encoder(EncoderConfig(**described["encoder"]))
         _check_columns(described)
         blend = Blend(**described["blend"])
         knowledge = _knowledge(described, arrays)
@@ -190,7 +192,7 @@ def _check_columns(described: Mapping[str, Any]) -> None:
 def _load_weights(module: torch.nn.Module, prefix: str, weights: Arrays, model_dir: Path) -> None:
     state = {k: torch.from_numpy(v) for k, v in _under(prefix, weights).items()}
     try:
-        module.load_state_dict(state)
+        module.load_state_dict(state, assign=True)  # mapped parameters stay mapped
     except RuntimeError as error:
         what = str(error).splitlines()[-1].strip()
         raise ModelError(f"{model_dir}/model.json does not fit its weights: {what}; train again"
@@ -219,8 +221,7 @@ def _read_description(model_dir: Path) -> dict[str, Any]:
 
 def _read_arrays(path: Path) -> Arrays:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        return load_arrays(path)
     except (OSError, ValueError, EOFError) as error:
         raise ModelError(f"{path} cannot be read: {error}; train again") from error
     except Exception as error:  # zipfile.BadZipFile and its kin have no common root
@@ -231,7 +232,7 @@ def _digest(weights: Arrays) -> str:
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(name.encode())
-        digest.update(np.ascontiguousarray(weights[name]).tobytes())
+        digest.update(np.ascontiguousarray(weights[name]).data if weights[name].size else b"")
     return digest.hexdigest()[:16]
 
 

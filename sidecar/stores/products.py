@@ -8,7 +8,7 @@ for what lies above it. Nothing changed is one cheap request.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -81,6 +81,19 @@ class ProductChanges:
         self._headers = (*upstream.own_headers, ("Content-Type", "application/json"))
         self.uuids: Mapping[str, str] = {}
         self._read: dict[tuple[str, str], int] = {}  # (index uuid, shard) → number read up to
+
+    @property
+    def progress(self) -> list[tuple[str, str, int]]:
+        """Return how far each shard was read, for ``resume`` of another reader."""
+        return [(uuid, shard, number) for (uuid, shard), number in self._read.items()]
+
+    def resume(self, progress: Iterable[tuple[str, str, int]]) -> None:
+        """Go on where another reader was."""
+        self._read = {(uuid, shard): number for uuid, shard, number in progress}
+
+    def look(self) -> None:
+        """Learn the uuids, and read nothing; raises as ``poll``."""
+        self._shards()
 
     def poll(self) -> Iterator[list[Mapping[str, Any]]]:
         """Yield batches of catalogue rows changed since the last poll; the first time, all rows.

@@ -1,6 +1,6 @@
 """gunicorn's configuration, from the settings.
 
-Nothing is loaded before the fork: torch's threads and OpenSearch's connections do not survive one
+No model is loaded before the fork: torch's threads and OpenSearch's connections do not survive one
 (gunicorn issue 2478, pytorch issues 49555 and 68861). Each worker loads and warms its model before
 it accepts its first connection; until then the kernel holds what arrives.
 """
@@ -8,6 +8,7 @@ it accepts its first connection; until then the kernel holds what arrives.
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 import shutil
 import tempfile
@@ -18,7 +19,7 @@ from typing import Any
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
-from sidecar.settings import Settings  # noqa: E402 (see above)
+from sidecar.settings import Settings, variable  # noqa: E402 (see above)
 
 _settings = Settings.from_environ()
 
@@ -40,20 +41,34 @@ loglevel = _settings.log_level.lower()
 
 
 
-def _share_metrics() -> None:
-    """Give the workers a folder to add their counts up in; it goes when the master does."""
-    folder, master = tempfile.mkdtemp(prefix="personalize-metrics-"), os.getpid()
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+def _folder_until_exit(prefix: str) -> str:
+    """Make a folder that goes when the master does."""
+    folder, master = tempfile.mkdtemp(prefix=prefix), os.getpid()
 
     def remove() -> None:
         if os.getpid() == master:  # workers inherit this hook with the fork
             shutil.rmtree(folder, ignore_errors=True)
 
     atexit.register(remove)
+    return folder
 
 
-if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-    _share_metrics()
+if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:  # where the workers' counts are added up
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = _folder_until_exit("personalize-metrics-")
+if not _settings.shared_dir:
+    os.environ[variable("shared_dir")] = _folder_until_exit("personalize-items-")
+
+
+def on_starting(server: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
+    """Import the large libraries once for all workers.
+
+    Their data takes some 300 MB, which workers that are forked share, and seconds to read. Nothing
+    of them is used before the fork: no thread is started, no device touched, and the sidecar's own
+    code is left to the workers, so that a reload brings in what has changed.
+    """
+    if _settings.model_dir:
+        for name in ("numpy", "torch", "numba"):
+            importlib.import_module(name)
 
 
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 (gunicorn's signature)

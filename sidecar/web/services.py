@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sidecar.errors import ModelError
 from sidecar.serving.catalogue import CatalogueRefresh
@@ -20,6 +22,11 @@ from sidecar.stores.query_log import QueryLog
 from sidecar.stores.states import OpenSearchStateStore
 from sidecar.stores.upstream import Upstream
 from sidecar.web.searches import SearchGateway
+
+if TYPE_CHECKING:
+    from sidecar.ranking.ranker import Ranker
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +81,7 @@ def build(settings: Settings, loader: ModelLoader | None = None) -> Services:
     models = ModelSource(settings.model_dir, loader or _loader(settings), telemetry)
     catalogue = CatalogueRefresh(lambda: ProductChanges(settings, upstream), models, telemetry,
                                  refresh_s=settings.refresh_s)
-    models.before_switch = catalogue.bring_up_to_date
+    models.before_switch = catalogue.prepare
     personalizer = Personalizer(settings, states, models, telemetry)
     shown = QueryLog(settings, upstream)
     return Services(
@@ -85,6 +92,17 @@ def build(settings: Settings, loader: ModelLoader | None = None) -> Services:
                                            HitCache(catalogue.uuid_of)))
 
 
+def _share(ranker: Ranker, folder: Path) -> None:
+    """Let the ranker's items lie where all workers see them; its own memory, if that is denied."""
+    from sidecar.stores.shared_items import SharedItems
+
+    try:
+        SharedItems(folder, ranker.version).adopt(ranker.items)
+    except OSError as error:
+        log.warning("item table is not shared", extra={"folder": str(folder),
+                                                       "error": repr(error)})
+
+
 def _loader(settings: Settings) -> ModelLoader:
     """Return the checkpoint's reader; torch is imported at the first load, in the worker."""
     def load(model_dir: Path) -> Ranks:
@@ -92,6 +110,8 @@ def _loader(settings: Settings) -> ModelLoader:
 
         ranker = load_ranker(model_dir, settings.device)
         ranker.orders_strangers = settings.without_history == "model"
+        if settings.shared_dir:
+            _share(ranker, Path(settings.shared_dir))
         return ranker
 
     def version(model_dir: Path) -> str:

@@ -1,0 +1,160 @@
+"""One item table for all workers of a machine: files that each of them maps into its memory.
+
+    DIR/VERSION/lock             held while somebody looks for, makes or replaces the arrays
+    DIR/VERSION/writer           held, for as long as it lives, by the worker that writes
+    DIR/VERSION/current          names the generation in use
+    DIR/VERSION/GENERATION/*.npy the arrays, with room for new items
+    DIR/VERSION/read.json        how far the writer has read the catalogue's changes
+
+VERSION is the model's. The first worker that loads a model writes the arrays down, text and vectors
+in half precision; the others map what they find. One worker reads the catalogue's changes and
+writes them in place, where all see them; when it ends, the next one takes over where it was. Arrays
+that become too small are replaced by a new generation, which the others notice at their next look.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sidecar.ranking.item_ids import MEAN_BYTES, ItemIds
+from sidecar.ranking.items import SHARED, ItemTable
+
+HALF = frozenset({"text", "vectors"})  # kept as float16
+SPARE = 0.1  # room for new items, of those there are
+LEAST_SPARE = 1024
+_IDS = ("text", "ends", "slots", "counts")
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+class SharedItems:
+    """The shared table of one model, as one process has it; a ``Storage`` of its item table."""
+
+    def __init__(self, folder: Path, version: str) -> None:
+        """Make the model's folder below ``folder``; raises OSError."""
+        self._folder = folder / version
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._generation = ""
+        self._writer: IO[bytes] | None = None
+
+    def adopt(self, table: ItemTable) -> None:
+        """Let a table, just loaded, go over to the shared arrays, which are made if need be."""
+        with self._locked():
+            if not self._current():
+                self._write(table, len(table), 0)
+        self.follow(table)
+
+    def follow(self, table: ItemTable) -> None:
+        """Go over to a newer generation, if there is one."""
+        current = self._current()
+        if current != self._generation:
+            self._map(table, current)
+
+    def may_write(self) -> bool:
+        """Return True if it is this process that keeps the table up to date."""
+        if self._writer is not None:
+            return True
+        file = (self._folder / "writer").open("ab")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            return False
+        self._writer = file
+        return True
+
+    def grow(self, table: ItemTable, size: int, text_bytes: int) -> None:
+        """Replace the arrays by larger ones; see ``Storage``."""
+        with self._locked():
+            old = self._generation
+            self._write(table, size, text_bytes)
+        self.follow(table)
+        shutil.rmtree(self._folder / old, ignore_errors=True)  # those who map it keep it
+
+    @property
+    def progress(self) -> Any:
+        """Return what ``note`` was last given, by whichever process; None if nothing yet."""
+        try:
+            return json.loads((self._folder / "read.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+
+    def note(self, progress: Any) -> None:
+        """Keep how far the catalogue's changes were read, for the next writer."""
+        self._replace("read.json", json.dumps(progress).encode())
+
+    def remove_others(self) -> None:
+        """Delete the tables of other models; processes that still map them keep them."""
+        for folder in self._folder.parent.iterdir():
+            if folder != self._folder and folder.is_dir():
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Let another process write."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _current(self) -> str:
+        try:
+            return (self._folder / "current").read_text()
+        except FileNotFoundError:
+            return ""
+
+    def _write(self, table: ItemTable, size: int, text_bytes: int) -> None:
+        """Write a table's rows into a new generation with room for more than ``size``."""
+        count, name = len(table), str(int(self._current() or 0) + 1)
+        capacity = size + max(LEAST_SPARE, int(SPARE * size))
+        folder = self._folder / name
+        shutil.rmtree(folder, ignore_errors=True)  # of a writer that was killed
+        folder.mkdir()
+        for column in SHARED:
+            old = getattr(table, column)
+            new = _created(folder / f"{column}.npy", (capacity, *old.shape[1:]),
+                           np.float16 if column in HALF else old.dtype)
+            new[:count] = old[:count]
+        ids = list(table.ids)
+        text_bytes += sum(len(i.encode()) for i in ids) + MEAN_BYTES * (capacity - count)
+        ItemIds({key: _created(folder / f"ids-{key}.npy", (length,), dtype) for key, (length, dtype)
+                 in ItemIds.shapes(capacity, text_bytes).items()}).extend(ids)
+        self._replace("current", name.encode())
+
+    def _map(self, table: ItemTable, generation: str) -> None:
+        folder = self._folder / generation
+        arrays = {name: _mapped(folder / f"{name}.npy") for name in SHARED}
+        ids = ItemIds({name: _mapped(folder / f"ids-{name}.npy") for name in _IDS})
+        table.shared_by(self, ids, arrays)
+        self._generation = generation
+
+    def _replace(self, name: str, content: bytes) -> None:
+        partial = self._folder / f"{name}.partial-{os.getpid()}"
+        partial.write_bytes(content)
+        partial.replace(self._folder / name)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self._folder / "lock").open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _created(path: Path, shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
+    array: npt.NDArray[Any] = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    return array.view(np.ndarray)
+
+
+def _mapped(path: Path) -> npt.NDArray[Any]:
+    array: npt.NDArray[Any] = np.lib.format.open_memmap(path, "r+")
+    return array.view(np.ndarray)
+
+

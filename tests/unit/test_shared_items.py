@@ -1,0 +1,185 @@
+"""One item table for all workers: the same rows, the same scores, one writer at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sidecar.ranking.item_ids import ItemIds
+from sidecar.ranking.items import SHARED, TABLE, ItemTable
+from sidecar.records import PackedIds
+from sidecar.serving.catalogue import CatalogueRefresh
+from sidecar.serving.telemetry import Telemetry
+from sidecar.stores.shared_items import SharedItems
+from tests.shops import context, fresh_ranker, history_of, make_events, make_rows, state_of, window
+
+
+def ids_of(*ids):
+    shapes = ItemIds.shapes(50, 500)
+    made = ItemIds({name: np.zeros(size, dtype) for name, (size, dtype) in shapes.items()})
+    made.extend(ids)
+    return made
+
+
+def test_ids_are_found_as_text_and_as_bytes_of_an_answer():
+    ids = ids_of("a", "bb", "äöü", "a b")
+    assert ids.rows(["bb", None, "x", "äöü", "", "a"]).tolist() == [1, -1, -1, 2, -1, 0]
+    spans = np.array([[1, 3], [4, 5], [6, 7]], np.int32)
+    assert ids.rows(PackedIds(b"-bb-a-x", spans)).tolist() == [1, 0, -1]
+    assert list(ids) == ["a", "bb", "äöü", "a b"]
+    assert (ids[3], ids[-1], ids[1:3], len(ids)) == ("a b", "a b", ["bb", "äöü"], 4)
+    assert "bb" in ids
+    assert "b" not in ids
+    with pytest.raises(IndexError):
+        ids[4]
+
+
+def test_many_ids_keep_their_rows():
+    names = [f"item-{n * 7919 % 100_003}" for n in range(5000)]
+    shapes = ItemIds.shapes(5000, 80_000)
+    ids = ItemIds({name: np.zeros(size, dtype) for name, (size, dtype) in shapes.items()})
+    for start in range(0, 5000, 700):
+        ids.extend(names[start:start + 700])
+    assert ids.rows(names).tolist() == list(range(5000))
+    assert ids.rows(["item-x", *names[:2]]).tolist() == [-1, 0, 1]
+
+
+def test_no_ids_are_no_rows():
+    assert ids_of().rows([]).tolist() == []
+    assert ids_of().rows(["a"]).tolist() == [-1]
+
+
+@pytest.fixture
+def shop():
+    return fresh_ranker()
+
+
+@pytest.fixture
+def shared(tmp_path):
+    made = []
+
+    def share(table, version="v1"):
+        made.append(SharedItems(tmp_path, version))
+        made[-1].adopt(table)
+        return made[-1]
+
+    yield share
+    for one in made:
+        one.close()
+
+
+def copy_of(table):
+    return ItemTable.from_arrays(table.vocabulary, list(table.ids), {
+        name: getattr(table, name)[:len(table)].copy() for name in TABLE})
+
+
+def row(item_id, **more):
+    return {"item_id": item_id, "title": "new thing", "brand": None, "categories": [], **more}
+
+
+def test_shared_table_holds_the_rows_in_half_precision(shop, shared):
+    before = copy_of(shop.items)
+    shared(shop.items)
+    count = len(before)
+    assert list(shop.items.ids) == before.ids
+    for name in SHARED:
+        atol = 1e-3 if name in ("text", "vectors") else 0.0
+        np.testing.assert_allclose(getattr(shop.items, name)[:count].astype(np.float64),
+                                   getattr(before, name), atol=atol, rtol=1e-3)
+
+
+def test_scores_differ_by_less_than_a_hundredth(shop, shared):
+    candidates = window(shop.items.ids[:30])
+    events = [event for event in make_events(make_rows()) if event.user_id == "u1"]
+    state = state_of(history_of(events), shop)
+    alone = shop.rank(candidates, state, context())
+    shared(shop.items)
+    together = shop.rank(candidates, state, context())
+    np.testing.assert_allclose(together.scores, alone.scores, atol=0.01)
+    assert shop.advance(None, history_of(events[:5])).dtype == np.float32
+
+
+def test_what_one_worker_writes_the_others_see(shop, shared):
+    other = copy_of(shop.items)
+    first, second = shared(shop.items), shared(other)
+    assert first.may_write()
+    assert not second.may_write()
+    assert shop.items.upsert([row("brand-new", price=3.0), row(shop.items.ids[0], price=99.0)]) == 2
+    assert other.rows(["brand-new"]).tolist() == [len(other) - 1]
+    assert np.array_equal(other.numbers[:len(other)], shop.items.numbers[:len(other)],
+                          equal_nan=True)
+    first.close()
+    assert second.may_write()
+
+
+def test_table_grows_beyond_its_room_for_everybody(shop, shared):
+    other = copy_of(shop.items)
+    shared(shop.items)
+    follower = shared(other)
+    many = [row(f"more-{n}") for n in range(3000)]
+    assert shop.items.upsert(many) == 3000
+    assert other.rows(["more-2999"]).tolist() == [-1]
+    follower.follow(other)
+    assert other.rows(["more-2999"]).tolist() == [len(shop.items) - 1]
+    assert len(other.brand) >= len(other)
+
+
+def test_repeated_and_unchanged_rows_are_counted_once(shop, shared):
+    shared(shop.items)
+    assert shop.items.upsert([row("twice", price=1.0), row("twice", price=2.0)]) == 1
+    assert shop.items.upsert([row("twice", price=2.0)]) == 0
+
+
+class Changes:
+    """Rows that are read once, by whoever resumes where the last reader was."""
+
+    uuids = {"products-1": "u"}  # noqa: RUF012 (never written)
+
+    def __init__(self, rows, opened):
+        self.rows, self.progress, self.looks = rows, 0, 0
+        opened.append(self)
+
+    def resume(self, progress):
+        self.progress = progress
+
+    def look(self):
+        self.looks += 1
+
+    def poll(self):
+        while self.progress < len(self.rows):
+            self.progress += 1
+            yield [self.rows[self.progress - 1]]
+
+
+class Ranker:
+    def __init__(self, items):
+        self.items = items
+
+
+def test_one_process_reads_the_catalogue_and_the_next_goes_on_where_it_was(shop, shared):
+    other, opened = copy_of(shop.items), []
+    shared(shop.items)
+    shared(other)
+    rows = [row("n-1"), row("n-2")]
+    refreshes = []
+    for table in (shop.items, other):
+        ranker = Ranker(table)
+        refreshes.append(CatalogueRefresh(lambda: Changes(rows, opened), lambda r=ranker: r,
+                                          Telemetry(), refresh_s=60.0))
+    assert refreshes[0].refresh() == 2
+    assert refreshes[1].refresh() == 0
+    assert refreshes[1].uuid_of("products-1") == "u"
+    assert other.rows(["n-2"]).tolist() == [len(other) - 1]
+    refreshes[0].stop()
+    rows.append(row("n-3"))
+    assert refreshes[1].refresh() == 1
+    assert shop.items.rows(["n-3"]).tolist() == [len(other) - 1]
+    refreshes[1].stop()
+
+
+def test_table_of_a_model_before_is_removed(shop, shared, tmp_path):
+    other = copy_of(shop.items)
+    shared(shop.items)
+    shared(other, "v2").remove_others()
+    assert [folder.name for folder in tmp_path.iterdir()] == ["v2"]
+    assert shop.items.rows([shop.items.ids[3]]).tolist() == [3]
