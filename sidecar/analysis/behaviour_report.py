@@ -125,7 +125,8 @@ def _trajectories(page: Page, name: str, ways: Findings) -> None:
             parts.append(figure(heat(matrix["names"], matrix["names"], matrix["probability"]),
                                 "Probability of the next state (column) from each state (row)."))
         for caption, key in (("Most frequent transitions", "transitions"),
-                             ("Transitions most above chance", "by_lift")):
+                             ("Transitions most above chance, seen at least "
+                              f"{chain['lift_floor']} times", "by_lift")):
             parts += [heading(caption), table(
                 ["from", "to", "times", "share", "probability", "lift"],
                 [[t["from"], t["to"], number(t["count"]), _percent(t["share"]),

@@ -18,7 +18,8 @@ from sidecar.training.log import EventLog
 
 MOST = 25  # rows of a table
 SHOWN_STATES = 12  # of a matrix, the others taken together
-FEWEST = 3  # times that a transition must be seen to be told by its lift
+FEWEST = 5  # times that a transition must be seen to be told by its lift, and
+FEWEST_SHARE = 0.0002  # of all steps
 Findings = dict[str, Any]
 
 
@@ -88,7 +89,7 @@ def event_steps(log: EventLog, state: IntVector) -> Steps:
 def describe(steps: Steps, names: list[str]) -> Findings:
     """Return the chain's figures; lists are empty where there is no step."""
     before, after = steps.pairs()
-    return {"steps": len(before),
+    return {"steps": len(before), "lift_floor": lift_floor(len(before)),
             "transitions": _transitions(before, after, names, by_lift=False),
             "by_lift": _transitions(before, after, names, by_lift=True),
             "matrix": _matrix(before, after, names), "paths": _paths(steps, names),
@@ -107,12 +108,18 @@ def _transitions(before: IntVector, after: IntVector, names: list[str], *,
     reaching = np.bincount(after, minlength=width)
     probability = count / leaving[key // width]
     lift = probability / (reaching[key % width] / len(before))
-    fit = np.flatnonzero((count >= FEWEST) & (key // width != key % width)) if by_lift else (
+    floor = lift_floor(len(before))
+    fit = np.flatnonzero((count >= floor) & (key // width != key % width)) if by_lift else (
         np.arange(len(key)))
     order = fit[np.lexsort((key[fit], -(lift[fit] if by_lift else count[fit])))][:MOST]
     return [{"from": names[key[k] // width], "to": names[key[k] % width], "count": int(count[k]),
              "share": float(count[k] / len(before)), "probability": float(probability[k]),
              "lift": float(lift[k])} for k in order]
+
+
+def lift_floor(steps: int) -> int:
+    """Return how often a transition must be seen among so many steps to be told by its lift."""
+    return max(FEWEST, int(np.ceil(FEWEST_SHARE * steps)))
 
 
 def _matrix(before: IntVector, after: IntVector, names: list[str]) -> Findings:
