@@ -154,7 +154,11 @@ class PersonalSearch:
             Skip: the page cannot be written; the client's own request can.
             UnreadableError: a hit cannot be taken apart.
         """
-        ranking = self._rank(fetched.answer, ticket)
+        if self.window.first < len(fetched.answer):
+            ranking = self._rank(fetched.answer, ticket)
+        else:  # a page behind the last hit, however it was fetched
+            ranking = None
+            self._outcome.skipped(SkipReason.NO_HITS)
         if ranking is None and not fetched.is_whole:
             return None
         page = self._page(fetched, _order(fetched.answer, ranking))

@@ -42,6 +42,10 @@ _ITEMS = Gauge("personalize_catalogue_items", "items that can be scored",
 _ITEM_CHANGES = Counter("personalize_catalogue_changes", "product changes taken into the ranking")
 
 
+_SHOWN_DROPPED = Counter("personalize_shown_orders_dropped",
+                         "shown orders that are not in the query log")
+
+
 class Telemetry:
     """Counts outcomes and times stages; thread-safe, cheap enough for every request."""
 
@@ -81,6 +85,10 @@ class Telemetry:
         self._model = version
         _SWAPS.labels("loaded").inc()
         _ITEMS.set(items)
+
+    def shown_orders_dropped(self, count: int) -> None:
+        """Count shown orders that could not be logged."""
+        _SHOWN_DROPPED.inc(count)
 
     def model_refused(self) -> None:
         """Count a model directory that could not be loaded."""

@@ -1,99 +1,24 @@
-"""The products in OpenSearch: which of them changed since somebody last looked.
-
-Every write to a shard takes the next sequence number, whoever made it and whatever it changed, so
-``_seq_no`` is a timestamp that no writer can forget. A reader keeps one number a shard and asks
-for what lies above it. Nothing changed is one cheap request.
-"""
+"""The products in OpenSearch: which of them changed since somebody last looked."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
-import msgspec
-
-from sidecar.records import HttpRequest, HttpResponse
 from sidecar.settings import Settings
-from sidecar.stores.documents import check
+from sidecar.stores.changes import Hit, ShardReader
 from sidecar.stores.file_rows import item
 from sidecar.stores.upstream import Upstream
 
 log = logging.getLogger(__name__)
 
-PAGE = 1000  # rows a request: some 300 KB of grocery products, a few ms
-_STATS = ("/_stats/docs?level=shards&filter_path=indices.*.uuid,indices.*.shards.*.seq_no,"
-          "indices.*.shards.*.routing.primary")
 
-
-class _SeqNo(msgspec.Struct, frozen=True):
-    global_checkpoint: int = -1
-
-
-class _Routing(msgspec.Struct, frozen=True):
-    primary: bool = False
-
-
-class _Copy(msgspec.Struct, frozen=True):
-    routing: _Routing = _Routing()
-    seq_no: _SeqNo = _SeqNo()
-
-
-class _Index(msgspec.Struct, frozen=True):
-    uuid: str
-    shards: dict[str, list[_Copy]] = {}
-
-
-class _Stats(msgspec.Struct, frozen=True):
-    indices: dict[str, _Index] = {}
-
-
-class _Hit(msgspec.Struct, frozen=True):
-    id: str = msgspec.field(name="_id")
-    source: dict[str, Any] = msgspec.field(name="_source")
-    sort: tuple[int]
-
-
-class _Hits(msgspec.Struct, frozen=True):
-    hits: list[_Hit] = []
-
-
-class _Page(msgspec.Struct, frozen=True):
-    hits: _Hits
-
-
-_stats_decoder = msgspec.json.Decoder(_Stats)
-_page_decoder = msgspec.json.Decoder(_Page)
-_encode = msgspec.json.Encoder().encode
-
-
-class ProductChanges:
-    """Reads the catalogue, then its changes; one reader, used by one thread at a time.
-
-    What is remembered belongs to the index itself, not to the alias in front of it: when the alias
-    moves to a new version, that version is read from its beginning. A deletion shows nothing.
-    """
+class ProductChanges(ShardReader):
+    """Reads the catalogue, then its changes; one reader, used by one thread at a time."""
 
     def __init__(self, settings: Settings, upstream: Upstream) -> None:
-        self._upstream = upstream
-        self._alias = settings.products_index
-        self._headers = (*upstream.own_headers, ("Content-Type", "application/json"))
-        self.uuids: Mapping[str, str] = {}
-        self._read: dict[tuple[str, str], int] = {}  # (index uuid, shard) → number read up to
-
-    @property
-    def progress(self) -> list[tuple[str, str, int]]:
-        """Return how far each shard was read, for ``resume`` of another reader."""
-        return [(uuid, shard, number) for (uuid, shard), number in self._read.items()]
-
-    def resume(self, progress: Iterable[tuple[str, str, int]]) -> None:
-        """Go on where another reader was."""
-        self._read = {(uuid, shard): number for uuid, shard, number in progress}
-
-    def look(self) -> None:
-        """Learn the uuids, and read nothing; raises as ``poll``."""
-        self._shards()
+        super().__init__(upstream, settings.products_index, {"excludes": ["item_vector"]})
 
     def poll(self) -> Iterator[list[Mapping[str, Any]]]:
         """Yield batches of catalogue rows changed since the last poll; the first time, all rows.
@@ -105,60 +30,11 @@ class ProductChanges:
         Raises:
             UpstreamError: the index could not be asked.
         """
-        shards = self._shards()
-        self._read = {key: done for key, done in self._read.items() if key in shards}
-        for key, (index, until) in shards.items():
-            if until > self._read.get(key, -1):
-                yield from self._changes(index, key, until)
-
-    def _shards(self) -> dict[tuple[str, str], tuple[str, int]]:
-        """Return each shard's index and the number up to which every copy has every write."""
-        response = self._fetch("GET", self._alias, _STATS)
-        if response.status == 404:  # no catalogue has been loaded yet
-            self.uuids = {}
-            return {}
-        stats = _stats_decoder.decode(check(response).body)
-        self.uuids = {name: index.uuid for name, index in stats.indices.items()}
-        return {(index.uuid, shard): (name, copy.seq_no.global_checkpoint)
-                for name, index in stats.indices.items()
-                for shard, copies in index.shards.items()
-                for copy in copies if copy.routing.primary}
-
-    def _changes(self, index: str, key: tuple[str, str],
-                 until: int) -> Iterator[list[Mapping[str, Any]]]:
-        """Yield the rows whose last write is numbered above what was read, up to ``until``.
-
-        A write shows in searches after a refresh only; without one, a late low number could
-        appear below a high one that was seen, and be missed. Later writes wait for the next poll.
-        """
-        check(self._fetch("POST", index, "/_refresh"))
-        # On the primary: a replica copied by segments shows writes later than the refresh.
-        path = f"/_search?preference=_shards:{key[1]}%7C_primary&allow_partial_search_results=false"
-        while True:
-            body = _encode({
-                "size": PAGE,
-                "query": {"range": {"_seq_no": {"gt": self._read.get(key, -1), "lte": until}}},
-                "sort": ["_seq_no"],
-                "track_total_hits": False,
-                "_source": {"excludes": ["item_vector"]},
-            })
-            page = _page_decoder.decode(check(self._fetch("POST", index, path, body)).body)
-            hits = page.hits.hits
-            if hits:
-                yield _rows(hits)
-                self._read[key] = hits[-1].sort[0]
-            if len(hits) < PAGE:
-                break
-        self._read[key] = until
-
-    def _fetch(self, method: str, index: str, path: str,
-               body: bytes | None = None) -> HttpResponse:
-        target = f"/{quote(index, safe=',*')}{path}"
-        return self._upstream.fetch(HttpRequest(method, target, self._headers, body),
-                                    idempotent=True)
+        for page in self.pages():
+            yield _rows(page)
 
 
-def _rows(hits: list[_Hit]) -> list[Mapping[str, Any]]:
+def _rows(hits: Sequence[Hit]) -> list[Mapping[str, Any]]:
     rows: list[Mapping[str, Any]] = []
     reason = ""
     for hit in hits:

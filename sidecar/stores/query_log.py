@@ -11,7 +11,7 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -39,8 +39,11 @@ class QueryLog:
     refused them or could not be asked.
     """
 
-    def __init__(self, settings: Settings, upstream: Upstream) -> None:
+    def __init__(self, settings: Settings, upstream: Upstream,
+                 tell: Callable[[int], None] | None = None) -> None:
+        """``tell`` is called with how many entries were dropped, each time some are."""
         self.dropped = 0
+        self._tell = tell
         self._documents = Documents(upstream, settings.queries_index, "ubi_queries")
         self._waiting: queue.Queue[Mapping[str, Any] | None] = queue.Queue(WAITING)
         self._lock = threading.Lock()
@@ -110,3 +113,5 @@ class QueryLog:
     def _drop(self, count: int) -> None:
         with self._lock:
             self.dropped += count
+        if self._tell is not None:
+            self._tell(count)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sidecar.errors import ModelError
 from sidecar.serving.catalogue import CatalogueRefresh
@@ -29,6 +29,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+class Background(Protocol):
+    """Work in a thread of its own."""
+
+    def start(self) -> None:
+        """Begin."""
+        ...
+
+    def stop(self) -> None:
+        """End at the next look."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """The long-lived parts of one worker; ``start`` before the first request, ``close`` at last."""
@@ -40,6 +52,7 @@ class Services:
     logs: Logs
     models: ModelSource
     catalogue: CatalogueRefresh
+    popularity: Background
     personalizer: Personalizer
     intake: EventIntake
     shown: QueryLog
@@ -54,11 +67,13 @@ class Services:
         self.models.check()
         self.models.start()
         self.catalogue.start()
+        self.popularity.start()
 
     def close(self) -> None:
         """End the threads and connections."""
         self.models.stop()
         self.catalogue.stop()
+        self.popularity.stop()
         self.personalizer.close()
         self.shown.close()
         self.upstream.close()
@@ -83,13 +98,33 @@ def build(settings: Settings, loader: ModelLoader | None = None) -> Services:
                                  refresh_s=settings.refresh_s)
     models.before_switch = catalogue.prepare
     personalizer = Personalizer(settings, states, models, telemetry)
-    shown = QueryLog(settings, upstream)
+    shown = QueryLog(settings, upstream, telemetry.shown_orders_dropped)
     return Services(
         settings=settings, telemetry=telemetry, upstream=upstream, states=states, logs=logs,
-        models=models, catalogue=catalogue, personalizer=personalizer,
+        models=models, catalogue=catalogue, popularity=_popularity(settings, upstream, models),
+        personalizer=personalizer,
         intake=EventIntake(settings, states, logs, models, telemetry),
         shown=shown, gateway=SearchGateway(settings, upstream, personalizer, shown,
                                            HitCache(catalogue.uuid_of)))
+
+
+class _NoModel:
+    """Nothing to refresh, where no model is configured: and torch stays out of the process."""
+
+    def start(self) -> None:
+        """Nothing."""
+
+    def stop(self) -> None:
+        """Nothing."""
+
+
+def _popularity(settings: Settings, upstream: Upstream, models: ModelSource) -> Background:
+    if not settings.model_dir:
+        return _NoModel()
+    from sidecar.serving.popularity import PopularityRefresh
+    from sidecar.stores.event_changes import EventChanges
+
+    return PopularityRefresh(lambda since: EventChanges(settings, upstream, since), models)
 
 
 def _share(ranker: Ranker, folder: Path) -> None:

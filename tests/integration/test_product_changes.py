@@ -12,8 +12,9 @@ from opensearchpy import OpenSearch, helpers
 from sidecar.errors import UpstreamUnavailable
 from sidecar.settings import Settings
 from sidecar.stores.administration import administration_client
+from sidecar.stores.changes import PAGE
 from sidecar.stores.mappings import mapping
-from sidecar.stores.products import PAGE, ProductChanges
+from sidecar.stores.products import ProductChanges
 from sidecar.stores.upstream import Upstream
 
 

@@ -119,6 +119,8 @@ def test_ubi_section_is_taken_where_opensearch_has_no_plugin_for_it(proxy, sidec
     ({"from": 100}, "", "beyond_window"), ({"size": 0}, "", "size_zero"),
     ({"sort": ["price"], "search_after": [1.0]}, "", "search_after"),
     ({"query": {"match": {"title": "absent"}}}, "", "no_hits"),
+    ({"query": {"match": {"title": "absent"}}, "from": 20}, "", "no_hits"),
+    ({"query": {"match": {"title": "absent"}}, "from": 20}, "?explain=true", "no_hits"),
     ({"rescore": {"query": {"rescore_query": MILK}}, "from": 10}, "", "beyond_window"),
     ({}, "?filter_path=took", "filter_path"), ({}, "?format=yaml", "format"),
 ])

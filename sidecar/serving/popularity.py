@@ -1,0 +1,96 @@
+"""Keeps the items' counts as fresh as the event log, so that serving sees what evaluation sees.
+
+A model brings the counts of the events that it was trained on, up to an instant; events since then,
+whoever took them, are read from OpenSearch in the background and counted on top.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from sidecar.ranking.kinds import strength
+from sidecar.ranking.ranker import Ranker
+from sidecar.serving.models import RankerSource
+from sidecar.stores.event_changes import ItemEvent
+
+log = logging.getLogger(__name__)
+
+REFRESH_S = 10.0  # each look that finds events makes OpenSearch refresh their index
+
+
+class NewEvents(Protocol):
+    """A reader of events that remembers how far it has read."""
+
+    def poll(self) -> Iterable[Sequence[ItemEvent]]:
+        """Yield batches of events written since the last poll."""
+        ...
+
+
+class PopularityRefresh:
+    """Counts new events for the ranker in use; one a worker process."""
+
+    def __init__(self, open_events: Callable[[float], NewEvents], ranker_source: RankerSource, *,
+                 refresh_s: float = REFRESH_S) -> None:
+        """``open_events`` opens a reader of events from an instant (seconds) on."""
+        self._open_events = open_events
+        self._ranker_source = ranker_source
+        self._refresh_s = refresh_s
+        self._ranker: Ranker | None = None  # whom _events has been read for
+        self._events: NewEvents | None = None
+        self._stopped = threading.Event()
+        self._is_failing = False
+
+    def refresh(self) -> int:
+        """Count what was written since the last call; return how many events of known items."""
+        ranker = self._ranker_source()
+        if not isinstance(ranker, Ranker):
+            return 0
+        if ranker is not self._ranker or self._events is None:
+            self._ranker = ranker
+            self._events = self._open_events(ranker.knowledge.statistics.clock)
+        return sum(_count(ranker, events) for events in self._events.poll() if events)
+
+    def start(self) -> None:
+        """Refresh every ``refresh_s`` in a thread of its own; the first time at once."""
+        threading.Thread(target=self._run, name="popularity-refresh", daemon=True).start()
+
+    def stop(self) -> None:
+        """End the thread at its next look."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                self.refresh()
+                self._is_failing = False
+            except Exception as error:  # the counts stay as they are; the next look tries again
+                if not self._is_failing:
+                    log.warning("popularity refresh failed", extra={"error": repr(error)})
+                self._is_failing = True
+            self._stopped.wait(self._refresh_s)
+
+
+def _count(ranker: Ranker, events: Sequence[ItemEvent]) -> int:
+    """Count events on top of a ranker's counts: in a copy, which a search sees whole or not at all.
+    """
+    rows = ranker.items.rows([event.item_id for event in events])
+    known = rows >= 0
+    if not known.any():
+        return 0
+    statistics = ranker.knowledge.statistics.copy()
+    statistics.grow(len(ranker.items))
+    ts = np.array([event.ts for event in events], np.float64)
+    strong = ranker.config.strong_kinds
+    statistics.advance(
+        max(time.time(), float(ts.max())), rows[known], ts[known],
+        np.array([strength(event.event) for event in events], np.float64)[known],
+        np.array([event.event in strong for event in events], bool)[known])
+    ranker.knowledge = dataclasses.replace(ranker.knowledge, statistics=statistics)
+    return int(known.sum())

@@ -1,0 +1,58 @@
+"""The events in OpenSearch: which of them came since somebody last looked, whoever took them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from sidecar.settings import Settings
+from sidecar.stores.changes import Hit, ShardReader
+from sidecar.stores.file_values import seconds
+from sidecar.stores.ubi import timestamp
+from sidecar.stores.upstream import Upstream
+
+_FIELDS = ["action_name", "timestamp", "event_attributes.object.object_id"]
+
+
+class ItemEvent(NamedTuple):
+    """What an event says of an item: its id, the event's word, and when, in seconds."""
+
+    item_id: str
+    event: str
+    ts: float
+
+
+class EventChanges(ShardReader):
+    """Reads the events about items from an instant on; one reader, used by one thread at a time."""
+
+    def __init__(self, settings: Settings, upstream: Upstream, since: float) -> None:
+        """Read events of ``since`` (seconds) and later."""
+        super().__init__(upstream, settings.events_index, {"includes": _FIELDS}, (
+            {"range": {"timestamp": {"gte": timestamp(since)}}},))
+
+    def poll(self) -> Iterator[list[ItemEvent]]:
+        """Yield batches of events written since the last poll, in the order of their writing.
+
+        Raises:
+            UpstreamError: the index could not be asked.
+        """
+        for page in self.pages():
+            yield [event for event in map(_item_event, page) if event is not None]
+
+
+def _item_event(hit: Hit) -> ItemEvent | None:
+    """Return what a document says of an item; None if it names none, or no time that can be read:
+    other programs write to the index too."""
+    source = hit.source
+    attributes = source.get("event_attributes")
+    item = attributes.get("object") if isinstance(attributes, Mapping) else None
+    item_id: Any = item.get("object_id") if isinstance(item, Mapping) else None
+    word: Any = source.get("action_name")
+    written: Any = source.get("timestamp")
+    if item_id in (None, "") or not isinstance(word, str):
+        return None
+    try:
+        ts = seconds(written) if isinstance(written, str) else float(written) / 1000.0
+    except (TypeError, ValueError):
+        return None
+    return ItemEvent(str(item_id), word, ts)

@@ -1,0 +1,116 @@
+"""New events are counted on top of a model's counts, as an evaluation would have counted them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sidecar.ranking.kinds import strength
+from sidecar.serving.popularity import PopularityRefresh
+from sidecar.stores.changes import Hit
+from sidecar.stores.event_changes import ItemEvent, _item_event
+from tests.shops import LEARNT, fresh_ranker
+
+DAY_S = 86_400.0
+
+
+class Log:
+    """Events of which each reader reads those of an instant on, once."""
+
+    def __init__(self):
+        self.events = []
+        self.since = []
+
+    def open(self, since):
+        self.since.append(since)
+        return Reader(self, since)
+
+
+class Reader:
+    def __init__(self, log, since):
+        self.log, self.since, self.read = log, since, 0
+
+    def poll(self):
+        new, self.read = self.log.events[self.read:], len(self.log.events)
+        yield [event for event in new if event.ts >= self.since]
+
+
+@pytest.fixture
+def log():
+    return Log()
+
+
+@pytest.fixture
+def ranker():
+    return fresh_ranker()
+
+
+@pytest.fixture
+def popularity(log, ranker):
+    return PopularityRefresh(log.open, lambda: ranker, refresh_s=60.0)
+
+
+def test_new_events_are_counted_as_in_an_evaluation(log, ranker, popularity):
+    clock = ranker.knowledge.statistics.clock
+    ids = ranker.items.ids
+    log.events = [ItemEvent(ids[3], "purchase", clock + DAY_S),
+                  ItemEvent(ids[3], "view", clock + 2 * DAY_S),
+                  ItemEvent("unknown", "purchase", clock + 2 * DAY_S),
+                  ItemEvent(ids[4], "purchase", clock - DAY_S)]
+    expected = ranker.knowledge.statistics.copy()
+    expected.advance(clock + 2 * DAY_S, np.array([3, 3]), np.array([1, 2]) * DAY_S + clock,
+                     np.array([strength("purchase"), strength("view")]), np.array([True, False]))
+    assert popularity.refresh() == 2
+    found, later = ranker.knowledge.statistics, clock + 10 * DAY_S
+    for name, values in expected.at(later).items():
+        np.testing.assert_allclose(found.at(later)[name], values, rtol=1e-6, err_msg=name)
+
+
+def test_event_is_counted_once(log, ranker, popularity):
+    log.events = [ItemEvent(ranker.items.ids[0], "purchase", LEARNT + 300 * DAY_S)]
+    assert popularity.refresh() == 1
+    after = ranker.knowledge.statistics
+    assert popularity.refresh() == 0
+    assert ranker.knowledge.statistics is after
+
+
+def test_search_under_way_keeps_the_counts_it_began_with(log, ranker, popularity):
+    before = ranker.knowledge
+    strong = before.statistics.strong.copy()
+    log.events = [ItemEvent(ranker.items.ids[0], "purchase", LEARNT + 300 * DAY_S)]
+    popularity.refresh()
+    assert ranker.knowledge is not before
+    assert np.array_equal(before.statistics.strong, strong)
+
+
+def test_new_model_counts_from_its_own_instant(log, ranker):
+    others = [fresh_ranker(), ranker]
+    popularity = PopularityRefresh(log.open, lambda: others[0])
+    popularity.refresh()
+    others.pop(0)
+    popularity.refresh()
+    assert log.since == [ranker.knowledge.statistics.clock] * 2
+
+
+def test_without_a_model_nothing_is_read(log):
+    assert PopularityRefresh(log.open, lambda: None).refresh() == 0
+    assert log.since == []
+
+
+@pytest.mark.parametrize("source", [
+    {}, {"action_name": "click", "timestamp": "2026-01-01T00:00:00Z"},
+    {"action_name": "click", "timestamp": "soon",
+     "event_attributes": {"object": {"object_id": "a"}}},
+    {"action_name": None, "timestamp": 0, "event_attributes": {"object": {"object_id": "a"}}},
+    {"action_name": "click", "event_attributes": {"object": {"object_id": "a"}}},
+    {"action_name": "click", "timestamp": 0, "event_attributes": {"object": "a"}}])
+def test_documents_that_say_nothing_of_an_item_are_left_out(source):
+    assert _item_event(Hit("1", source, (1,))) is None
+
+
+@pytest.mark.parametrize(("written", "ts"), [
+    ("2026-01-01T00:00:00.500Z", 1767225600.5), (1767225600500, 1767225600.5)])
+def test_times_are_read_as_ubi_writes_them(written, ts):
+    source = {"action_name": "click", "timestamp": written,
+              "event_attributes": {"object": {"object_id": 7}}}
+    assert _item_event(Hit("1", source, (1,))) == ItemEvent("7", "click", ts)
