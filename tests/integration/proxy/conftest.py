@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import shutil
 import subprocess
@@ -17,53 +15,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from scripts._cluster import TRANSPORT_OFFSET
 from scripts._machine import find_free_port
+from tests.http_answers import Answer, ask
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 WORDS = ["milk", "white", "whole", "bread", "cheese", "red", "wine", "dry", "blue", "green"]
-
-
-@dataclass
-class Answer:
-    """An HTTP answer as it came."""
-
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def ids(self) -> list[str]:
-        return [hit["_id"] for hit in self.json["hits"]["hits"]]
-
-    @property
-    def outcome(self) -> str | None:
-        return self.headers["X-Personalize-Status"]
-
-
-def ask(url: str, method: str, target: str, body: Any = None, **headers: str) -> Answer:
-    """Send one request; a body that is not bytes goes out as JSON."""
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
-    sent = {name.replace("_", "-"): text for name, text in headers.items()}
-    if body is not None and not isinstance(body, bytes):
-        body = json.dumps(body).encode()
-    if body is not None:
-        sent.setdefault("Content-Type", "application/json")
-    try:
-        connection.request(method, target, body, sent)
-        response = connection.getresponse()
-        return Answer(response.status, response.headers, response.read())
-    finally:
-        connection.close()
 
 
 @dataclass
@@ -115,7 +76,7 @@ def sidecar_over() -> Callable[..., Any]:
 
 
 @contextmanager
-def _sidecar(opensearch: str, **settings: object) -> Iterator[str]:
+def _sidecar(opensearch: str, app: str = "shuffling_app", **settings: object) -> Iterator[str]:
     port = find_free_port()
     chosen = {"opensearch_url": opensearch, "pass": "all", "timeout_ms": 200, **settings}
     environ = {name: text for name, text in os.environ.items() if not name.startswith("SIDECAR_")}
@@ -124,7 +85,7 @@ def _sidecar(opensearch: str, **settings: object) -> Iterator[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--workers", "1",
          "--threads", "8", "--worker-class", "gthread", "--no-control-socket",
-         "--limit-request-line", "0", "shuffling_app:application()"],
+         "--limit-request-line", "0", f"{app}:application()"],
         cwd=ROOT, env=environ, stdout=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     try:

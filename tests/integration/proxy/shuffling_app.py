@@ -47,13 +47,14 @@ class ShufflingRanker:
         pass
 
 
-def application() -> SearchGateway:
+def application(ranker: ShufflingRanker | None = None) -> SearchGateway:
     settings = Settings.from_environ()
     upstream = Upstream(settings)
     states = MemoryStateStore()
     history = History(("a1",), ("click",), (0.0,), (None,), ("e1",))
-    states.put_many([UserState("u1", history, np.zeros((1, 2), np.float32), "shuffling", 1)])
-    ranker = ShufflingRanker()
-    personalizer = Personalizer(settings, states, lambda: ranker, Telemetry())
+    states.put_many([UserState("u1", history, np.zeros((1, 2), np.float32),
+                                 ShufflingRanker.version, 1)])
+    chosen = ranker or ShufflingRanker()
+    personalizer = Personalizer(settings, states, lambda: chosen, Telemetry())
     hits = HitCache(lambda index: index)  # no index of these tests comes back under its name
     return SearchGateway(settings, upstream, personalizer, QueryLog(settings, upstream), hits)
