@@ -22,7 +22,14 @@ from tqdm import tqdm
 from sidecar.errors import FileError, SidecarError
 from sidecar.ranking.encoder import CELLS
 from sidecar.stores.file_values import seconds
-from sidecar.stores.files import Rows, read_cases, read_catalogue, read_events, row_count_hint
+from sidecar.stores.files import (
+    Rows,
+    read_cases,
+    read_catalogue,
+    read_events,
+    read_users,
+    row_count_hint,
+)
 from sidecar.stores.models import pick_device, save_ranker
 from sidecar.training.log import EventLog
 from sidecar.training.pipeline import TrainConfig, train_ranker
@@ -53,7 +60,8 @@ def _train(options: argparse.Namespace) -> dict[str, object]:
         cases = [case for case in cases if case.ts < options.until]
     if not len(log):
         raise FileError(f"{options.events} has no event before --until; give a later instant")
-    ranker, evidence = train_ranker(rows, log, config, bar, cases)
+    users = dict(counted(read_users(options.users), "users")) if options.users else None
+    ranker, evidence = train_ranker(rows, log, config, bar, cases, users)
     version = save_ranker(ranker, options.out, evidence)
     return {"model": str(options.out), "version": version, "items": len(rows),
             "events": len(log), "seconds": round(time.monotonic() - started, 1),
@@ -137,6 +145,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--catalogue", type=Path, required=True, metavar="FILE")
     parser.add_argument("--events", type=Path, required=True, metavar="FILE")
     parser.add_argument("--cases", type=Path, metavar="FILE")
+    parser.add_argument("--users", type=Path, metavar="FILE",
+                        help="user_id and any attributes, which place users without events")
     parser.add_argument("--until", type=instant, metavar="TS",
                         help="ISO 8601 (default: all events)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")

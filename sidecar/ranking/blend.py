@@ -1,10 +1,13 @@
 """Signals that add up: the blended score is a gated sum of one small function a signal.
 
-score_i = Σ_k g_k(c) · s_k(x_ik, c), where x_ik are signal k's columns for hit i (raw, standardised
-by the training data, and as z-scores within the window), c the search's context, s_k an MLP
-bounded to ±BOUND by tanh, and g_k ≥ 0 the gate. A personal signal's gate is exactly 0 when there
-is no history. Each signal's part is centred within the window: only differences order hits, and
-a part of 0 then reads "no better than its neighbours".
+score_i = Σ_k g_k(c) · s_k(x_ik, e_i, c), where x_ik are signal k's columns for hit i (standardised
+by the training data, and as z-scores within the window), e_i a few numbers that sum up all columns
+of the hit, c the search's context, s_k an MLP bounded to ±BOUND by tanh, and g_k ≥ 0 the gate.
+Only the parts that are not personal read e_i: sales say less of an item that is this shopper's
+usual. (It gave 0.006 MRR on a dev window; letting the personal parts read it too gave no more, and
+would blur what they tell.) A personal signal's gate is exactly 0 when there is no history, and e_i
+reads no personal column then. Each signal's part is centred within the window: only differences
+order hits, and a part of 0 then reads "no better than its neighbours".
 """
 
 from __future__ import annotations
@@ -21,38 +24,44 @@ from sidecar.records import FloatArray
 BOUND = 8.0
 CLIP = 6.0
 CONTEXT_CLIP = 4.0
-LEAST_SPREAD = 1e-5  # below it the hits of a window count as agreeing
+LEAST_SPREAD = 1e-3  # hits that differ by less hardly differ: rounding must not become a z-score
 
 
 INDEX = {signal: [k for k, (s, _) in enumerate(FEATURES) if s == signal] for signal in SIGNALS}
 
 
 def window_scores(features: FloatArray) -> FloatArray:
-    """Return each column's z-score within the window (K, F); 0 where all hits agree."""
+    """Return each column's z-score within the window (K, F), unknown facts read as 0."""
     features = np.nan_to_num(features)
-    spread = features.std(axis=0)
-    scores = (features - features.mean(axis=0)) / np.maximum(spread, LEAST_SPREAD)
-    result: FloatArray = np.where(spread > LEAST_SPREAD, scores, 0.0).astype(np.float32)
+    spread = np.maximum(features.std(axis=0), LEAST_SPREAD)
+    result: FloatArray = ((features - features.mean(axis=0)) / spread).astype(np.float32)
     return result
 
 
 class Blend(nn.Module):
     """The additive model over (features, context)."""
 
-    def __init__(self, width: int = 32, context_width: int = 8, dropout: float = 0.1) -> None:
+    def __init__(self, width: int = 32, context_width: int = 8, summary: int = 12,
+                 dropout: float = 0.2) -> None:
         super().__init__()
-        self.shape = {"width": width, "context_width": context_width, "dropout": dropout}
+        self.shape = {"width": width, "context_width": context_width, "summary": summary,
+                      "dropout": dropout}
         size = len(FEATURES)
         self.mean = nn.Buffer(torch.zeros(size))
         self.scale = nn.Buffer(torch.ones(size))
         self.context_mean = nn.Buffer(torch.zeros(len(CONTEXT)))
         self.context_scale = nn.Buffer(torch.ones(len(CONTEXT)))
         self.stranger = nn.Buffer(torch.tensor(STRANGER), persistent=False)
-        self.personal = torch.tensor([s in PERSONAL for s in SIGNALS])
+        self.personal_facts = nn.Buffer(
+            torch.tensor([s in PERSONAL for s, _ in FEATURES] * 2), persistent=False)
+        self.personal = nn.Buffer(torch.tensor([s in PERSONAL for s in SIGNALS]),
+                                  persistent=False)
         self.context = nn.Sequential(nn.Linear(len(CONTEXT), 24), nn.SiLU(),
                                      nn.Linear(24, context_width), nn.Tanh())
         self.parts = nn.ModuleList(
-            _part(2 * len(INDEX[s]) + context_width, width, dropout) for s in SIGNALS)
+            _part(2 * len(INDEX[s]) + context_width + (0 if s in PERSONAL else summary), width,
+                  dropout) for s in SIGNALS)
+        self.summary = nn.Sequential(nn.Linear(2 * size, summary), nn.Tanh(), nn.Dropout(dropout))
         self.gate = nn.Linear(context_width, len(SIGNALS))
         nn.init.zeros_(self.gate.weight)
         nn.init.ones_(self.gate.bias)
@@ -71,16 +80,16 @@ class Blend(nn.Module):
         self.context_scale.copy_(torch.from_numpy(np.maximum(context.std(axis=0), 1e-3)))
 
     def standardise(self, raw: Tensor, z_scores: Tensor) -> Tensor:
-        """raw, z_scores (…, K, F) → (…, K, 2F), clipped to ±CLIP, unknown facts at the mean."""
+        """raw, z_scores (R, F) → (R, 2F), clipped to ±CLIP, unknown facts at the mean."""
         scaled = torch.nan_to_num((raw - self.mean) / self.scale)
         return torch.cat([scaled, z_scores], dim=-1).clamp(-CLIP, CLIP)
 
     def forward(self, features: Tensor, context: Tensor, has_history: Tensor,
-                valid: Tensor) -> Tensor:
-        """Return each signal's centred part (B, K, S).
+                place: Tensor) -> Tensor:
+        """Return each signal's centred part (R, S) for the R hits of B searches, laid end to end.
 
-        ``features`` (B, K, 2F) standardised; ``context`` (B, C) raw; ``has_history`` (B) bool;
-        ``valid`` (B, K) bool, False for padding.
+        ``features`` (R, 2F) standardised; ``context`` (B, C) raw; ``has_history`` (B) bool;
+        ``place`` (R): the search that each hit belongs to.
         """
         stranger = torch.where(self.stranger.isnan(), context, self.stranger)
         context = torch.where(has_history[:, None], context, stranger)
@@ -88,30 +97,35 @@ class Blend(nn.Module):
             -CONTEXT_CLIP, CONTEXT_CLIP)
         situation = self.context(scaled)  # (B, E)
         gates = nn.functional.softplus(self.gate(situation))  # (B, S)
-        closed = self.personal.to(gates.device) & ~has_history[:, None]
-        gates = torch.where(closed, 0.0, gates)
-        values = self._values(features, situation)
-        stacked = BOUND * torch.tanh(values / BOUND) * gates[:, None]  # (B, K, S)
-        weight = valid[..., None].to(stacked.dtype)
-        mean = (stacked * weight).sum(dim=1, keepdim=True) / weight.sum(dim=1, keepdim=True).clamp(
-            min=1)
-        return (stacked - mean) * weight
+        gates = torch.where(self.personal & ~has_history[:, None], 0.0, gates)
+        hidden_facts = self.personal_facts & ~has_history[place, None]
+        summary = self.summary(features.masked_fill(hidden_facts, 0.0))  # (R, summary)
+        values = self._values(features, situation, summary, place)
+        parts = BOUND * torch.tanh(values / BOUND) * gates[place]  # (R, S)
+        count = torch.bincount(place, minlength=len(context)).clamp(min=1)
+        total = torch.zeros(len(context), parts.shape[1], dtype=parts.dtype, device=parts.device)
+        mean = total.index_add(0, place, parts) / count[:, None]
+        centred: Tensor = parts - mean[place]
+        return centred
 
-    def _values(self, features: Tensor, situation: Tensor) -> Tensor:
-        """Run every signal's network: (B, K, 2F), (B, E) → (B, K, S)."""
+    def _values(self, features: Tensor, situation: Tensor, summary: Tensor,
+                place: Tensor) -> Tensor:
+        """Run every signal's network: (R, 2F), (B, E), (R, summary), (R) → (R, S)."""
         count = len(FEATURES)
         values = []
         for signal, part in zip(SIGNALS, self.parts, strict=True):
             first = part.get_submodule("0")
             assert isinstance(first, nn.Linear)
             start, stop = INDEX[signal][0], INDEX[signal][-1] + 1
-            own = torch.cat([features[..., start:stop],
-                             features[..., count + start:count + stop]], dim=-1)
-            width = own.shape[-1]
-            around = situation @ first.weight[:, width:].T + first.bias
-            hidden = own @ first.weight[:, :width].T + around[:, None]
+            own = torch.cat([features[:, start:stop], features[:, count + start:count + stop]],
+                            dim=1)
+            if signal not in PERSONAL:
+                own = torch.cat([own, summary], dim=1)
+            ours, around = first.weight.split(  # type: ignore[no-untyped-call]
+                [own.shape[1], situation.shape[1]], dim=1)
+            hidden = own @ ours.T + (situation @ around.T + first.bias)[place]
             values.append(part[1:](hidden))  # type: ignore[index]
-        return torch.cat(values, dim=-1)
+        return torch.cat(values, dim=1)
 
 
 def _part(inputs: int, width: int, dropout: float) -> nn.Sequential:

@@ -19,7 +19,7 @@ from torch import nn
 from sidecar.ranking.blend import BOUND, CLIP, CONTEXT_CLIP, INDEX, LEAST_SPREAD, Blend
 from sidecar.ranking.compiled import compiled
 from sidecar.ranking.kernels import STRANGER
-from sidecar.ranking.signals import SIGNALS
+from sidecar.ranking.signals import FEATURES, SIGNALS
 from sidecar.records import FloatArray
 
 I64 = npt.NDArray[np.int64]
@@ -36,6 +36,9 @@ class _Weights(NamedTuple):
     first: FloatArray
     first_context: FloatArray  # (E, S·W)
     first_bias: FloatArray  # (S·W)
+    summary: FloatArray  # (2F, summary), rows as those of ``first``
+    summary_bias: FloatArray  # (summary)
+    first_summary: FloatArray  # (S, summary, W), zero for personal signals
     second: FloatArray  # (S, W, W)
     second_bias: FloatArray  # (S, W)
     third: FloatArray  # (S, W)
@@ -72,7 +75,7 @@ class PackedBlend:
         gates = np.logaddexp(0, _apply(situation, self._gate)).astype(np.float32)  # softplus
         if not has_history:
             gates[self._personal] = 0.0
-        _parts(features, situation, gates, self._weights, found)
+        _parts(features, situation, gates, self._personal, self._weights, found)
         return found
 
     def _situation(self, context: FloatArray) -> FloatArray:
@@ -85,16 +88,29 @@ class PackedBlend:
 
 
 @compiled
-def _parts(features: FloatArray, situation: FloatArray, gates: FloatArray, weights: _Weights,
-           out: FloatArray) -> None:
+def _parts(features: FloatArray, situation: FloatArray, gates: FloatArray,
+           personal: npt.NDArray[np.bool_], weights: _Weights, out: FloatArray) -> None:
     size, width = len(features), weights.second.shape[1]
     around = np.dot(situation, weights.first_context) + weights.first_bias  # (S·W)
+    facts = np.empty(2 * features.size, np.float32)  # signal after signal, each (K, 2f)
+    summary = np.zeros((size, len(weights.summary_bias)), np.float32)
+    for s in range(len(gates)):
+        start, stop = weights.starts[s], weights.starts[s + 1]
+        own = facts[2 * start * size:2 * stop * size].reshape(size, 2 * (stop - start))
+        if gates[s] > 0 or not personal[s]:
+            _standardise(features, weights, start, stop, own)
+            summary += np.dot(own, weights.summary[2 * start:2 * stop])
+    for k in range(size):
+        for c in range(summary.shape[1]):
+            summary[k, c] = math.tanh(summary[k, c] + weights.summary_bias[c])
     for s in range(len(gates)):
         if gates[s] == 0:
             continue
         start, stop = weights.starts[s], weights.starts[s + 1]
-        facts = _standardised(features, weights, start, stop)
-        hidden = np.dot(facts, weights.first[2 * start:2 * stop])
+        own = facts[2 * start * size:2 * stop * size].reshape(size, 2 * (stop - start))
+        hidden = np.dot(own, weights.first[2 * start:2 * stop])
+        if not personal[s]:
+            hidden += np.dot(summary, weights.first_summary[s])
         _add_hardswish(hidden, around[s * width:(s + 1) * width])
         hidden = np.dot(hidden, weights.second[s])
         _add_hardswish(hidden, weights.second_bias[s])
@@ -109,10 +125,10 @@ def _parts(features: FloatArray, situation: FloatArray, gates: FloatArray, weigh
 
 
 @compiled
-def _standardised(features: FloatArray, weights: _Weights, start: int, stop: int) -> FloatArray:
-    """Return (K, 2f): features by the training data's scale, then within the window; clipped."""
+def _standardise(features: FloatArray, weights: _Weights, start: int, stop: int,
+                 both: FloatArray) -> None:
+    """Write (K, 2f): features by the training data's scale, then within the window; clipped."""
     size, count = len(features), stop - start
-    both = np.empty((size, 2 * count), np.float32)
     for c in range(count):
         total, squares = 0.0, 0.0
         for k in range(size):
@@ -126,11 +142,10 @@ def _standardised(features: FloatArray, weights: _Weights, start: int, stop: int
         mean = total / size
         for k in range(size):
             squares += (both[k, count + c] - mean) ** 2
-        spread = math.sqrt(squares / size)
+        spread = max(math.sqrt(squares / size), LEAST_SPREAD)
         for k in range(size):
-            score = (both[k, count + c] - mean) / spread if spread > LEAST_SPREAD else 0.0
+            score = (both[k, count + c] - mean) / spread
             both[k, count + c] = min(max(score, -CLIP), CLIP)
-    return both
 
 
 @compiled
@@ -145,15 +160,25 @@ def _add_hardswish(hidden: FloatArray, bias: FloatArray) -> None:
 
 def _pack(blend: Blend) -> _Weights:
     layers = [[_linear(part.get_submodule(str(k))) for k in (0, 3, 5)] for part in blend.parts]
-    starts = np.cumsum([0, *(len(INDEX[signal]) for signal in SIGNALS)])
     counts = [2 * len(INDEX[signal]) for signal in SIGNALS]
+    encoded = blend.gate.in_features
+    firsts = [own[0][0] for own in layers]  # rows: own facts, the summary unless personal, context
+    summary, summary_bias = _linear(blend.summary[0])
+    by_signal = [k + offset for signal in SIGNALS for offset in (0, len(FEATURES))
+                 for k in INDEX[signal]]
+    others = np.zeros((len(SIGNALS), len(summary_bias), firsts[0].shape[1]), np.float32)
+    for s, (first, count) in enumerate(zip(firsts, counts, strict=True)):
+        between = first[count:len(first) - encoded]
+        others[s, :len(between)] = between
     return _Weights(
-        starts=starts.astype(np.int64), mean=_array(blend.mean), scale=_array(blend.scale),
-        first=np.concatenate([own[0][0][:count] for own, count in zip(layers, counts,
-                                                                      strict=True)]),
-        first_context=np.concatenate([own[0][0][count:] for own, count in zip(
-            layers, counts, strict=True)], axis=1),
+        starts=np.cumsum([0, *(len(INDEX[signal]) for signal in SIGNALS)]).astype(np.int64),
+        mean=_array(blend.mean), scale=_array(blend.scale),
+        first=np.concatenate([first[:count] for first, count in zip(firsts, counts, strict=True)]),
+        first_context=np.ascontiguousarray(
+            np.concatenate([first[len(first) - encoded:] for first in firsts], axis=1)),
         first_bias=np.concatenate([own[0][1] for own in layers]),
+        summary=np.ascontiguousarray(summary[by_signal]), summary_bias=summary_bias,
+        first_summary=others,
         second=np.stack([own[1][0] for own in layers]),
         second_bias=np.stack([own[1][1] for own in layers]),
         third=np.stack([own[2][0][:, 0] for own in layers]),

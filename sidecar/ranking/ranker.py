@@ -103,8 +103,7 @@ class Ranker:
         situation = Situation(
             rows, candidates.engine_scores, trail, context.now, context.query,
             None if interest is None else self._logits(rows, interest),
-            self.knowledge.segments.lift_of(rows, interest, int((trail.rows >= 0).sum()),
-                                            context.attributes))
+            attributes=context.attributes)
         features, around = facts(self.knowledge, situation)
         parts = self._parts(features, around, has_history and self.config.is_personal,
                             context.weight)

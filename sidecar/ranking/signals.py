@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ from sidecar.ranking.history import Trail
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.kernels import CONTEXT, Recall
 from sidecar.ranking.memory import QueryMemory
-from sidecar.ranking.segments import Segments
+from sidecar.ranking.segments import Segments, factor_vector
 from sidecar.ranking.statistics import ItemStatistics
 from sidecar.records import FloatArray
 
@@ -67,9 +68,9 @@ class Knowledge:
 class Situation:
     """One search: K candidates in engine order, a user's trail, an instant.
 
-    ``interest`` (K): the encoder's logits v_i·h + b, and ``segment`` (K) the lift of the
-    shopper's segments, zeros where None. ``recall``: what followed the query before; None reads
-    it from the knowledge.
+    ``interest`` (K): the encoder's logits v_i·h + b, zeros where None. ``recall``: what followed
+    the query before; None reads it from the knowledge. ``attributes`` place a shopper without
+    history among the segments.
     """
 
     rows: IntVector
@@ -78,8 +79,8 @@ class Situation:
     now: float
     query: str | None = None
     interest: FloatArray | None = None
-    segment: FloatArray | None = None
     recall: Recall | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def facts(knowledge: Knowledge, situation: Situation) -> tuple[FloatArray, FloatArray]:
@@ -89,7 +90,7 @@ def facts(knowledge: Knowledge, situation: Situation) -> tuple[FloatArray, Float
     past_rows = trail.rows[known]
     window = kernels.Window(
         rows, situation.engine_scores.astype(np.float32),
-        _given(situation.interest, len(rows)), _given(situation.segment, len(rows)),
+        _given(situation.interest, len(rows)), _lift(knowledge, situation, past_rows),
         _gathered(items.text, rows), _gathered(knowledge.factors, rows))
     past = kernels.Past(past_rows, trail.ts[known], trail.weight[known], trail.strong[known],
                         _gathered(items.text, past_rows), _gathered(knowledge.factors, past_rows))
@@ -111,6 +112,18 @@ def facts(knowledge: Knowledge, situation: Situation) -> tuple[FloatArray, Float
 
 def _given(column: FloatArray | None, size: int) -> FloatArray:
     return np.zeros(size, np.float32) if column is None else column.astype(np.float32, copy=False)
+
+
+def _lift(knowledge: Knowledge, situation: Situation, past_rows: IntVector) -> FloatArray:
+    """Return the lift (K) of the shopper's segments."""
+    segments = knowledge.segments
+    if not len(segments):
+        return np.zeros(len(situation.rows), np.float32)
+    trail = situation.trail
+    liked = trail.rows[(trail.rows >= 0) & (trail.weight > 0)]
+    if not len(liked):
+        return segments.lift_of(situation.rows, None, 0, situation.attributes)
+    return segments.lift_of(situation.rows, factor_vector(liked, knowledge.factors), len(past_rows))
 
 
 def _gathered(table: FloatArray, rows: IntVector) -> FloatArray:

@@ -7,14 +7,16 @@ refused, never guessed at. Pure; no I/O.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import parse_qsl
 
 from sidecar.errors import ControlError
 from sidecar.records import Headers
 from sidecar.search.targets import Target
 from sidecar.settings import Settings
 
+MOST_ATTRIBUTES = 50
 LONGEST_ID_BYTES = 512  # OpenSearch's limit of an _id, and a user's state is kept under its id
 
 
@@ -31,10 +33,11 @@ USER = Form("x-personalize-user", "personalize_user", "user_id")
 SESSION = Form("x-personalize-session", "personalize_session", "session_id")
 WINDOW = Form("x-personalize-window", "personalize_window", "window_size")
 WEIGHT = Form("x-personalize-weight", "personalize_weight", "weight")
+ATTRIBUTES = Form("x-personalize-attributes", "personalize_attributes", "attributes")
 DIVERSITY = Form("x-personalize-diversity", "personalize_diversity", "diversity")
 EXPLAIN = Form("x-personalize-explain", "personalize_explain", "explain")
 STATE = Form("x-personalize-state", "personalize_state", "state")
-FORMS = (ENABLED, USER, SESSION, WINDOW, WEIGHT, DIVERSITY, EXPLAIN, STATE)
+FORMS = (ENABLED, USER, ATTRIBUTES, SESSION, WINDOW, WEIGHT, DIVERSITY, EXPLAIN, STATE)
 HEADERS = frozenset(form.header for form in FORMS)
 PARAMETERS = frozenset(form.parameter for form in FORMS)
 _EXT_KEYS = frozenset(form.ext for form in FORMS)
@@ -61,6 +64,7 @@ class Controls:
     explain: bool
     min_state: int | None
     diversity: float = 0.0
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 Value = TypeVar("Value")
@@ -127,6 +131,8 @@ def read_controls(headers: Headers, target: Target, ext: Mapping[str, Any],
         weight=settings.weight if weight is None else weight,
         explain=bool(source.read(EXPLAIN, _switch, "true or false")),
         min_state=source.read(STATE, lambda v: _within(_whole(v), 0, 2**63), "a state's version"),
+        attributes=source.read(ATTRIBUTES, _attributes, "pairs as age=35-44&region=north, in ext "
+                               "an object of texts and numbers") or {},
         diversity=source.read(DIVERSITY, lambda v: _within(_number(v), 0.0, 1.0), "0-1") or 0.0,
     )
 
@@ -159,6 +165,16 @@ def _identifier(given: Any) -> str:
     if not text or len(text.encode("utf-8", "surrogatepass")) > LONGEST_ID_BYTES:
         raise ValueError(given)
     return text
+
+
+def _attributes(given: Any) -> dict[str, Any]:
+    """Return column → value of what is known of a user besides events."""
+    if isinstance(given, str):
+        given = dict(parse_qsl(given, strict_parsing=True))
+    if not isinstance(given, Mapping) or len(given) > MOST_ATTRIBUTES or any(
+            not isinstance(value, str | int | float | bool) for value in given.values()):
+        raise ValueError(given)
+    return dict(given)
 
 
 def _as_utf8(text: str) -> str:

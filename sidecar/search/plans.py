@@ -101,7 +101,8 @@ def _plan(search: SearchRequest, controls: Controls, settings: Settings,
         user_id=controls.user_id,
         query=query_text(search.get("query"), search.ext, search.target.get("q")),
         now=now, session_id=controls.session_id, window=window.hits, weight=controls.weight,
-        explain=controls.explain, min_state=controls.min_state, diversity=controls.diversity)
+        explain=controls.explain, min_state=controls.min_state, diversity=controls.diversity,
+        attributes=controls.attributes)
     return SearchPlan(search.untouched(), skip, controls, search, window, context, hit_filter)
 
 

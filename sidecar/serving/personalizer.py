@@ -109,7 +109,7 @@ class Personalizer:
         self._recomputer.close()
 
     def _refusal(self, context: QueryContext) -> SkipReason | None:
-        if context.user_id is None and not self.orders_strangers:
+        if context.user_id is None and not (self.orders_strangers or context.attributes):
             return SkipReason.ANONYMOUS
         ranker = self.ranker_source()
         if ranker is None:
@@ -239,7 +239,7 @@ class Ticket:
         if state is not None and len(state.history):
             self.state_version = state.version
             return state
-        if not self._personalizer.orders_strangers:
+        if not (self._personalizer.orders_strangers or self.context.attributes):
             raise Skip(SkipReason.NO_HISTORY)
         return None
 

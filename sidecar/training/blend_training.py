@@ -3,8 +3,9 @@
 The loss of a list is −log of the probability that softmax(score) gives to all its targets together:
 what counts is that one of them comes first. (Cross-entropy with each of them, the usual ListNet
 loss, gave 0.007 less MRR on a dev window with two targets a list.) A share of rows learns what
-history is not: they keep their targets and get another user's history, or none, so that the gate
-learns to close (see ``pipeline``).
+history is not: they keep their targets and get another user's history (see ``pipeline``), or are
+read as if by a stranger, others in each epoch, so that the gate learns to close and the rest to
+rank alone.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sidecar.ranking.blend import Blend
+from sidecar.ranking.blend import INDEX, Blend
+from sidecar.ranking.signals import SIGNALS
 from sidecar.records import FloatArray
 from sidecar.training.lists import Lists
 
@@ -24,9 +26,12 @@ BATCH = 64
 LEARNING_RATE = 2e-3
 
 
-def train_blend(blend: Blend, lists: Lists, *, seed: int, epochs: int,
+def train_blend(blend: Blend, lists: Lists, *, seed: int, epochs: int, empty_share: float,
                 progress: Callable[[int, float], None]) -> None:
-    """Train in place; ``progress(done share in permille, loss)`` is called after each step."""
+    """Train in place; ``progress(done share in permille, loss)`` is called after each step.
+
+    ``empty_share`` of the lists of a step are read as if by somebody without history.
+    """
     device = next(blend.parameters()).device
     blend.fit_scale(lists.features[lists.valid], lists.context)
     torch.manual_seed(seed)
@@ -40,7 +45,9 @@ def train_blend(blend: Blend, lists: Lists, *, seed: int, epochs: int,
     for _ in range(epochs):
         order = rng.permutation(len(lists))
         for start in range(0, len(order), BATCH):
-            loss = _loss(blend, lists, order[start:start + BATCH], device)
+            index = order[start:start + BATCH]
+            strangers = rng.random(len(index)) < empty_share
+            loss = _loss(blend, lists, index, strangers, device)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(blend.parameters(), 5.0)
@@ -51,32 +58,42 @@ def train_blend(blend: Blend, lists: Lists, *, seed: int, epochs: int,
     blend.eval()
 
 
-def part_lists(blend: Blend, lists: Lists) -> FloatArray:
-    """Return each signal's part (N, K, S), 0 for padding."""
+def part_lists(blend: Blend, lists: Lists, *, as_strangers: bool = False) -> FloatArray:
+    """Return each signal's part (N, K, S), 0 for padding; ``as_strangers`` leaves histories out."""
     device = next(blend.parameters()).device
     blend.eval()
-    found = []
+    found = np.zeros((*lists.valid.shape, len(SIGNALS)), np.float32)
     with torch.inference_mode():
         for start in range(0, len(lists), 256):
             index = np.arange(start, min(start + 256, len(lists)))
-            found.append(_parts(blend, lists, index, device).cpu().numpy())
-    return np.concatenate(found)
+            strangers = np.full(len(index), as_strangers)
+            parts = _parts(blend, lists, index, strangers, device).cpu().numpy()
+            found[start:start + 256][lists.valid[index]] = parts
+    return found
 
 
 def _loss(blend: Blend, lists: Lists, index: npt.NDArray[np.int64],
-          device: torch.device) -> Tensor:
+          strangers: npt.NDArray[np.bool_], device: torch.device) -> Tensor:
     valid = torch.from_numpy(lists.valid[index]).to(device)
-    scores = _parts(blend, lists, index, device).sum(dim=-1).masked_fill(~valid, float("-inf"))
     target = torch.from_numpy(lists.target[index]).to(device)
+    scores = torch.full(valid.shape, float("-inf"), device=device)
+    scores[valid] = _parts(blend, lists, index, strangers, device).sum(dim=1)
     found = torch.logsumexp(scores.masked_fill(~target, float("-inf")), dim=1)
     return (torch.logsumexp(scores, dim=1) - found).mean()
 
 
 def _parts(blend: Blend, lists: Lists, index: npt.NDArray[np.int64],
-           device: torch.device) -> Tensor:
-    features = blend.standardise(torch.from_numpy(lists.features[index]).to(device).float(),
-                                 torch.from_numpy(lists.z_scores[index]).to(device).float())
-    parts: Tensor = blend(features, torch.from_numpy(lists.context[index]).to(device),
-                          torch.from_numpy(lists.has_history[index]).to(device),
-                          torch.from_numpy(lists.valid[index]).to(device))
+           strangers: npt.NDArray[np.bool_], device: torch.device) -> Tensor:
+    """Return the parts (R, S) of the hits of some lists, padding left out."""
+    valid = lists.valid[index]
+    place = torch.from_numpy(np.repeat(np.arange(len(index)), valid.sum(axis=1))).to(device)
+    raw = torch.from_numpy(lists.features[index][valid]).to(device).float()
+    z_scores = torch.from_numpy(lists.z_scores[index][valid]).to(device).float()
+    alone = torch.from_numpy(strangers).to(device)[place]
+    for column in INDEX["segment"]:  # read off the history too, unlike the other unpersonal ones
+        raw[alone, column] = z_scores[alone, column] = 0.0
+    parts: Tensor = blend(blend.standardise(raw, z_scores),
+                          torch.from_numpy(lists.context[index]).to(device),
+                          torch.from_numpy(lists.has_history[index] & ~strangers).to(device),
+                          place)
     return parts

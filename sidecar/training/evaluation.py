@@ -110,10 +110,9 @@ def evaluate(ranker: Ranker, log: EventLog, cases: Sequence[Case],
     other = _lists(ranker, log, examples, foreign,
                    lambda k: progress(1000 * (k + len(examples)) // total, 0.0))
     parts = part_lists(ranker.blend, lists)
-    stranger = lists.without_history()
     scores: dict[str, FloatArray] = {
         "model": parts.sum(axis=-1),
-        "unpersonalised": part_lists(ranker.blend, stranger).sum(axis=-1),
+        "unpersonalised": part_lists(ranker.blend, lists, as_strangers=True).sum(axis=-1),
         "model, another's history": part_lists(ranker.blend, other).sum(axis=-1),
     }
     for k, signal in enumerate(SIGNALS):

@@ -61,10 +61,6 @@ class Lists:
         return Lists(self.features[index], self.z_scores[index], self.context[index],
                      self.target[index], self.valid[index], self.has_history[index])
 
-    def without_history(self) -> Lists:
-        """Return the same searches as if by somebody without history."""
-        return replace(self, has_history=np.zeros(len(self), bool))
-
 
 class ListMaker:
     """Fills ``lists`` (N) for ``examples`` (N, ascending in time), a block at a time.
@@ -121,10 +117,8 @@ class ListMaker:
         if interest is not None:
             vectors = knowledge.items.vectors[np.maximum(example.rows, 0)]
             logits = (vectors @ interest + bias) * (example.rows >= 0)
-        segment = knowledge.segments.lift_of(example.rows, interest,
-                                             int((trail.rows >= 0).sum()))
         rows, around = facts(knowledge, Situation(
-            example.rows, example.scores, trail, example.ts, example.query, logits, segment,
+            example.rows, example.scores, trail, example.ts, example.query, logits,
             self._walk.recall(example.query, example.ts)))
         lists, size = self.lists, len(rows)
         lists.features[k, :size] = rows

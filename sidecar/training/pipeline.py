@@ -24,7 +24,6 @@ from sidecar.ranking.blend import Blend
 from sidecar.ranking.encoder import Encoder, EncoderConfig
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.ranker import Ranker, RankerConfig
-from sidecar.ranking.segments import Segments
 from sidecar.ranking.signals import Knowledge
 from sidecar.ranking.vocabulary import Vocabulary
 from sidecar.records import Case, FloatArray
@@ -36,11 +35,12 @@ from sidecar.training.lists import ListMaker, Lists
 from sidecar.training.log import EventLog
 from sidecar.training.metrics import compare, reciprocal_ranks
 from sidecar.training.retrieval import Retrieval
-from sidecar.training.segments import fit_segments
+from sidecar.training.segments import fit_segments_on_factors
 
 log = logging.getLogger(__name__)
 FEWEST_LISTS = 100
 Progress = Callable[[str], Callable[[int, float], None]]
+Attributes = Mapping[str, Mapping[str, Any]]  # user id → {column: value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class TrainConfig:
     most_lists: int = 24_000
     lists_per_visit: int = 6
     foreign_share: float = 0.1  # lists with another user's history
-    empty_share: float = 0.15  # lists with none
+    empty_share: float = 0.15  # lists of a step that are read as if by a stranger
     blend_epochs: int = 5
     evidence_share: float = 0.15  # latest lists, on which the personal gain must show
     device: str = "cpu"
@@ -69,7 +69,8 @@ class TrainConfig:
 
 
 def train_ranker(rows: Sequence[Mapping[str, Any]], events: EventLog, config: TrainConfig,
-                 progress: Progress, cases: Sequence[Case] = ()) -> tuple[Ranker, dict[str, Any]]:
+                 progress: Progress, cases: Sequence[Case] = (),
+                 attributes: Attributes | None = None) -> tuple[Ranker, dict[str, Any]]:
     """Train on every event of the log.
 
     Args:
@@ -78,6 +79,7 @@ def train_ranker(rows: Sequence[Mapping[str, Any]], events: EventLog, config: Tr
         config: sizes, seed, device.
         progress: makes a progress callback for a named step.
         cases: lists made elsewhere, in the log's time; they join those made of the log.
+        attributes: what is known of users besides events; it places those without history.
 
     Returns:
         the ranker, and the evidence of its personal part: the gain over the same model without
@@ -98,7 +100,7 @@ def train_ranker(rows: Sequence[Mapping[str, Any]], events: EventLog, config: Tr
     lists = make_lists(events, rows, table, config, progress, encoder, cases)
     evidence = _evidence(lists, config, progress("blend, on all but the latest lists"))
     blend = _train_blend(lists, config, config.blend_epochs, progress("blend"))
-    learned = _learn(events, table, config, encoder)
+    learned = _learn(events, table, config, encoder, attributes)
     walk = Walk(events, len(table), kept=config.kept, strong_kinds=strong)
     walk.advance(float(events.ts[-1]) + 1.0)
     clock = float(events.ts[-1]) + 1.0
@@ -160,7 +162,8 @@ def _train_blend(lists: Lists, config: TrainConfig, epochs: int,
                  progress: Callable[[int, float], None]) -> Blend:
     torch.manual_seed(config.seed)
     blend = Blend().to(config.device)
-    train_blend(blend, lists, seed=config.seed, epochs=epochs, progress=progress)
+    train_blend(blend, lists, seed=config.seed, epochs=epochs, empty_share=config.empty_share,
+                progress=progress)
     return blend
 
 
@@ -182,10 +185,9 @@ def _evidence(lists: Lists, config: TrainConfig,
     blend = _train_blend(lists.take(slice(early)), config, max(1, config.blend_epochs // 2),
                          progress)
     dev = lists.take(late)
-    alone = dev.without_history()
-    personal, plain = (reciprocal_ranks(part_lists(blend, which).sum(axis=-1),
-                                        which.target, which.valid)
-                       for which in (dev, alone))
+    personal, plain = (reciprocal_ranks(
+        part_lists(blend, dev, as_strangers=alone).sum(axis=-1), dev.target, dev.valid)
+        for alone in (False, True))
     gain = compare(personal, plain)
     evidence = {"lists": len(late), "mrr": float(personal.mean()),
                 "mrr_unpersonalised": float(plain.mean()), "gain": gain["difference"],
@@ -205,14 +207,12 @@ def _final_counts(events: EventLog, strong: frozenset[str], items: int) -> Float
 
 def _whose_history(examples: Sequence[Example], users: int,
                    config: TrainConfig) -> npt.NDArray[np.int64]:
-    """Return each list's user: mostly its own, sometimes another, sometimes nobody (-1)."""
+    """Return each list's user: mostly its own, sometimes another."""
     rng = np.random.default_rng(config.seed)
     own = np.array([e.user for e in examples], np.int64)
     draw = rng.random(len(own))
     foreign = draw < config.foreign_share
     own[foreign] = rng.integers(0, users, foreign.sum())
-    own[(draw >= config.foreign_share)
-        & (draw < config.foreign_share + config.empty_share)] = -1
     return own
 
 
@@ -224,18 +224,19 @@ def _new_encoder(table: ItemTable, config: TrainConfig) -> Encoder:
     )).to(config.device)
 
 
-def _learn(events: EventLog, table: ItemTable, config: TrainConfig,
-           encoder: Encoder | None) -> Knowledge:
+def _learn(events: EventLog, table: ItemTable, config: TrainConfig, encoder: Encoder | None,
+           attributes: Attributes | None = None) -> Knowledge:
     """Work out what a log tells besides the encoder's weights, and encode every item."""
-    segments = Segments.none()
     if encoder:
         table.vectors = _encode_all(encoder, table, config.device)
-        segments = fit_segments(encoder, events, table, seed=config.seed).segments
+    factors = fit_factors(events, len(table), config.seed)
     return Knowledge(
-        table, segments=segments, statistics=Walk(events, len(table), kept=config.kept,
+        table, statistics=Walk(events, len(table), kept=config.kept,
                                strong_kinds=frozenset()).statistics,
         associations=fit_associations(events, len(table)),
-        factors=fit_factors(events, len(table), config.seed),
+        factors=factors,
+        segments=fit_segments_on_factors(events, factors, seed=config.seed,
+                                         attributes=attributes).segments,
         rhythm=fit_rhythm(events, table))
 
 

@@ -37,6 +37,7 @@ class RescoreRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     query: str | None = None
     weight: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] | None = None
     diversity: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.0
+    attributes: dict[str, str | int | float | bool] = {}
     explain: bool = False
     state: int | None = None
 
@@ -82,7 +83,8 @@ def _context(asked: RescoreRequest, settings: Settings) -> QueryContext:
         user_id=asked.user_id or None, query=asked.query, now=time.time(),
         session_id=asked.session_id or None, window=len(asked.hits),
         weight=settings.weight if asked.weight is None else asked.weight,
-        explain=asked.explain, min_state=asked.state, diversity=asked.diversity)
+        explain=asked.explain, min_state=asked.state, diversity=asked.diversity,
+        attributes=asked.attributes)
 
 
 def _candidates(hits: list[RescoreHit]) -> Candidates:

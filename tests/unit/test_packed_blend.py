@@ -30,8 +30,8 @@ def by_torch(blend, features, context, has_history):
     with torch.inference_mode():
         scaled = blend.standardise(torch.from_numpy(features),
                                    torch.from_numpy(window_scores(features)))
-        return blend(scaled[None], torch.from_numpy(context)[None], torch.tensor([has_history]),
-                     torch.ones(1, len(features), dtype=torch.bool))[0].numpy()
+        return blend(scaled, torch.from_numpy(context)[None], torch.tensor([has_history]),
+                     torch.zeros(len(features), dtype=torch.int64)).numpy()
 
 
 @pytest.mark.parametrize("has_history", [True, False])

@@ -10,8 +10,10 @@ import pytest
 
 from sidecar.errors import Skip
 from sidecar.ranking.explain import Reasons
+from sidecar.ranking.history import Trail
 from sidecar.ranking.ranker import Ranker
-from sidecar.ranking.signals import Situation
+from sidecar.ranking.segments import Segments
+from sidecar.ranking.signals import FEATURES, Situation, facts
 from sidecar.records import Candidates, History, SkipReason
 from tests.shops import (
     DAY_S,
@@ -330,3 +332,36 @@ def test_search_while_the_catalogue_grows_sees_whole_rows(history):
 
 def test_warm_up_ranks_without_error(ranker):
     ranker.warm_up()
+
+
+def with_segments(ranker):
+    """Give a ranker two segments, told apart by age: the young take i0, the old i6."""
+    lift = np.zeros((2, len(ranker.items)), np.float16)
+    rows = ranker.items.rows(["i0", "i6"])
+    lift[0, rows[0]] = lift[1, rows[1]] = 3.0
+    segments = Segments(np.eye(2, ranker.knowledge.factors.shape[1], dtype=np.float32), lift,
+                        np.full(2, 0.5, np.float32), attributes={
+                            "age=young": np.array([0.95, 0.05], np.float32),
+                            "age=old": np.array([0.05, 0.95], np.float32)})
+    ranker.knowledge = replace(ranker.knowledge, segments=segments)
+    return ranker
+
+
+def test_attributes_place_a_shopper_without_history():
+    ranker = with_segments(fresh_ranker())
+    lifts = {}
+    for age in ("young", "old"):
+        situation = Situation(ranker.items.rows(["i0", "i6", "i1"]), np.ones(3, np.float32),
+                              Trail.empty(), context().now, attributes={"age": age})
+        features, _ = facts(ranker.knowledge, situation)
+        lifts[age] = features[:, FEATURES.index(("segment", "lift"))]
+        assert ranker.rank(window(CUPS), None, context(attributes={"age": age})).order.size
+    assert lifts["young"][0] > 1 > 0.5 > lifts["young"][1]
+    assert lifts["old"][1] > 1 > 0.5 > lifts["old"][0]
+
+
+def test_attributes_that_say_nothing_leave_the_engine_s_order():
+    ranker = with_segments(fresh_ranker())
+    with pytest.raises(Skip) as skip:
+        ranker.rank(window(CUPS), None, context(attributes={"age": "unheard of"}))
+    assert skip.value.reason is SkipReason.NO_HISTORY
