@@ -21,6 +21,9 @@ _QUOTE, _BACKSLASH, _COMMA, _COLON = 34, 92, 44, 58
 _OPEN, _CLOSE, _BRACKET, _END = 123, 125, 91, 93
 _ZERO, _NINE, _MINUS, _POINT, _LOWER_N = 48, 57, 45, 46, 110
 _EXACT = 9_007_199_254_740_992  # 2^53: below it a double holds every whole number
+_INDEX, _SCORE, _SEQ_NO, _PRIMARY_TERM, _FIELDS = (
+    np.frombuffer(name, np.uint8).copy()
+    for name in (b"_index", b"_score", b"_seq_no", b"_primary_term", b"fields"))
 _MOST_DECIMALS = 22  # 10^22 is the last power of ten that a double holds
 
 
@@ -121,6 +124,17 @@ def _score(body, at):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
+def _reads(body, at, end, name):  # type: ignore[no-untyped-def]
+    """Return whether [at, end) spells ``name``."""
+    if end - at != len(name):
+        return False
+    for k in range(len(name)):  # noqa: SIM110 - numba compiles no generators
+        if body[at + k] != name[k]:
+            return False
+    return True
+
+
+@njit(inline="always")
 def _is_same(body, first, second):  # type: ignore[no-untyped-def]
     """Return whether two [start, end) hold the same bytes."""
     length = first[1] - first[0]
@@ -186,23 +200,22 @@ def _walk(body, at, field, ids, indices, scores, versions):  # type: ignore[no-u
             at = _string_end(body, key)
             if at < 0 or at >= last or body[at + 1] != _COLON:
                 return nothing
-            length = at - key
+            key_end = at
             at += 2
-            letter = body[key + 1]
-            if length == 6 and body[key] == 95 and letter == 105:  # _index
+            if _reads(body, key, key_end, _INDEX):
                 if body[at] != _QUOTE:
                     return nothing
                 indices[count, 0] = at + 1
                 at = _string_end(body, at + 1)
                 indices[count, 1] = at
                 at += 1
-            elif length == 6 and body[key] == 95 and letter == 115:  # _score
+            elif _reads(body, key, key_end, _SCORE):
                 scores[count], at = _score(body, at)
-            elif length == 7 and letter == 115 and body[key + 2] == 101:  # _seq_no
+            elif _reads(body, key, key_end, _SEQ_NO):
                 versions[count, 0], at = _digits(body, at)
-            elif length == 13 and letter == 112:  # _primary_term
+            elif _reads(body, key, key_end, _PRIMARY_TERM):
                 versions[count, 1], at = _digits(body, at)
-            elif length == 6 and body[key] == 102 and letter == 105:  # fields
+            elif _reads(body, key, key_end, _FIELDS):
                 at += 2  # {"
                 if at + len(field) + 4 >= last or body[at - 2] != _OPEN or body[at - 1] != _QUOTE:
                     return nothing
