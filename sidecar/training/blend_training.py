@@ -6,6 +6,11 @@ loss, gave 0.007 less MRR on a dev window with two targets a list.) A share of r
 history is not: they keep their targets and get another user's history (see ``pipeline``), or are
 read as if by a stranger, others in each epoch, so that the gate learns to close and the rest to
 rank alone.
+
+Shoppers look at what stands first. For lists that were logged with positions a number a position
+is learnt beside the scores, added to them in training and left out when the model serves. It can
+be told from the engine's own merit only where orders vary: between searches, by personalization,
+or by deliberate swaps.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ from sidecar.training.lists import Lists
 
 BATCH = 64
 LEARNING_RATE = 2e-3
+POSITIONS = 100  # told apart; what was shown further down shares the last
 
 
 def train_blend(blend: Blend, lists: Lists, *, seed: int, epochs: int, empty_share: float,
@@ -35,7 +41,8 @@ def train_blend(blend: Blend, lists: Lists, *, seed: int, epochs: int, empty_sha
     device = next(blend.parameters()).device
     blend.fit_scale(lists.features[lists.valid], lists.context)
     torch.manual_seed(seed)
-    optimizer = torch.optim.AdamW(blend.parameters(), lr=LEARNING_RATE, weight_decay=1e-3)
+    bias = torch.zeros(POSITIONS, device=device, requires_grad=True)
+    optimizer = torch.optim.AdamW([*blend.parameters(), bias], lr=LEARNING_RATE, weight_decay=1e-3)
     per_epoch = -(-len(lists) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, LEARNING_RATE, total_steps=epochs * per_epoch + 1, pct_start=0.1)
@@ -47,7 +54,7 @@ def train_blend(blend: Blend, lists: Lists, *, seed: int, epochs: int, empty_sha
         for start in range(0, len(order), BATCH):
             index = order[start:start + BATCH]
             strangers = rng.random(len(index)) < empty_share
-            loss = _loss(blend, lists, index, strangers, device)
+            loss = _loss(blend, lists, index, strangers, bias)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(blend.parameters(), 5.0)
@@ -73,11 +80,14 @@ def part_lists(blend: Blend, lists: Lists, *, as_strangers: bool = False) -> Flo
 
 
 def _loss(blend: Blend, lists: Lists, index: npt.NDArray[np.int64],
-          strangers: npt.NDArray[np.bool_], device: torch.device) -> Tensor:
+          strangers: npt.NDArray[np.bool_], bias: Tensor) -> Tensor:
+    device = bias.device
     valid = torch.from_numpy(lists.valid[index]).to(device)
     target = torch.from_numpy(lists.target[index]).to(device)
     scores = torch.full(valid.shape, float("-inf"), device=device)
     scores[valid] = _parts(blend, lists, index, strangers, device).sum(dim=1)
+    position = torch.from_numpy(lists.position[index].astype(np.int64)).to(device)
+    scores = scores + torch.where(position >= 0, bias[position.clamp(0, POSITIONS - 1)], 0.0)
     found = torch.logsumexp(scores.masked_fill(~target, float("-inf")), dim=1)
     return (torch.logsumexp(scores, dim=1) - found).mean()
 

@@ -50,6 +50,7 @@ class Sequences:
     query: npt.NDArray[np.int32]
     visit_end: IntVector  # first position after the visit
     query_text: FloatArray  # (queries + 1, TEXT_WIDTH), the last row zero
+    is_wanted: npt.NDArray[np.bool_]  # an event of positive strength: no return, no impression
 
     @classmethod
     def of(cls, events: EventLog, table: ItemTable,
@@ -68,7 +69,8 @@ class Sequences:
         return cls(offsets, events.item[order].astype(np.int64),
                    code_of[events.kind[order]],
                    np.maximum(gaps, 0).astype(np.float32), ts, events.query[order],
-                   _visit_ends(events.visit[order], offsets), text)
+                   _visit_ends(events.visit[order], offsets), text,
+                   np.array([strength(k) > 0 for k in events.kinds], bool)[events.kind[order]])
 
 
 class TableTensors:
@@ -274,8 +276,8 @@ def _targets(at: IntVector, stops: IntVector, sequences: Sequences,
     has_soon = (soon < limit) & (at >= 0)
     use_later = has_next & (~has_soon | (rng.random(at.shape) < 0.5))
     chosen = np.where(use_later, later, np.where(has_soon, soon, -1))
-    item = sequences.item[np.clip(chosen, 0, len(sequences.item) - 1)]
-    return np.where(chosen >= 0, item, -1)
+    place = np.clip(chosen, 0, len(sequences.item) - 1)
+    return np.where((chosen >= 0) & sequences.is_wanted[place], sequences.item[place], -1)
 
 
 def _visit_ends(visit: IntVector, offsets: IntVector) -> IntVector:

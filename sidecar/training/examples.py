@@ -1,6 +1,7 @@
 """Which searches does the blend learn from? (query, candidates, targets) lists, in order of time.
 
-Where the log holds queries, they are used; where it does not, a query is made for a bought item
+Where the log holds impressions, what was shown for a query is a list, and its positions go along.
+Else, where it holds queries, they are used; where it does not, a query is made for a bought item
 (``queries``) and BM25 finds the candidates (``retrieval``). A walk through the log gives each list
 the history and the item statistics of its own moment, nothing later.
 """
@@ -40,11 +41,16 @@ class Example:
     rows: IntVector
     scores: npt.NDArray[np.float32]
     target: npt.NDArray[np.bool_]
+    position: IntVector | None = None  # where each was shown, for a list that was logged
 
 
 def make_examples(log: EventLog, rows: Sequence[Mapping[str, Any]], retrieval: Retrieval, *,
                   since: float, most: int, per_visit: int, seed: int) -> list[Example]:
     """Return up to ``most`` lists from visits at or after ``since``, sorted by time."""
+    found = examples_of_impressions(log, retrieval, since)
+    if len(found) >= most:
+        return found[-most:]
+    shown = {(e.user, e.query) for e in found}
     rng = np.random.default_rng(seed)
     maker = QueryMaker(rows, seed)
     asked = log.asked()
@@ -53,15 +59,15 @@ def make_examples(log: EventLog, rows: Sequence[Mapping[str, Any]], retrieval: R
     index = np.flatnonzero((log.item >= 0) & strong[log.kind])
     index = index[log.ts[index] >= since]
     if not len(index):
-        return []
+        return found
     visits = np.unique(log.visit[index])
     groups = dict(zip(visits.tolist(), np.split(
         index[np.argsort(log.visit[index], kind="stable")],
         np.cumsum(np.bincount(np.searchsorted(visits, log.visit[index])))[:-1]), strict=True))
-    found: list[Example] = []
     for visit in rng.permutation(visits).tolist():
         events = groups[visit]
-        found.extend(_of_visit(log, events, asked, maker, retrieval, rng, per_visit))
+        made = _of_visit(log, events, asked, maker, retrieval, rng, per_visit)
+        found.extend(e for e in made if (e.user, e.query) not in shown)
         if len(found) >= most:
             break
     return sorted(found[:most], key=lambda e: e.ts)
@@ -85,6 +91,46 @@ def _of_visit(log: EventLog, events: IntVector, queries: npt.NDArray[np.int32],
                           target)
         if len(asked) >= per_visit:
             return
+
+
+def examples_of_impressions(log: EventLog, retrieval: Retrieval, since: float) -> list[Example]:
+    """Return what was shown for each query from ``since`` on, where something of it was taken.
+
+    An impression belongs to the query that it names, or else to the visit's last. Targets are the
+    shown items with an event of a target kind for the same query in the same visit. Candidates
+    stand in the engine's order (by BM25), their positions on the page beside them.
+    """
+    if "impression" not in log.kinds:
+        return []
+    asked, targets = log.asked(), log.target_kinds()
+    strong = np.array([k in targets for k in log.kinds], bool)[log.kind]
+    counts = (asked >= 0) & (log.item >= 0) & (log.ts >= since)
+    is_shown = counts & (log.kind == log.kinds.index("impression"))
+    taken: dict[tuple[int, int], set[int]] = {}
+    for k in np.flatnonzero(counts & strong).tolist():
+        taken.setdefault((int(log.visit[k]), int(asked[k])), set()).add(int(log.item[k]))
+    pages: dict[tuple[int, int], list[int]] = {}
+    for k in np.flatnonzero(is_shown).tolist():
+        pages.setdefault((int(log.visit[k]), int(asked[k])), []).append(k)
+    found = [_of_page(log, page, log.queries[key[1]], taken[key], retrieval)
+             for key, page in pages.items() if key in taken]
+    return sorted((e for e in found if len(e.rows) >= FEWEST_CANDIDATES and e.target.any()
+                   and not e.target.all()), key=lambda e: e.ts)
+
+
+def _of_page(log: EventLog, page: Sequence[int], query: str, taken: set[int],
+             retrieval: Retrieval) -> Example:
+    place: dict[int, int] = {}
+    for count, k in enumerate(page):  # an item shown twice counts where it was first
+        at = int(log.position[k])
+        place.setdefault(int(log.item[k]), at if at >= 0 else count)
+    rows = np.array(sorted(place, key=lambda row: place[row]), np.int64)
+    scores = retrieval.scores(query, rows)
+    order = np.argsort(-scores, kind="stable")
+    rows = rows[order]
+    return Example(int(log.user[page[0]]), float(log.ts[list(page)].min()), query, rows,
+                   scores[order],
+                   np.isin(rows, list(taken)), np.array([place[row] for row in rows.tolist()]))
 
 
 def examples_of_cases(cases: Sequence[Case], log: EventLog, items: ItemTable,

@@ -30,7 +30,8 @@ BoolArray = npt.NDArray[np.bool_]
 @dataclass(frozen=True, slots=True)
 class Lists:
     """N lists, padded to K candidates: features and their z-scores within the window (N, K, F),
-    context (N, C), ``target`` and ``valid`` (N, K), ``has_history`` (N)."""
+    context (N, C), ``target`` and ``valid`` (N, K), ``has_history`` (N); ``position`` (N, K) where
+    a candidate was shown, -1 where that was not logged."""
 
     features: FloatArray
     z_scores: FloatArray
@@ -38,6 +39,7 @@ class Lists:
     target: BoolArray
     valid: BoolArray
     has_history: BoolArray
+    position: npt.NDArray[np.int16]
 
     def __len__(self) -> int:
         return len(self.features)
@@ -48,18 +50,22 @@ class Lists:
         count, longest = len(examples), max((len(e.rows) for e in examples), default=0)
         valid = np.zeros((count, longest), bool)
         target = np.zeros((count, longest), bool)
+        position = np.full((count, longest), -1, np.int16)
         for k, example in enumerate(examples):
             valid[k, :len(example.rows)] = True
             target[k, :len(example.rows)] = example.target
+            if example.position is not None:
+                position[k, :len(example.rows)] = example.position
         return cls(np.zeros((count, longest, len(FEATURES)), dtype),
                    np.zeros((count, longest, len(FEATURES)), dtype),
                    np.zeros((count, len(CONTEXT)), np.float32), target, valid,
-                   np.zeros(count, bool))
+                   np.zeros(count, bool), position)
 
     def take(self, index: IntVector | slice) -> Lists:
         """Return some of the lists."""
         return Lists(self.features[index], self.z_scores[index], self.context[index],
-                     self.target[index], self.valid[index], self.has_history[index])
+                     self.target[index], self.valid[index], self.has_history[index],
+                     self.position[index])
 
 
 class ListMaker:

@@ -24,7 +24,8 @@ class EventLog:
 
     ``user`` (n) codes into ``users``; ``item`` (n) rows of the catalogue, -1 for none or unknown;
     ``kind`` (n) codes into ``kinds``; ``ts`` (n) seconds; ``visit`` (n) codes of order, session or
-    a run of events less than half an hour apart; ``query`` (n) codes into ``queries``, -1 for none.
+    a run of events less than half an hour apart; ``query`` (n) codes into ``queries``, -1 for none;
+    ``position`` (n) where an item was shown, -1 where that is not logged.
     """
 
     users: list[str]
@@ -36,6 +37,7 @@ class EventLog:
     ts: npt.NDArray[np.float64]
     visit: npt.NDArray[np.int64]
     query: npt.NDArray[np.int32]
+    position: npt.NDArray[np.int16]
     has_times: bool
     unknown_items: int
 
@@ -53,7 +55,7 @@ class EventLog:
         kinds: dict[str, int] = {}
         queries: dict[str, int] = {}
         visits: dict[tuple[int, str], int] = {}
-        user, item, kind, ts, visit, query = [], [], [], [], [], []
+        user, item, kind, ts, visit, query, position = [], [], [], [], [], [], []
         unknown, clock, has_times = 0, 0.0, False
         for event in events:
             code = users.setdefault(event.user_id, len(users))
@@ -72,12 +74,14 @@ class EventLog:
             ts.append(clock)
             visit.append(visits.setdefault((code, key), len(visits)) if key else -1)
             query.append(queries.setdefault(event.query, len(queries)) if event.query else -1)
+            position.append(-1 if event.position is None else min(max(event.position, 0), 9999))
         order = np.argsort(np.asarray(ts), kind="stable")
         log = cls(
             users=list(users), kinds=list(kinds), queries=list(queries),
             user=np.asarray(user, np.int32)[order], item=np.asarray(item, np.int32)[order],
             kind=np.asarray(kind, np.int16)[order], ts=np.asarray(ts, np.float64)[order],
             visit=np.asarray(visit, np.int64)[order], query=np.asarray(query, np.int32)[order],
+            position=np.asarray(position, np.int16)[order],
             has_times=has_times, unknown_items=unknown)
         _number_visits(log, len(visits))
         return log
@@ -91,7 +95,7 @@ class EventLog:
         cut = slice(start, stop)
         return EventLog(self.users, self.kinds, self.queries, self.user[cut], self.item[cut],
                         self.kind[cut], self.ts[cut], self.visit[cut], self.query[cut],
-                        self.has_times, self.unknown_items)
+                        self.position[cut], self.has_times, self.unknown_items)
 
     def target_kinds(self) -> frozenset[str]:
         """Return the kinds of event that a model should bring about; see ``ranking.kinds``."""

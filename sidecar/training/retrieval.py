@@ -38,6 +38,14 @@ class Retrieval:
             found = self._seen[query] = self._search(query)
         return found
 
+    def scores(self, query: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Return the scores (K) of some catalogue rows, 0 where a row does not match."""
+        words = [w for w in dict.fromkeys(words_of(query)) if w in self._known]
+        if not words:
+            return np.zeros(len(rows), np.float32)
+        found: npt.NDArray[np.float32] = self._index.get_scores(words)[rows].astype(np.float32)
+        return found
+
     def _search(self, query: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         words = list(dict.fromkeys(words_of(query)))
         words = [w for w in words if w in self._known]

@@ -1,0 +1,96 @@
+"""Lists from logged impressions: what was shown, where, and what was taken of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from sidecar.ranking.blend import Blend
+from sidecar.ranking.signals import FEATURES
+from sidecar.records import Event
+from sidecar.training.blend_training import part_lists, train_blend
+from sidecar.training.examples import Example, examples_of_impressions, make_examples
+from sidecar.training.lists import Lists
+from sidecar.training.log import EventLog
+from sidecar.training.metrics import reciprocal_ranks
+from sidecar.training.retrieval import Retrieval
+
+ROWS = [{"item_id": f"i{k}", "title": "red cup" if k % 2 else "red tea cup", "brand": None,
+         "categories": []} for k in range(8)]
+BY_ID = {row["item_id"]: k for k, row in enumerate(ROWS)}
+DAY_S = 86_400.0
+
+
+def page(user, ts, items, query="red cup", positions=None):
+    return [Event(user, "impression", f"i{k}", ts, query,
+                  position=None if positions is None else positions[n])
+            for n, k in enumerate(items)]
+
+
+def examples(*events):
+    log = EventLog.from_events(sorted(events, key=lambda e: e.ts), BY_ID)
+    return examples_of_impressions(log, Retrieval(ROWS), 0.0)
+
+
+def test_page_with_a_purchase_is_a_list_in_the_engine_s_order_with_its_positions():
+    shown = page("u", 10.0, [4, 1, 3, 0, 5, 7])
+    (found,) = examples(*shown, Event("u", "purchase", "i3", 60.0))
+    by_row = dict(zip(found.rows.tolist(), found.position.tolist(), strict=True))
+    assert by_row == {4: 0, 1: 1, 3: 2, 0: 3, 5: 4, 7: 5}
+    assert found.rows[found.target].tolist() == [3]
+    assert (np.diff(found.scores) <= 0).all()
+    assert (found.ts, found.query) == (10.0, "red cup")
+
+
+def test_logged_positions_count_over_the_order_of_the_file():
+    shown = page("u", 10.0, [0, 1, 2, 3, 4], positions=[9, 8, 7, 6, 5])
+    (found,) = examples(*shown, Event("u", "purchase", "i3", 60.0))
+    assert dict(zip(found.rows.tolist(), found.position.tolist(), strict=True))[0] == 9
+
+
+def test_what_nobody_took_or_took_after_another_query_makes_no_list():
+    shown = page("u", 10.0, [0, 1, 2, 3, 4])
+    assert examples(*shown, Event("v", "purchase", "i3", 60.0)) == []
+    assert examples(*shown, Event("u", "purchase", "i3", 60.0, "lamp")) == []
+    assert examples(*shown, Event("u", "purchase", "i3", 9.0 + DAY_S)) == []
+    assert examples(*page("u", 10.0, [0, 1]), Event("u", "purchase", "i1", 60.0)) == []
+
+
+def test_logged_lists_take_the_place_of_those_made_for_the_same_search():
+    events = [*page("u", 10.0, [4, 1, 3, 0, 5, 7]), Event("u", "purchase", "i3", 60.0),
+              Event("v", "purchase", "i2", 70.0, "red cup")]
+    log = EventLog.from_events(events, BY_ID)
+    found = make_examples(log, ROWS, Retrieval(ROWS), since=0.0, most=10, per_visit=3, seed=0)
+    logged = [e for e in found if e.position is not None]
+    assert len(logged) == 1
+    assert not any(e.user == logged[0].user and e.position is None for e in found)
+
+
+def test_position_takes_the_blame_for_clicks_that_only_position_explains():
+    """Shoppers take the better of two kinds of item, but mostly what stands first. A list tells
+    both; the served scores must tell the kind of item only."""
+    rng = np.random.default_rng(0)
+    good = FEATURES.index(("popularity", "strong_14"))
+    rank = FEATURES.index(("engine", "reciprocal_rank"))
+    made, count, size = [], 400, 6
+    better = rng.random((count, size)) < 0.5
+    order = np.argsort(rng.random((count, size)), axis=1)  # position of each candidate, shuffled
+    taken = np.argmax(1.0 * better - 1.5 * order + rng.gumbel(size=(count, size)), axis=1)
+    for k in range(count):
+        made.append(Example(0, float(k), "q", np.arange(size), np.ones(size, np.float32),
+                            np.arange(size) == taken[k], order[k]))
+    lists = Lists.empty(made)
+    lists.features[..., good] = lists.z_scores[..., good] = better
+    lists.features[..., rank] = lists.z_scores[..., rank] = -order
+    told = {}
+    for name, position in (("handled", lists.position), ("ignored", np.full_like(order, -1))):
+        torch.manual_seed(0)
+        blend = Blend()
+        given = lists.take(slice(None))
+        given.position[:] = position
+        given.features[..., rank] = given.z_scores[..., rank] = 0 if name == "handled" else -order
+        train_blend(blend, given, seed=0, epochs=5, empty_share=0.0,
+                    progress=lambda done, loss: None)
+        scores = part_lists(blend, given).sum(axis=-1)
+        told[name] = reciprocal_ranks(scores, better & (order > 2), given.valid).mean()
+    assert told["handled"] > told["ignored"] + 0.05
