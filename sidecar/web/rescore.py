@@ -29,9 +29,9 @@ class RescoreHit(msgspec.Struct, frozen=True):
 
 
 class RescoreRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The request's body."""
+    """The request's body; a hit may be a bare id, which says that it has no score."""
 
-    hits: list[RescoreHit]
+    hits: list[RescoreHit | str | int]
     user_id: str | None = None
     session_id: str | None = None
     query: str | None = None
@@ -87,9 +87,10 @@ def _context(asked: RescoreRequest, settings: Settings) -> QueryContext:
         attributes=asked.attributes)
 
 
-def _candidates(hits: list[RescoreHit]) -> Candidates:
-    scores = [np.nan if hit.score is None else hit.score for hit in hits]
-    return Candidates(tuple(hit.id for hit in hits), np.array(scores, dtype=np.float32))
+def _candidates(hits: list[RescoreHit | str | int]) -> Candidates:
+    told = [hit if isinstance(hit, RescoreHit) else RescoreHit(str(hit)) for hit in hits]
+    scores = [np.nan if hit.score is None else hit.score for hit in told]
+    return Candidates(tuple(hit.id for hit in told), np.array(scores, dtype=np.float32))
 
 
 def _applied(ranking: Ranking, candidates: Candidates, explain: bool) -> dict[str, Any]:

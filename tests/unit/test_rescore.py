@@ -53,7 +53,7 @@ def states():
 
 @pytest.fixture
 def client(states):
-    settings, ranker = Settings(max_window=5), Preferring()
+    settings, ranker = Settings(max_window=5, timeout_ms=5000), Preferring()
     app = Flask(__name__)
     errors.register(app)
     app.register_blueprint(rescore.create_blueprint(
@@ -78,6 +78,14 @@ def test_positions_come_back_best_first(client, states):
     timing = dict(part.split(";dur=") for part in answer.headers["Server-Timing"].split(", "))
     assert set(timing) == {"history", "rank", "total"}
     assert all(float(milliseconds) >= 0 for milliseconds in timing.values())
+
+
+def test_hits_may_be_bare_ids(client):
+    """As ml-commons' connector has them: the values of one field, and nothing else."""
+    answer = ask(client, hits=["a", "b", 7])
+    assert answer.status_code == 200
+    assert (answer.json["reason"], answer.json["order"]) == (None, [1, 0, 2])
+    assert len(answer.json["scores"]) == 3
 
 
 def test_explanations_stand_beside_the_hits_when_asked_for(client):
