@@ -14,49 +14,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from scripts._machine import find_free_port
+from tests.http_answers import Answer
+from tests.http_answers import ask as http_ask
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 60.0
-
-
-@dataclass
-class Answer:
-    """An HTTP answer."""
-
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def ids(self) -> list[str]:
-        return [hit["_id"] for hit in self.json["hits"]["hits"]]
-
-    @property
-    def personalized(self) -> str | None:
-        return self.headers["X-Personalize-Status"]
-
-
-def http_request(url: str, method: str, target: str, body: Any = None,
-                 headers: dict[str, str] | None = None) -> Answer:
-    """Send one request on a connection of its own; a body that is not bytes goes out as JSON."""
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
-    payload = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-    sent = {"Content-Type": "application/json", **(headers or {})}
-    try:
-        connection.request(method, target, payload, sent)
-        response = connection.getresponse()
-        return Answer(response.status, response.headers, response.read())
-    finally:
-        connection.close()
 
 
 @dataclass
@@ -73,8 +39,7 @@ class Sidecar:
         return self.log_file.read_text()
 
     def request(self, method: str, target: str, body: Any = None, **headers: str) -> Answer:
-        return http_request(self.url, method, target, body,
-                            {name.replace("_", "-"): value for name, value in headers.items()})
+        return http_ask(self.url, method, target, body, **headers)
 
     def search(self, query: dict[str, Any] | None = None, **headers: str) -> Answer:
         body = {"query": query or {"match_all": {}}, "size": 5}
@@ -166,13 +131,13 @@ def fill_shop(opensearch: str, index: str) -> None:
                "mappings": {"properties": {"item_id": {"type": "keyword"},
                                            "price": {"type": "float"},
                                            "title": {"type": "text"}}}}
-    assert http_request(opensearch, "PUT", f"/{index}", mapping).status == 200
+    assert http_ask(opensearch, "PUT", f"/{index}", mapping).status == 200
     lines = []
     for number in range(30):
         title = " ".join(["milk"] + ["white"] * number)
         lines += [{"index": {"_id": f"p{number}"}}, {"item_id": f"p{number}", "title": title}]
     body = "".join(json.dumps(line) + "\n" for line in lines).encode()
-    written = http_request(opensearch, "POST", f"/{index}/_bulk?refresh=true", body)
+    written = http_ask(opensearch, "POST", f"/{index}/_bulk?refresh=true", body)
     assert not written.json["errors"]
 
 
@@ -207,4 +172,4 @@ def fill() -> Callable[[str, str], None]:
 @pytest.fixture
 def ask() -> Callable[..., Answer]:
     """Send a request to any server."""
-    return http_request
+    return http_ask

@@ -130,7 +130,7 @@ def test_forgotten_user_has_no_history_for_any_sidecar(sidecars, shop, model_dir
     assert one.request("GET", "/_personalize/users/u1").status == 404
     assert shown(one, "u2")["kept"] == 1
     searched = one.search(X_Personalize_User="u1")
-    assert searched.personalized == "skipped; reason=no_history"
+    assert searched.outcome == "skipped; reason=no_history"
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def test_stop_answers_what_is_under_way(sidecars, shop, model_dir, new_model):
     assert sidecar.stop() == 0
     for search in searches:
         search.join()
-    assert [answer.personalized for answer in answers] == ["applied"] * 4
+    assert [answer.outcome for answer in answers] == ["applied"] * 4
 
 
 def test_rush_is_let_through_unpersonalised_rather_than_kept_waiting(
@@ -99,7 +99,7 @@ def test_rush_is_let_through_unpersonalised_rather_than_kept_waiting(
         search.join()
     assert time.monotonic() - started < 0.8 * 40 / 2 * 0.4
     assert {answer.status for answer in answers} == {200}
-    assert {answer.personalized for answer in answers} == {"applied", "skipped; reason=overload"}
+    assert {answer.outcome for answer in answers} == {"applied", "skipped; reason=overload"}
     assert sidecar.search(MILK, X_Personalize_User="u1").status == 200
 
 
@@ -163,7 +163,7 @@ def test_opensearch_that_hangs_or_dies_costs_no_more_than_its_deadlines(
         assert sidecar.request("GET", "/_personalize/health/live").status == 200
     finally:
         os.kill(pid, signal.SIGCONT)
-    until(lambda: sidecar.search(MILK, X_Personalize_User="u1").personalized == "applied",
+    until(lambda: sidecar.search(MILK, X_Personalize_User="u1").outcome == "applied",
           "search did not recover")
 
     os.kill(pid, signal.SIGKILL)

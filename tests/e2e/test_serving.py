@@ -20,13 +20,13 @@ def test_acknowledged_event_changes_the_next_search_through_another_sidecar(
     two = sidecars.start(FAKE, model_dir=model_dir)
     before = two.search(MILK, X_Personalize_User="u1")
     assert before.ids == ["p0", "p1", "p2", "p3", "p4"]
-    assert before.personalized == "skipped; reason=no_history"
+    assert before.outcome == "skipped; reason=no_history"
     for item in ("p7", "p9", "p3"):
         taken = one.request("POST", "/_personalize/events", click(item))
         assert taken.status == 200, taken.body
         version = taken.json["states"]["u1"]
         after = two.search(MILK, X_Personalize_User="u1", X_Personalize_State=str(version))
-        assert after.personalized == "applied"
+        assert after.outcome == "applied"
         assert int(after.headers["X-Personalize-State"]) >= version
         assert after.ids[0] == item
     assert after.ids == ["p3", "p9", "p7", "p0", "p1"]
@@ -40,14 +40,14 @@ def test_other_shoppers_and_switched_off_searches_are_left_alone(sidecars, shop,
                             ({"X_Personalize_User": "u1", "X_Personalize": "off"}, "disabled")):
         answer = sidecar.search(MILK, **headers)
         assert answer.ids == engine
-        assert answer.personalized == f"skipped; reason={reason}"
+        assert answer.outcome == f"skipped; reason={reason}"
 
 
 def test_state_that_is_not_there_yet_is_not_passed_over(sidecars, shop, model_dir):
     sidecar = sidecars.start(FAKE, model_dir=model_dir)
     sidecar.request("POST", "/_personalize/events", click("p7"))
     answer = sidecar.search(MILK, X_Personalize_User="u1", X_Personalize_State="100000")
-    assert answer.personalized == "skipped; reason=state_behind"
+    assert answer.outcome == "skipped; reason=state_behind"
     assert answer.ids[0] == "p0"
 
 
@@ -56,7 +56,7 @@ def test_missing_model_keeps_engine_order_and_is_not_ready(sidecars, shop, tmp_p
     answer = sidecar.search(MILK, X_Personalize_User="u1")
     assert answer.status == 200
     assert answer.ids[0] == "p0"
-    assert answer.personalized == "skipped; reason=no_model"
+    assert answer.outcome == "skipped; reason=no_model"
     ready = sidecar.ready()
     assert ready.status == 503
     assert str(tmp_path / "none") in ready.json["model"]["error"]
@@ -66,7 +66,7 @@ def test_missing_model_keeps_engine_order_and_is_not_ready(sidecars, shop, tmp_p
 def test_sidecar_without_a_configured_model_is_ready_and_passes_through(sidecars, shop):
     sidecar = sidecars.start()
     assert sidecar.ready().status == 200
-    assert sidecar.search(MILK, X_Personalize_User="u1").personalized == "skipped; reason=no_model"
+    assert sidecar.search(MILK, X_Personalize_User="u1").outcome == "skipped; reason=no_model"
 
 
 def test_new_model_takes_over_without_a_failed_or_unpersonal_search(
@@ -86,7 +86,7 @@ def test_new_model_takes_over_without_a_failed_or_unpersonal_search(
     stop.set()
     shopper.join()
     assert {answer.status for answer in answers} == {200}
-    assert {answer.personalized for answer in answers} == {"applied"}
+    assert {answer.outcome for answer in answers} == {"applied"}
     assert {answer.ids[0] for answer in answers} == {"p7"}
 
 
@@ -124,7 +124,7 @@ def test_slow_ranking_costs_its_deadline_and_no_more(sidecars, shop, model_dir, 
     started = time.monotonic()
     answer = sidecar.search(MILK, X_Personalize_User="u1")
     assert time.monotonic() - started < 1.0
-    assert answer.personalized == "skipped; reason=timeout"
+    assert answer.outcome == "skipped; reason=timeout"
     assert answer.ids[0] == "p0"
     assert "search not personalised reason=timeout" in sidecar.log
     assert "u1" not in sidecar.log
@@ -144,7 +144,7 @@ def test_page_from_kept_hits_is_the_same_and_a_written_product_shows_at_once(
     until(lambda: pages.append(search()) or len(pages) > 60, "searches ended early")
     assert {page.body.partition(b'"hits":')[2] for page in pages} == {
         first.body.partition(b'"hits":')[2]}
-    assert {page.personalized for page in pages} == {"applied"}
+    assert {page.outcome for page in pages} == {"applied"}
     written = ask(opensearch, "PUT", f"/{shop}/_doc/p7?refresh=true",
                    {"item_id": "p7", "title": "milk " + "white " * 7, "price": 2.5})
     assert written.status == 200

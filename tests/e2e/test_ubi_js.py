@@ -11,14 +11,14 @@ def test_ubi_js_tells_what_a_shopper_does_and_the_next_search_knows(sidecars, sh
     sidecar = sidecars.start("fake_model:application()", workers=1, model_dir=model_dir,
                              cors_origins=PAGE)
     before = sidecar.search(X_Personalize_User="c-1")
-    assert before.personalized == "skipped; reason=no_history"
+    assert before.outcome == "skipped; reason=no_history"
     told = javascript.run("ubi.mjs", sidecar.url, "c-1", "p3")
     assert (told["query"]["taken"], told["event"]["taken"]) == (1, 1)
     kept = sidecar.request("GET", "/_personalize/users/c-1").json
     assert {(row["event"], row["item_id"], row["query"]) for row in kept["events"]} == {
         ("search", None, "white milk"), ("add_to_cart", "p3", None)}
     after = sidecar.search(X_Personalize_User="c-1")
-    assert after.personalized == "applied"
+    assert after.outcome == "applied"
     assert after.ids[0] == "p3"
 
 

@@ -15,53 +15,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from scripts._machine import find_free_port
 from tests.conftest import Launcher
+from tests.http_answers import Answer, ask
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 PLUGIN = ROOT / "plugin"
 WORDS = ["milk", "white", "whole", "bread", "cheese", "red", "wine", "dry", "blue", "green"]
 USER = "u1"
-
-
-@dataclass
-class Answer:
-    """An HTTP answer; ``json`` keeps digits as text, so that nothing is rounded equal."""
-
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body, parse_float=str)
-
-    @property
-    def ids(self) -> list[str]:
-        return [hit["_id"] for hit in self.json["hits"]["hits"]]
-
-    @property
-    def told(self) -> Any:
-        """What ``ext.personalize`` tells."""
-        return self.json["ext"]["personalize"]
-
-
-def ask(url: str, method: str, target: str, body: Any = None, **headers: str) -> Answer:
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)
-    payload = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-    sent = {"Content-Type": "application/json"} | {
-        name.replace("_", "-"): text for name, text in headers.items()}
-    try:
-        connection.request(method, target, payload, sent)
-        response = connection.getresponse()
-        return Answer(response.status, response.headers, response.read())
-    finally:
-        connection.close()
 
 
 @dataclass

@@ -128,7 +128,7 @@ def difference(proxy: Any, plugin: Any) -> str:
         return f"status {proxy.status} and {plugin.status}"
     if proxy.status != 200:
         return ""
-    mine, theirs = steady(plugin.json), steady(proxy.json)
+    mine, theirs = steady(plugin.exact), steady(proxy.exact)
     told, status = mine.pop("ext")["personalize"], proxy.headers["X-Personalize-Status"]
     explained = (theirs.pop("ext", None) or {}).get("personalize")
     if mine != theirs:
