@@ -6,6 +6,7 @@ It reads no more of an answer than its head and length, so that what is measured
 from __future__ import annotations
 
 import re
+import select
 import socket
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -75,6 +76,12 @@ class Connection:
             raise ConnectionResetError("server closed the connection before its answer")
         self._buffer += data
         return self._complete()
+
+    def is_closed(self) -> bool:
+        """Return True if the server has closed the connection, which it may while it is idle."""
+        waiting = select.poll()
+        waiting.register(self.socket, select.POLLIN)
+        return bool(waiting.poll(0))
 
     def close(self) -> None:
         """Close the socket."""

@@ -32,6 +32,7 @@ class Samples:
     stages: dict[str, list[float]] = field(default_factory=dict)
     seconds: float = 0.0
     never_sent: int = 0
+    acknowledged: dict[str, int] = field(default_factory=dict)  # answers of status 2xx, by kind
 
     def add(self, kind: str, latency_s: float, answer: Answer | None) -> None:
         """Note one request's end; ``answer`` None: the connection broke."""
@@ -40,6 +41,8 @@ class Samples:
             self.errors += 1
         if answer is None:
             return
+        if answer.status < 300:
+            self.acknowledged[kind] = self.acknowledged.get(kind, 0) + 1
         outcome = answer.header("x-personalize-status")
         if outcome is not None:
             self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
@@ -139,8 +142,11 @@ class _Loop:
         self._selector = selectors.DefaultSelector()
 
     def send(self, connection: Connection, kind: str, payload: bytes, *, due: float) -> None:
-        """Send on an idle connection."""
+        """Send on an idle connection; on a new one in its place if the server has closed it."""
         self.idle.remove(connection)
+        if connection.is_closed():
+            connection.close()
+            connection = Connection(self._url)
         self.busy[connection] = (kind, due)
         connection.send(payload)
         self._selector.register(connection.socket, selectors.EVENT_READ, connection)

@@ -15,7 +15,7 @@ def render(report: Mapping[str, Any]) -> str:
     parts = ["conditions: " + ", ".join(f"{name} {value}"
                                         for name, value in report["conditions"].items())]
     for name, section in (("latency", _latency), ("closed", _closed), ("open", _open),
-                          ("events", _events)):
+                          ("events", _events), ("overload", _open), ("soak", _soak)):
         if name in report:
             parts.append(section(report[name]))
     return "\n\n".join(parts)
@@ -69,6 +69,13 @@ def _open(report: Mapping[str, Any]) -> str:
     return (f"Open loop, {report['rate']:.0f} searches a second, milliseconds from when each was "
             "due:\n\n" + _table(["arm", *QUANTILES, "max", "outcomes", "errors", "never sent",
                                  "sidecar MB"], rows))
+
+
+def _soak(report: Mapping[str, Any]) -> str:
+    searches = {name: report[name] for name in ("rate", "personal")}
+    return (_open(searches) + f"\n\nclicks acknowledged {report['events']}, kept "
+            f"{report['kept']}; the sidecar's memory every ten seconds, MB: "
+            + " ".join(str(sample.get("sidecar")) for sample in report["personal"]["memory"]))
 
 
 def _events(report: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -85,6 +86,35 @@ def open_latency(bench: Bench, arms: Sequence[str], *, rate: float, seconds: flo
             each_second=partial(_note_memory, into=memory, groups=groups))
         report[arm] = _load_report(seen) | {"memory": memory}
     return report
+
+
+def soak(bench: Bench, *, rate: float, seconds: float, event_every: int) -> Report:
+    """Personalised searches at ``rate`` a second with clicks in between; then count the clicks.
+
+    ``events`` are those acknowledged, ``kept`` by how much the states' counts grew; what a refused
+    or broken request sent counts as neither.
+    """
+    sidecar = bench.arms.target.sidecar
+    users = sorted({str(own[0].user_id) for own in bench.log.by_user if own[0].user_id})
+    before = _events_kept(sidecar, users)
+    report = open_latency(bench, ("personal",), rate=rate, seconds=seconds,
+                          event_every=event_every)
+    seen = report["personal"]
+    report["events"] = seen["acknowledged"].get("event", 0)
+    report["kept"] = _events_kept(sidecar, users) - before
+    return report
+
+
+def _events_kept(sidecar: str, users: Sequence[str]) -> int:
+    """Return how many events the states of these users have ever taken."""
+    connection, total = Connection(sidecar), 0
+    for user in users:
+        answer = connection.ask(request(sidecar, "GET",
+                                        f"/_personalize/users/{quote(user, safe='')}"))
+        if answer.status == 200:
+            total += int(json.loads(answer.body)["event_count"])
+    connection.close()
+    return total
 
 
 def events(bench: Bench, *, clients: int, seconds: float) -> Report:
@@ -170,4 +200,5 @@ def _load_report(seen: Samples) -> Report:
     return {"requests": seen.count, "errors": seen.errors, "never_sent": seen.never_sent,
             "searches_per_s": seen.count / seen.seconds if seen.seconds else None,
             "ms": {kind: stats.summary(values) for kind, values in seen.latencies.items()},
-            "outcomes": seen.outcomes, "server_timing_ms": stats.stages(seen.stages)}
+            "acknowledged": seen.acknowledged, "outcomes": seen.outcomes,
+            "server_timing_ms": stats.stages(seen.stages)}

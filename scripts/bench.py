@@ -9,7 +9,10 @@ The bare engine and the sidecar are asked the same searches in the same run with
 taking turns, so that a busy machine is busy for both. Sections: latency (one client, paired),
 closed loop (``--clients``; the ceiling, processor time, memory), open loop (latency under load,
 counted from when a request was due), events (acknowledgements, and whether the next search saw
-them). Histories in the queries file are sent to the sidecar first; it keeps what it has.
+them), overload (an open loop at twice the ceiling) and soak (ten minutes of searches and clicks at
+three quarters of it: memory, errors, and whether every click is in its shopper's state).
+``--plot FILE`` draws the latencies. Histories in the queries file are sent to the sidecar first; it
+keeps what it has.
 """
 
 from __future__ import annotations
@@ -26,13 +29,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from scripts import _bench_report, _bench_sections
+from scripts import _bench_plot, _bench_report, _bench_sections
 from scripts._bench_arms import MEANINGS, Arms, Target
 from scripts._bench_searches import Log, generate, read, send_histories
 from scripts._bench_sections import Bench, Report
 from sidecar.errors import SidecarError
 
-SECTIONS = ("latency", "closed", "open", "events")
+SECTIONS = ("latency", "closed", "open", "events", "overload", "soak")
+BY_DEFAULT = ("latency", "closed", "open", "events")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SidecarError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    if options.plot is not None:
+        options.plot.write_text(_bench_plot.page(report))
     print(json.dumps(report, indent=1) if options.json else _bench_report.render(report))
     return 0
 
@@ -76,6 +82,14 @@ def run(options: argparse.Namespace) -> Report:
     if "events" in options.sections:
         report["events"] = _bench_sections.events(bench, clients=min(options.clients, 4),
                                                   seconds=options.seconds)
+    if "overload" in options.sections:
+        report["overload"] = _bench_sections.open_latency(
+            bench, options.load_arms, seconds=options.open_seconds,
+            rate=2.0 * (options.rate or _three_quarters(report) / 0.75))
+    if "soak" in options.sections:
+        report["soak"] = _bench_sections.soak(
+            bench, rate=options.rate or _three_quarters(report), seconds=options.soak_seconds,
+            event_every=options.event_every)
     return report
 
 
@@ -120,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--window", type=int, default=100, metavar="K")
     add("--clients", type=int, default=8, metavar="N", help="clients of the closed loop")
     add("--json", action="store_true", help="print every number as JSON")
-    add("--sections", nargs="+", choices=SECTIONS, default=SECTIONS)
+    add("--sections", nargs="+", choices=SECTIONS, default=BY_DEFAULT)
     add("--arms", nargs="+", choices=MEANINGS, default=list(MEANINGS),
         help="arms of the latency section")
     add("--load-arms", nargs="+", choices=MEANINGS, default=["bare", "off", "personal"],
@@ -131,7 +145,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--seconds", type=float, default=4.0, metavar="S", help="seconds an arm in each round")
     add("--rate", type=float, metavar="R",
         help="searches a second of the open loop (default: 3/4 of the slowest arm's ceiling)")
-    add("--open-seconds", type=float, default=20.0, metavar="S", help="600 makes it a soak")
+    add("--open-seconds", type=float, default=20.0, metavar="S",
+        help="of each arm of the open loop and of the overload")
+    add("--soak-seconds", type=float, default=600.0, metavar="S")
+    add("--plot", type=Path, metavar="FILE", help="write the latencies as a page (HTML, SVG)")
     add("--event-every", type=int, default=10, metavar="N",
         help="in the open loop, a click after every N searches; 0: none")
     add("--no-histories", action="store_true", help="send no histories before measuring")

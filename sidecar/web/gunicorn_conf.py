@@ -12,6 +12,7 @@ import importlib
 import os
 import shutil
 import tempfile
+from pathlib import Path
 from typing import Any
 
 # One intra-op thread: the matrices are small, and workers share the cores anyway. numpy reads
@@ -66,7 +67,8 @@ def on_starting(server: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
     of them is used before the fork: no thread is started, no device touched, and the sidecar's own
     code is left to the workers, so that a reload brings in what has changed.
     """
-    if _settings.model_dir:
+    model = Path(_settings.model_dir, "model.json")
+    if _settings.model_dir and model.is_file() and b'"format"' in model.read_bytes()[:100]:
         for name in ("numpy", "torch", "numba"):
             importlib.import_module(name)
 

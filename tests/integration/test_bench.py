@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from scripts import _bench_plot
 from scripts import _bench_stats as stats
 from scripts._bench_client import Connection, request
-from scripts._bench_load import closed_loop, in_turn, open_loop
+from scripts._bench_load import _Loop, closed_loop, in_turn, open_loop
 from scripts._bench_searches import read
 from sidecar.errors import FileError
 
@@ -117,3 +119,34 @@ def test_paired_intervals_hold_the_difference():
     assert report["added_ms"]["p50"]["value"] == pytest.approx(2.0)
     assert report["added_ms"]["p50"]["low"] <= 2.0 <= report["added_ms"]["p50"]["high"]
     assert stats.ratio_of_rounds([100, 200], [50, 100])["value"] == 0.5
+
+
+def test_plot_is_one_page_with_a_line_for_every_arm():
+    quantiles = {"p50": 1.0, "p90": 2.0, "p99": 4.0, "p99.9": 30.0}
+    report = {"conditions": {"clients": 8, "cores": 2}, "latency": {
+        "bare": {"ms": {"bare": quantiles}}, "personal": {"ms": {"personal": quantiles}}}}
+    page = _bench_plot.page(report)
+    assert page.count("<polyline") == 2
+    assert "one client, arms in turn" in page
+    assert "src=" not in page
+    assert "href=" not in page
+
+
+def test_acknowledged_requests_are_counted_apart_from_errors(url):
+    seen = closed_loop(url, lambda: ("event", request(url, "POST", "/error")), clients=1,
+                       seconds=0.05)
+    assert seen.acknowledged == {}
+    seen = closed_loop(url, lambda: ("event", request(url, "POST", "/chunked")), clients=1,
+                       seconds=0.05)
+    assert seen.acknowledged == {"event": seen.count}
+
+
+def test_connection_that_the_server_closed_while_idle_is_no_error(url):
+    loop = _Loop(url, 1)
+    old = loop.idle[0]
+    old.socket.shutdown(socket.SHUT_RDWR)
+    loop.send(old, "x", request(url, "POST", "/x"), due=time.perf_counter())
+    while not loop.wait(1.0):
+        pass
+    assert (loop.samples.count, loop.samples.errors) == (1, 0)
+    loop.close()
