@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from sidecar.errors import FileError, SidecarError
 from sidecar.ranking.encoder import CELLS
+from sidecar.ranking.signals import SIGNALS
 from sidecar.stores.file_values import seconds
 from sidecar.stores.files import (
     Rows,
@@ -51,6 +52,7 @@ def _train(options: argparse.Namespace) -> dict[str, object]:
     started = time.monotonic()
     config = TrainConfig(seed=options.seed, cell=options.cell, device=pick_device(options.device))
     config = dataclasses.replace(config, **overrides(options.config))
+    config = dataclasses.replace(config, signals=tuple(options.signals or config.signals))
     rows = list(counted(read_catalogue(options.catalogue), "catalogue"))
     by_id = {row["item_id"]: k for k, row in enumerate(rows)}
     log = EventLog.from_events(counted(read_events(options.events), "events"), by_id)
@@ -119,6 +121,9 @@ def unfit(name: str, value: object, default: object) -> str | None:
     if name in ("cell", "device"):
         choices = CELLS if name == "cell" else ("cpu", "cuda")
         return None if value in choices else f"one of {', '.join(choices)}"
+    if name == "signals":
+        fits = isinstance(value, list) and "engine" in value and set(value) <= set(SIGNALS)
+        return None if fits else f"a list with engine and any of {', '.join(SIGNALS[1:])}"
     if isinstance(default, float):
         fits = isinstance(value, int | float) and 0 <= value < 1
         return None if fits else "a share from 0 to less than 1"
@@ -128,6 +133,18 @@ def unfit(name: str, value: object, default: object) -> str | None:
         return "a whole number"
     least = 0 if name == "seed" else 1
     return None if value >= least else f"at least {least}"
+
+
+def signal_names(text: str) -> tuple[str, ...]:
+    """Return a comma-separated argument as names of signals, for argparse."""
+    names = [name.strip() for name in text.split(",")]
+    if names == ["hybrid"]:
+        return SIGNALS
+    unknown = [name for name in names if name not in SIGNALS]
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"{unknown[0]!r} is no signal; known: hybrid, {', '.join(SIGNALS)}")
+    return tuple(name for name in SIGNALS if name in names or name == "engine")
 
 
 def instant(text: str) -> float:
@@ -145,6 +162,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--catalogue", type=Path, required=True, metavar="FILE")
     parser.add_argument("--events", type=Path, required=True, metavar="FILE")
     parser.add_argument("--cases", type=Path, metavar="FILE")
+    parser.add_argument("--signals", type=signal_names, metavar="NAME[,NAME]",
+                        help=f"train with these alone and the engine's score: hybrid (all), or any "
+                             f"of {', '.join(SIGNALS[1:])}")
     parser.add_argument("--users", type=Path, metavar="FILE",
                         help="user_id and any attributes, which place users without events")
     parser.add_argument("--until", type=instant, metavar="TS",

@@ -12,6 +12,8 @@ order hits, and a part of 0 then reads "no better than its neighbours".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -42,10 +44,14 @@ class Blend(nn.Module):
     """The additive model over (features, context)."""
 
     def __init__(self, width: int = 32, context_width: int = 8, summary: int = 12,
-                 dropout: float = 0.2) -> None:
+                 dropout: float = 0.2, signals: Sequence[str] = SIGNALS) -> None:
+        """``signals`` are those switched on; other parts are 0, and nothing reads their facts."""
         super().__init__()
         self.shape = {"width": width, "context_width": context_width, "summary": summary,
-                      "dropout": dropout}
+                      "dropout": dropout, "signals": list(signals)}
+        self.is_on = nn.Buffer(torch.tensor([s in signals for s in SIGNALS]), persistent=False)
+        self.off_facts = nn.Buffer(torch.tensor([s not in signals for s, _ in FEATURES] * 2),
+                                   persistent=False)
         size = len(FEATURES)
         self.mean = nn.Buffer(torch.zeros(size))
         self.scale = nn.Buffer(torch.ones(size))
@@ -97,8 +103,8 @@ class Blend(nn.Module):
             -CONTEXT_CLIP, CONTEXT_CLIP)
         situation = self.context(scaled)  # (B, E)
         gates = nn.functional.softplus(self.gate(situation))  # (B, S)
-        gates = torch.where(self.personal & ~has_history[:, None], 0.0, gates)
-        hidden_facts = self.personal_facts & ~has_history[place, None]
+        gates = torch.where(self.is_on & (~self.personal | has_history[:, None]), gates, 0.0)
+        hidden_facts = self.off_facts | (self.personal_facts & ~has_history[place, None])
         summary = self.summary(features.masked_fill(hidden_facts, 0.0))  # (R, summary)
         values = self._values(features, situation, summary, place)
         parts = BOUND * torch.tanh(values / BOUND) * gates[place]  # (R, S)

@@ -23,6 +23,7 @@ from sidecar.ranking.signals import FEATURES, SIGNALS
 from sidecar.records import FloatArray
 
 I64 = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 _STRANGER = np.array(STRANGER, np.float32)
 
 
@@ -55,6 +56,7 @@ class PackedBlend:
         self._context_2 = _linear(blend.context[2])
         self._gate = _linear(blend.gate)
         self._personal = _array(blend.personal).astype(bool)
+        self._is_on = _array(blend.is_on).astype(bool)
         self._weights = _pack(blend)
 
     def parts(self, features: FloatArray, context: FloatArray, *,
@@ -73,9 +75,9 @@ class PackedBlend:
             context if has_history else
             np.where(np.isnan(_STRANGER), context, _STRANGER).astype(np.float32))
         gates = np.logaddexp(0, _apply(situation, self._gate)).astype(np.float32)  # softplus
-        if not has_history:
-            gates[self._personal] = 0.0
-        _parts(features, situation, gates, self._personal, self._weights, found)
+        is_read = self._is_on if has_history else self._is_on & ~self._personal
+        gates[~is_read] = 0.0
+        _parts(features, situation, gates, is_read, self._personal, self._weights, found)
         return found
 
     def _situation(self, context: FloatArray) -> FloatArray:
@@ -88,8 +90,8 @@ class PackedBlend:
 
 
 @compiled
-def _parts(features: FloatArray, situation: FloatArray, gates: FloatArray,
-           personal: npt.NDArray[np.bool_], weights: _Weights, out: FloatArray) -> None:
+def _parts(features: FloatArray, situation: FloatArray, gates: FloatArray, is_read: BoolArray,
+           personal: BoolArray, weights: _Weights, out: FloatArray) -> None:
     size, width = len(features), weights.second.shape[1]
     around = np.dot(situation, weights.first_context) + weights.first_bias  # (S·W)
     facts = np.empty(2 * features.size, np.float32)  # signal after signal, each (K, 2f)
@@ -97,14 +99,14 @@ def _parts(features: FloatArray, situation: FloatArray, gates: FloatArray,
     for s in range(len(gates)):
         start, stop = weights.starts[s], weights.starts[s + 1]
         own = facts[2 * start * size:2 * stop * size].reshape(size, 2 * (stop - start))
-        if gates[s] > 0 or not personal[s]:
+        if is_read[s]:
             _standardise(features, weights, start, stop, own)
             summary += np.dot(own, weights.summary[2 * start:2 * stop])
     for k in range(size):
         for c in range(summary.shape[1]):
             summary[k, c] = math.tanh(summary[k, c] + weights.summary_bias[c])
     for s in range(len(gates)):
-        if gates[s] == 0:
+        if not is_read[s]:
             continue
         start, stop = weights.starts[s], weights.starts[s + 1]
         own = facts[2 * start * size:2 * stop * size].reshape(size, 2 * (stop - start))

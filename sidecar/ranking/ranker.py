@@ -7,7 +7,7 @@ from several threads; only the catalogue refresh writes, into the item table.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -43,14 +43,13 @@ class RankerConfig:
     """What a model was trained to do.
 
     ``kinds`` are the event words in the order of their codes (from 1); ``strong_kinds`` those it
-    brings about; ``kept`` the events of a history that it reads; ``signals`` those switched on;
-    ``is_personal`` is False where a dev window did not show a personal gain.
+    brings about; ``kept`` the events of a history that it reads; ``is_personal`` is False where a
+    dev window did not show a personal gain.
     """
 
     kinds: tuple[str, ...]
     strong_kinds: frozenset[str]
     kept: int = 500
-    signals: frozenset[str] = field(default_factory=frozenset)
     is_personal: bool = True
 
 
@@ -202,8 +201,7 @@ class Ranker:
     def _parts(self, features: FloatArray, context: FloatArray, has_history: bool,
                weight: float) -> dict[str, FloatArray]:
         parts = self._packed.parts(features, context, has_history=has_history)
-        named = {s: weight * parts[:, k] for k, s in enumerate(SIGNALS)
-                 if not self.config.signals or s in self.config.signals}
+        named = {s: weight * parts[:, k] for k, s in enumerate(SIGNALS)}
         own = ENGINE_STEEPNESS / np.log2(np.arange(len(features)) + 2.0)
         named["engine"] = (named.get("engine", 0.0) + (1 - weight) * own).astype(np.float32)
         return named

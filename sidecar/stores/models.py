@@ -92,7 +92,7 @@ def load_ranker(model_dir: Path, device: str = "auto") -> Ranker:
         config = described["ranker"]
         ranker_config = RankerConfig(
             tuple(config["kinds"]), frozenset(config["strong_kinds"]), config["kept"],
-            frozenset(config["signals"]), config["is_personal"])
+            config["is_personal"])
         with torch.device("meta"):  # its parameters are those on disk: none are made
             encoder = Encoder(EncoderConfig(**described["encoder"]))
         _check_columns(described)
@@ -133,8 +133,7 @@ def _describe(ranker: Ranker) -> dict[str, Any]:
     config = ranker.config
     return {
         "ranker": {"kinds": list(config.kinds), "strong_kinds": sorted(config.strong_kinds),
-                   "kept": config.kept, "signals": sorted(config.signals),
-                   "is_personal": config.is_personal},
+                   "kept": config.kept, "is_personal": config.is_personal},
         "encoder": dataclasses.asdict(ranker.encoder.config),
         "blend": ranker.blend.shape,
         "features": FEATURES,

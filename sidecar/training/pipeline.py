@@ -24,7 +24,7 @@ from sidecar.ranking.blend import Blend
 from sidecar.ranking.encoder import Encoder, EncoderConfig
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.ranker import Ranker, RankerConfig
-from sidecar.ranking.signals import Knowledge
+from sidecar.ranking.signals import SIGNALS, Knowledge
 from sidecar.ranking.vocabulary import Vocabulary
 from sidecar.records import Case, FloatArray
 from sidecar.training.associations import fit_associations, fit_factors, fit_rhythm
@@ -61,6 +61,7 @@ class TrainConfig:
     foreign_share: float = 0.1  # lists with another user's history
     empty_share: float = 0.15  # lists of a step that are read as if by a stranger
     blend_epochs: int = 5
+    signals: tuple[str, ...] = SIGNALS  # those switched on
     evidence_share: float = 0.15  # latest lists, on which the personal gain must show
     device: str = "cpu"
     # The products of a step are small: a second thread gains little on a quiet machine, and on a
@@ -161,7 +162,7 @@ def _block_starts(events: EventLog, config: TrainConfig) -> list[int]:
 def _train_blend(lists: Lists, config: TrainConfig, epochs: int,
                  progress: Callable[[int, float], None]) -> Blend:
     torch.manual_seed(config.seed)
-    blend = Blend().to(config.device)
+    blend = Blend(signals=config.signals).to(config.device)
     train_blend(blend, lists, seed=config.seed, epochs=epochs, empty_share=config.empty_share,
                 progress=progress)
     return blend

@@ -12,10 +12,10 @@ from sidecar.ranking.packed_blend import PackedBlend
 from sidecar.ranking.signals import FEATURES, PERSONAL, SIGNALS
 
 
-@pytest.fixture
-def blend():
+@pytest.fixture(params=[SIGNALS, ("engine", "content", "memory")], ids=["all", "some"])
+def blend(request):
     torch.manual_seed(3)
-    made = Blend(width=16, context_width=4).eval()
+    made = Blend(width=16, context_width=4, signals=request.param).eval()
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
@@ -68,3 +68,16 @@ def test_no_candidates_are_no_parts(blend):
     empty = np.zeros((0, len(FEATURES)), np.float32)
     found = PackedBlend(blend).parts(empty, np.zeros(len(CONTEXT), np.float32), has_history=True)
     assert found.shape == (0, len(SIGNALS))
+
+
+def test_signals_that_are_off_say_nothing_and_are_not_read():
+    torch.manual_seed(0)
+    packed = PackedBlend(Blend(signals=("engine", "content")).eval())
+    features = np.random.default_rng(0).normal(size=(5, len(FEATURES))).astype(np.float32)
+    context = np.zeros(len(CONTEXT), np.float32)
+    found = packed.parts(features, context, has_history=True)
+    off = [k for k, s in enumerate(SIGNALS) if s not in ("engine", "content")]
+    assert found[:, [0, SIGNALS.index("content")]].any(axis=0).all()
+    assert not found[:, off].any()
+    features[:, [k for k, (s, _) in enumerate(FEATURES) if SIGNALS.index(s) in off]] = 9.0
+    np.testing.assert_array_equal(packed.parts(features, context, has_history=True), found)
