@@ -65,6 +65,7 @@ def _train(options: argparse.Namespace) -> dict[str, object]:
     users = dict(counted(read_users(options.users), "users")) if options.users else None
     ranker, evidence = train_ranker(rows, log, config, bar, cases, users)
     version = save_ranker(ranker, options.out, evidence)
+    ranker.warm_up()  # compiles what serving runs, and keeps it on disk
     return {"model": str(options.out), "version": version, "items": len(rows),
             "events": len(log), "seconds": round(time.monotonic() - started, 1),
             "threads": torch.get_num_threads(), **evidence}
