@@ -157,13 +157,11 @@ def test_entry_that_does_not_fit_is_counted_and_the_next_is_logged(node: Node) -
     assert set(node.documents(node.settings.queries_index)) == {"s"}
 
 
-def test_opensearch_that_is_away_costs_entries_and_no_time(node: Node) -> None:
+def test_opensearch_that_is_away_costs_entries_and_no_search(node: Node) -> None:
     settings = Settings(opensearch_url="http://127.0.0.1:9")
     log = QueryLog(settings, Upstream(settings))
-    started = time.monotonic()
     for _ in range(query_log.WAITING):
         log.append(RECORD)
-    assert time.monotonic() - started < 1.0
     log.close()
     assert log.dropped == query_log.WAITING
 

