@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from sidecar.errors import FileError, SidecarError
 from sidecar.ranking.encoder import CELLS
-from sidecar.ranking.signals import SIGNALS
+from sidecar.ranking.signals import HYBRID, SIGNALS, signals_named
 from sidecar.stores.file_values import seconds
 from sidecar.stores.files import (
     Rows,
@@ -52,7 +52,8 @@ def _train(options: argparse.Namespace) -> dict[str, object]:
     started = time.monotonic()
     config = TrainConfig(seed=options.seed, cell=options.cell, device=pick_device(options.device))
     config = dataclasses.replace(config, **overrides(options.config))
-    config = dataclasses.replace(config, signals=tuple(options.signals or config.signals))
+    if options.signals:
+        config = dataclasses.replace(config, signals=options.signals)
     rows = list(counted(read_catalogue(options.catalogue), "catalogue"))
     by_id = {row["item_id"]: k for k, row in enumerate(rows)}
     log = EventLog.from_events(counted(read_events(options.events), "events"), by_id)
@@ -123,8 +124,11 @@ def unfit(name: str, value: object, default: object) -> str | None:
         choices = CELLS if name == "cell" else ("cpu", "cuda")
         return None if value in choices else f"one of {', '.join(choices)}"
     if name == "signals":
-        fits = isinstance(value, list) and "engine" in value and set(value) <= set(SIGNALS)
-        return None if fits else f"a list with engine and any of {', '.join(SIGNALS[1:])}"
+        try:
+            signals_named(str(value))
+        except ValueError as error:
+            return f"names of signals: {error}"
+        return None
     if isinstance(default, float):
         fits = isinstance(value, int | float) and 0 <= value < 1
         return None if fits else "a share from 0 to less than 1"
@@ -136,16 +140,13 @@ def unfit(name: str, value: object, default: object) -> str | None:
     return None if value >= least else f"at least {least}"
 
 
-def signal_names(text: str) -> tuple[str, ...]:
-    """Return a comma-separated argument as names of signals, for argparse."""
-    names = [name.strip() for name in text.split(",")]
-    if names == ["hybrid"]:
-        return SIGNALS
-    unknown = [name for name in names if name not in SIGNALS]
-    if unknown:
-        raise argparse.ArgumentTypeError(
-            f"{unknown[0]!r} is no signal; known: hybrid, {', '.join(SIGNALS)}")
-    return tuple(name for name in SIGNALS if name in names or name == "engine")
+def _signals(text: str) -> str:
+    """Return names of signals as they are given, for argparse."""
+    try:
+        signals_named(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def instant(text: str) -> float:
@@ -163,9 +164,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--catalogue", type=Path, required=True, metavar="FILE")
     parser.add_argument("--events", type=Path, required=True, metavar="FILE")
     parser.add_argument("--cases", type=Path, metavar="FILE")
-    parser.add_argument("--signals", type=signal_names, metavar="NAME[,NAME]",
-                        help=f"train with these alone and the engine's score: hybrid (all), or any "
-                             f"of {', '.join(SIGNALS[1:])}")
+    parser.add_argument("--signals", type=_signals, metavar="NAME[,NAME]",
+                        help=f"train with these alone and the engine's score: {HYBRID} (all) or "
+                             f"any of {', '.join(SIGNALS[1:])}")
     parser.add_argument("--users", type=Path, metavar="FILE",
                         help="user_id and any attributes, which place users without events")
     parser.add_argument("--until", type=instant, metavar="TS",

@@ -40,6 +40,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 SIGNALS = tuple(COLUMNS)
 UNPERSONAL = ("engine", "popularity", "quality", "memory", "segment")
 PERSONAL = ("repeat", "content", "collaborative", "interest")
+HYBRID = "hybrid"  # names all signals
 FEATURES = tuple((signal, name) for signal, names in COLUMNS.items() for name in names)
 _NO_COUNTS = np.zeros(0, np.float32)
 
@@ -81,6 +82,22 @@ class Situation:
     interest: FloatArray | None = None
     recall: Recall | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def signals_named(text: str) -> tuple[str, ...]:
+    """Return the signals that a comma-separated text switches on; the engine's score always is.
+
+    Raises:
+        ValueError: a name is no signal.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if names == [HYBRID]:
+        return SIGNALS
+    unknown = [name for name in names if name not in SIGNALS]
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is no signal; known: {HYBRID} (all), "
+                         f"{', '.join(SIGNALS)}")
+    return tuple(name for name in SIGNALS if name in names or name == "engine")
 
 
 def facts(knowledge: Knowledge, situation: Situation) -> tuple[FloatArray, FloatArray]:

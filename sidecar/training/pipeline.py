@@ -24,7 +24,7 @@ from sidecar.ranking.blend import Blend
 from sidecar.ranking.encoder import Encoder, EncoderConfig
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.ranker import Ranker, RankerConfig
-from sidecar.ranking.signals import SIGNALS, Knowledge
+from sidecar.ranking.signals import HYBRID, Knowledge, signals_named
 from sidecar.ranking.vocabulary import Vocabulary
 from sidecar.records import Case, FloatArray
 from sidecar.training.associations import fit_associations, fit_factors, fit_rhythm
@@ -57,11 +57,12 @@ class TrainConfig:
     list_share: float = 0.5  # last share of the log that the blend's lists come from
     blocks: int = 4  # that share's parts; each is read with what was known when it began
     most_lists: int = 24_000
+    most_candidates: int = 40  # of a list that is learnt from
     lists_per_visit: int = 6
     foreign_share: float = 0.1  # lists with another user's history
     empty_share: float = 0.15  # lists of a step that are read as if by a stranger
-    blend_epochs: int = 5
-    signals: tuple[str, ...] = SIGNALS  # those switched on
+    blend_epochs: int = 8
+    signals: str = HYBRID  # those switched on, comma-separated
     evidence_share: float = 0.15  # latest lists, on which the personal gain must show
     device: str = "cpu"
     # The products of a step are small: a second thread gains little on a quiet machine, and on a
@@ -135,7 +136,8 @@ def make_lists(events: EventLog, rows: Sequence[Mapping[str, Any]], table: ItemT
         raise FileError("no list could be made of the events: no title or category finds an item")
     users = _whose_history(examples, len(events.users), config)
     walk = Walk(events, len(table), kept=config.kept, strong_kinds=strong)
-    maker = ListMaker(events, examples, users, walk, dtype=np.float16)
+    maker = ListMaker(events, examples, users, walk, dtype=np.float16,
+                      most=config.most_candidates, seed=config.seed)
     final = _final_counts(events, strong, len(table))
     if encoder:
         train_encoder(encoder, events.slice(0, starts[0]) if starts[0] else events, table,
@@ -162,7 +164,7 @@ def _block_starts(events: EventLog, config: TrainConfig) -> list[int]:
 def _train_blend(lists: Lists, config: TrainConfig, epochs: int,
                  progress: Callable[[int, float], None]) -> Blend:
     torch.manual_seed(config.seed)
-    blend = Blend(signals=config.signals).to(config.device)
+    blend = Blend(signals=signals_named(config.signals)).to(config.device)
     train_blend(blend, lists, seed=config.seed, epochs=epochs, empty_share=config.empty_share,
                 progress=progress)
     return blend
