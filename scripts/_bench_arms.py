@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import msgspec
 
@@ -20,9 +21,11 @@ MEANINGS = {
     "anonymous": "through the sidecar, without a user",
     "personal": "through the sidecar, personalised",
     "explain": "through the sidecar, personalised and explained",
+    "plugin": "OpenSearch itself, personalised by its search pipeline (--pipeline)",
     "rescore": "POST /_personalize/rescore with the window's ids",
 }
-DIRECT = frozenset({BASE, "bare-window"})
+PLUGIN = "plugin"
+DIRECT = frozenset({BASE, "bare-window", PLUGIN})  # asked of OpenSearch
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class Target:
     index: str
     fields: Sequence[str]
     window: int
+    pipeline: str | None = None
 
     def url(self, arm: str) -> str:
         """Return the server that an arm asks."""
@@ -67,7 +71,13 @@ class Arms:
             return request(url, "POST", "/_personalize/rescore", self._rescore_body(search))
         size = self.target.window if arm == "bare-window" else PAGE
         body = search_body(search.query, self.target.fields, size)
-        return request(url, "POST", self._path, body, self._headers(arm, search))
+        path = self._path
+        if arm == PLUGIN:
+            path += f"?search_pipeline={quote(self.target.pipeline or '')}"
+            if search.user_id is not None:
+                body = body[:-1] + b',"ext":{"personalize":' + msgspec.json.encode({
+                    "user_id": search.user_id, "window_size": self.target.window}) + b"}}"
+        return request(url, "POST", path, body, self._headers(arm, search))
 
     def _headers(self, arm: str, search: Search) -> tuple[tuple[str, str], ...]:
         if arm in DIRECT:

@@ -43,7 +43,7 @@ class Samples:
             return
         if answer.status < 300:
             self.acknowledged[kind] = self.acknowledged.get(kind, 0) + 1
-        outcome = answer.header("x-personalize-status")
+        outcome = answer.header("x-personalize-status") or _told_by_the_plugin(answer.body)
         if outcome is not None:
             self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
         for part in (answer.header("server-timing") or "").split(", "):
@@ -55,6 +55,14 @@ class Samples:
     def count(self) -> int:
         """Requests ended."""
         return sum(map(len, self.latencies.values()))
+
+
+def _told_by_the_plugin(body: bytes) -> str | None:
+    """Return what an answer's ext.personalize says was done; None where it has none."""
+    told = body.rpartition(b'"personalize":{')[2]
+    if told.startswith(b'"applied":true'):
+        return "applied"
+    return "skipped" if told.startswith(b'"applied":false') else None
 
 
 def in_turn(urls: Mapping[str, str], rows: Iterator[Mapping[str, bytes]],

@@ -30,10 +30,10 @@ from typing import Any
 from tqdm import tqdm
 
 from scripts import _bench_plot, _bench_report, _bench_sections
-from scripts._bench_arms import MEANINGS, Arms, Target
+from scripts._bench_arms import MEANINGS, PLUGIN, Arms, Target
 from scripts._bench_searches import Log, generate, read, send_histories
 from scripts._bench_sections import Bench, Report
-from sidecar.errors import SidecarError
+from sidecar.errors import LaunchError, SidecarError
 
 SECTIONS = ("latency", "closed", "open", "events", "overload", "soak")
 BY_DEFAULT = ("latency", "closed", "open", "events")
@@ -60,13 +60,15 @@ def run(options: argparse.Namespace) -> Report:
         SidecarError: no searches, no products, or a server that does not take what it is sent.
         OSError: a server cannot be reached.
     """
+    if PLUGIN in (*options.arms, *options.load_arms) and not options.pipeline:
+        raise LaunchError("the arm plugin needs --pipeline NAME; make one with scripts.pipeline")
     log = _log(options)
     if not options.no_histories:
         progress = partial(tqdm, desc="histories", unit="batch", file=sys.stderr,
                            disable=not sys.stderr.isatty())
         send_histories(options.sidecar, log, progress)
     target = Target(options.sidecar, options.opensearch, options.index,
-                    options.fields.split(","), options.window)
+                    options.fields.split(","), options.window, options.pipeline)
     bench = Bench(Arms(target, options.arms), log, options.seed, _say)
     report: Report = {"conditions": _conditions(options, log)}
     if "latency" in options.sections:
@@ -135,7 +137,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--clients", type=int, default=8, metavar="N", help="clients of the closed loop")
     add("--json", action="store_true", help="print every number as JSON")
     add("--sections", nargs="+", choices=SECTIONS, default=BY_DEFAULT)
-    add("--arms", nargs="+", choices=MEANINGS, default=list(MEANINGS),
+    add("--pipeline", metavar="NAME", help="a search pipeline with the plugin (scripts.pipeline), "
+                                           "for the arm plugin")
+    add("--arms", nargs="+", choices=MEANINGS,
+        default=[arm for arm in MEANINGS if arm != PLUGIN],
         help="arms of the latency section")
     add("--load-arms", nargs="+", choices=MEANINGS, default=["bare", "off", "personal"],
         help="arms of the closed and the open loop")

@@ -11,12 +11,46 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from scripts import _bench_plot
+from scripts import _bench_plot, bench
 from scripts import _bench_stats as stats
-from scripts._bench_client import Connection, request
-from scripts._bench_load import _Loop, closed_loop, in_turn, open_loop
-from scripts._bench_searches import read
+from scripts._bench_arms import Arms, Target
+from scripts._bench_client import Answer, Connection, request
+from scripts._bench_load import Samples, _Loop, closed_loop, in_turn, open_loop
+from scripts._bench_searches import Search, read
 from sidecar.errors import FileError
+
+
+def arms(*names, pipeline=None):
+    return Arms(Target("http://s:1", "http://o:2", "products", ("title",), 100, pipeline), names)
+
+
+def test_plugin_is_asked_through_opensearch_with_the_same_search():
+    made = arms("bare", "plugin", pipeline="my pipe")
+    bare, plugin = (made.request(arm, Search("milk", "u1")) for arm in ("bare", "plugin"))
+    head, _, body = plugin.partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /products/_search?search_pipeline=my%20pipe HTTP/1.1")
+    assert b"o:2" in head
+    asked = json.loads(body)
+    assert asked.pop("ext") == {"personalize": {"user_id": "u1", "window_size": 100}}
+    assert asked == json.loads(bare.partition(b"\r\n\r\n")[2])
+    assert "ext" not in json.loads(made.request("plugin", Search("milk", None)).partition(
+        b"\r\n\r\n")[2])
+
+
+def test_plugin_arm_without_a_pipeline_is_refused(capsys):
+    assert bench.main(["--sidecar", "http://s:1", "--opensearch", "http://o:2", "--queries", "q",
+                       "--arms", "bare", "plugin"]) == 1
+    assert "needs --pipeline NAME" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("body", "outcome"), [
+    (b'{"hits":{},"ext":{"personalize":{"applied":true,"reason":""}}}', {"applied": 1}),
+    (b'{"hits":{},"ext":{"personalize":{"applied":false,"reason":"x"}}}', {"skipped": 1}),
+    (b'{"hits":{}}', {})])
+def test_plugin_tells_in_the_body_what_it_did(body, outcome):
+    seen = Samples()
+    seen.add("plugin", 0.1, Answer(200, b"HTTP/1.1 200 OK", body))
+    assert seen.outcomes == outcome
 
 
 class Handler(BaseHTTPRequestHandler):
