@@ -21,8 +21,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from scripts.train import counted, instant
-from sidecar.errors import FileError, ModelError, UpstreamError
+from scripts._inputs import counted, instant, ranker_over
+from sidecar.errors import FileError, UpstreamError
 from sidecar.ranking.ranker import Ranker
 from sidecar.records import Candidates, Event, History, QueryContext
 from sidecar.serving.counterfactual import Replay, history_of
@@ -30,7 +30,6 @@ from sidecar.settings import Settings
 from sidecar.stores.administration import administration_client
 from sidecar.stores.file_values import seconds
 from sidecar.stores.files import read_catalogue, read_events
-from sidecar.stores.models import load_ranker
 from sidecar.training.retrieval import Retrieval
 
 FIELDS = ("title", "brand", "categories")
@@ -87,12 +86,8 @@ def ask(options: argparse.Namespace) -> Asked:
         UpstreamError: the sidecar does not answer.
         OpenSearchException: OpenSearch does not.
     """
-    ranker = load_ranker(options.model, options.device)
     rows = list(counted(read_catalogue(options.catalogue), "catalogue"))
-    if not any(row["item_id"] in ranker.items for row in rows):
-        raise ModelError(f"{options.model} knows none of the items of {options.catalogue}; "
-                         "train on this catalogue")
-    ranker.items.upsert(rows)
+    ranker = ranker_over(options.model, options.device, options.catalogue, rows)
     history, now = _history(options, ranker.config.kept)
     candidates = _candidates(options, rows)
     context = QueryContext(options.user, options.query, now, window=options.window,

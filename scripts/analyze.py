@@ -19,12 +19,11 @@ from typing import Any
 
 import torch
 
-from scripts.train import counted, instant
+from scripts._inputs import counted, instant, ranker_over
 from sidecar.analysis.behaviour_report import behaviour_page, findings
 from sidecar.analysis.shop import Shop, Tally
-from sidecar.errors import ModelError, SidecarError
+from sidecar.errors import SidecarError
 from sidecar.stores.files import read_catalogue, read_events, read_users
-from sidecar.stores.models import load_ranker
 from sidecar.training.log import EventLog
 
 
@@ -54,11 +53,7 @@ def _analyse(options: argparse.Namespace) -> dict[str, Any]:
     ranker = None
     by_id = {row["item_id"]: k for k, row in enumerate(rows)}
     if options.model:
-        ranker = load_ranker(options.model, options.device)
-        if not any(row["item_id"] in ranker.items for row in rows):
-            raise ModelError(f"{options.model} knows none of the items of {options.catalogue}; "
-                             "train on this catalogue")
-        ranker.items.upsert(rows)
+        ranker = ranker_over(options.model, options.device, options.catalogue, rows)
         by_id = dict(ranker.items.row_of)
         rows = _in_order_of(ranker.items.ids, rows)
     until = math.inf if options.until is None else options.until

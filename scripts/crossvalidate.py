@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -21,8 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from scripts._inputs import bar, counted, digest, write_whole
 from scripts.evaluate import known
-from scripts.train import bar, counted, overrides
+from scripts.train import overrides
 from sidecar.errors import FileError, SidecarError
 from sidecar.stores.files import read_catalogue, read_events
 from sidecar.stores.models import pick_device
@@ -73,11 +72,8 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
 
 def _inputs(options: argparse.Namespace, config: TrainConfig) -> dict[str, Any]:
     """Return what has to be the same in every run into a folder."""
-    digests = {}
-    for name in ("catalogue", "events"):
-        with getattr(options, name).open("rb") as file:
-            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return {**digests, "folds": options.folds, "most_cases": options.most_cases,
+    return {"catalogue": digest(options.catalogue), "events": digest(options.events),
+            "folds": options.folds, "most_cases": options.most_cases,
             "config": dataclasses.asdict(config)}
 
 
@@ -94,9 +90,7 @@ def _claim(path: Path, inputs: dict[str, Any]) -> None:
 
 
 def _write(path: Path, value: object) -> None:
-    partial_file = path.with_name(path.name + ".partial")
-    partial_file.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial_file, path)
+    write_whole(path, json.dumps(value, indent=1) + "\n")
 
 
 def _tell(fold: dict[str, Any], folds: int) -> None:

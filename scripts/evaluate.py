@@ -19,13 +19,12 @@ from typing import Any
 
 import msgspec
 
-from scripts.train import bar, counted
+from scripts._inputs import bar, counted, ranker_over
 from sidecar.analysis.evaluation_report import evaluation_page, more_figures
-from sidecar.errors import ModelError, SidecarError
+from sidecar.errors import SidecarError
 from sidecar.ranking.items import ItemTable
 from sidecar.records import Case
 from sidecar.stores.files import read_cases, read_catalogue, read_events
-from sidecar.stores.models import load_ranker
 from sidecar.training.evaluation import THRESHOLD, Evaluated, evaluate, merged_events, report
 from sidecar.training.log import EventLog
 
@@ -63,13 +62,9 @@ def known(figures: Any) -> Any:
 
 
 def _evaluate(options: argparse.Namespace) -> tuple[list[Case], Evaluated, ItemTable]:
-    ranker = load_ranker(options.model, options.device)
-    ranker.orders_strangers = options.without_history == "model"
     rows = list(counted(read_catalogue(options.catalogue), "catalogue"))
-    if not any(row["item_id"] in ranker.items for row in rows):
-        raise ModelError(f"{options.model} knows none of the items of {options.catalogue}; "
-                         "train on this catalogue")
-    ranker.items.upsert(rows)
+    ranker = ranker_over(options.model, options.device, options.catalogue, rows)
+    ranker.orders_strangers = options.without_history == "model"
     cases = list(counted(read_cases(options.cases), "cases"))
     learnt = ranker.knowledge.statistics.clock - 1.0  # the last event that training saw
     early = sum(0 < case.ts <= learnt for case in cases)

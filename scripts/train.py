@@ -13,23 +13,20 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
+from scripts._inputs import bar, counted, instant
 from sidecar.errors import FileError, SidecarError
 from sidecar.ranking.encoder import CELLS
 from sidecar.ranking.signals import HYBRID, SIGNALS, signals_named
-from sidecar.stores.file_values import seconds
 from sidecar.stores.files import (
-    Rows,
     read_cases,
     read_catalogue,
     read_events,
     read_users,
-    row_count_hint,
 )
 from sidecar.stores.models import pick_device, save_ranker
 from sidecar.training.log import EventLog
@@ -70,31 +67,6 @@ def _train(options: argparse.Namespace) -> dict[str, object]:
     return {"model": str(options.out), "version": version, "items": len(rows),
             "events": len(log), "seconds": round(time.monotonic() - started, 1),
             "threads": torch.get_num_threads(), **evidence}
-
-
-def counted(rows: Rows, what: str):  # type: ignore[type-arg, no-untyped-def]
-    """Yield a file's rows under a progress bar; tell how many were refused, and the first why."""
-    yield from tqdm(rows, desc=what, total=row_count_hint(rows.path), unit=" rows", leave=False)
-    if rows.refused:
-        logging.warning("%s: %d rows refused, the first: %s", rows.path, len(rows.refused),
-                        rows.refused[0])
-
-
-def bar(step: str, *, leave: bool = True) -> Callable[[int, float], None]:
-    """Return a callback that shows one step's progress (permille) and loss; the line stays when
-    the step is done, unless told to leave nothing."""
-    shown = tqdm(total=1000, desc=step, leave=leave, bar_format=(
-        "{desc}: {percentage:3.0f}% |{bar:30}| {elapsed} left {remaining}{postfix}"))
-
-    def progress(done: int, loss: float) -> None:
-        if done > shown.n:
-            if loss:
-                shown.set_postfix_str(f" loss {loss:.3f}", refresh=False)
-            shown.update(done - shown.n)
-        if done >= 1000:
-            shown.close()
-
-    return progress
 
 
 def overrides(path: Path | None) -> dict[str, object]:
@@ -147,14 +119,6 @@ def _signals(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
-
-
-def instant(text: str) -> float:
-    """Return an ISO 8601 argument as seconds, for argparse."""
-    try:
-        return seconds(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no ISO 8601 instant") from error
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,7 +15,6 @@ import fcntl
 import hashlib
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scripts.train import bar, counted, instant, unfit
+from scripts._inputs import bar, counted, digest, instant, write_whole
+from scripts.train import unfit
 from sidecar.errors import FileError, SidecarError
 from sidecar.records import Case
 from sidecar.stores.files import read_cases, read_catalogue, read_events
@@ -104,15 +104,10 @@ def _read_space(path: Path) -> object:
 
 def _inputs(options: argparse.Namespace, space: object) -> dict[str, Any]:
     """Return what has to be the same in every run of a study."""
-    files = {name: _digest(path) for name in ("catalogue", "events", "cases")
+    files = {name: digest(path) for name in ("catalogue", "events", "cases")
              if (path := getattr(options, name)) is not None}
     return files | {"until": options.until, "dev-until": options.dev_until, "space": space,
                     "seed": options.seed, "most-cases": options.most_cases}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -129,23 +124,17 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _write(folder: Path, study: Study) -> None:
     """Write the table of trials, and the best configuration if there is one."""
-    _replace(folder / "trials.jsonl",
+    write_whole(folder / "trials.jsonl",
              "".join(json.dumps(row.as_json()) + "\n" for row in study.rows()))
     best = study.best()
     if best is not None:
-        _replace(folder / "config.json", json.dumps(_whole_config(best, study), indent=2) + "\n")
+        write_whole(folder / "config.json", json.dumps(_whole_config(best, study), indent=2) + "\n")
 
 
 def _whole_config(best: Row, study: Study) -> dict[str, Any]:
     """Return every option that decides what a model is, so that a later default changes nothing."""
     whole = dataclasses.asdict(TrainConfig()) | dict(study.space.fixed) | dict(best.config)
     return {name: value for name, value in whole.items() if name not in NOT_TUNED}
-
-
-def _replace(path: Path, text: str) -> None:
-    partial_file = path.with_name(path.name + ".partial")
-    partial_file.write_text(text)
-    os.replace(partial_file, path)
 
 
 def _tell(row: Row, study: Study) -> None:

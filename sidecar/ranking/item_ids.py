@@ -6,29 +6,19 @@ processes can share. Ids are looked up a hundred at a time, straight from the by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
+from sidecar.compiled import compiled_for
 from sidecar.records import PackedIds
 
 Arrays = dict[str, npt.NDArray[Any]]
 MEAN_BYTES = 16  # room for text, per id, at the beginning
 COUNT, USED = 0, 1  # places in ``counts``
-
-
-def _compiled(signature: str) -> Callable[[Callable[..., Any]], Any]:
-    """Compile at import, for these types; kept on disk where there is a place for it."""
-    def compile_it(function: Callable[..., Any]) -> Any:
-        try:
-            return numba.njit(signature, cache=True)(function)
-        except RuntimeError:
-            return numba.njit(signature)(function)
-
-    return compile_it
 
 
 class ItemIds(Sequence[str]):
@@ -153,7 +143,7 @@ def _slot_of(buffer, start, end, size):  # type: ignore[no-untyped-def]
     return np.int64(mixed & np.uint64(size - 1))
 
 
-@_compiled("void(u1[::1], i8[::1], i4[::1], i8, i8)")
+@compiled_for("void(u1[::1], i8[::1], i4[::1], i8, i8)")
 def _insert(text, ends, slots, first, last):  # type: ignore[no-untyped-def]
     for row in range(first, last):
         start = ends[row - 1] if row else 0
@@ -163,7 +153,7 @@ def _insert(text, ends, slots, first, last):  # type: ignore[no-untyped-def]
         slots[slot] = row + 1
 
 
-@_compiled("void(u1[::1], i8[::1], i4[::1], Array(u1, 1, 'C', readonly=True), i4[:, ::1], "
+@compiled_for("void(u1[::1], i8[::1], i4[::1], Array(u1, 1, 'C', readonly=True), i4[:, ::1], "
            "i8[::1])")
 def _find(text, ends, slots, buffer, spans, found):  # type: ignore[no-untyped-def]
     for k in range(len(spans)):

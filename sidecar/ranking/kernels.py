@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.ranking.compiled import compiled
+from sidecar.compiled import compiled
 from sidecar.ranking.statistics import DAY_S, HALF_LIVES_DAYS, TRIAL_LIVES_DAYS, WEAK_LIVES_DAYS
 
 ENGINE = ("score_ratio", "reciprocal_rank", "log_score")
@@ -48,6 +48,12 @@ CONTEXT = (
     "top_share", "soonest_due", "category_here", "since_here", "rebuy_here", "candidates",
     "narrowness", "score_spread", "popular_peak", "novelty", "novelty_here", "visits",
     "visit_size", "visit_gap", "memory")
+COLUMNS = {"engine": ENGINE, "popularity": POPULARITY, "quality": QUALITY, "memory": MEMORY,
+           "repeat": REPEAT, "content": CONTENT, "collaborative": COLLABORATIVE,
+           "interest": INTEREST, "segment": SEGMENT}  # in the order in which they are written
+# where each signal's columns begin
+_ENGINE, _POPULARITY, _QUALITY, _MEMORY, _REPEAT, _CONTENT, _COLLABORATIVE, _INTEREST, _SEGMENT = (
+    sum(map(len, list(COLUMNS.values())[:k])) for k in range(len(COLUMNS)))
 # The context of somebody without history; NaN where it does not depend on one.
 STRANGER = (
     0.0, 0.0, math.log1p(400.0), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, math.log1p(400.0), math.nan,
@@ -161,26 +167,17 @@ def fill(window: Window, past: Past, now: float, catalogue: Catalogue, counts: C
     values = _values(past, now)
     visit = _visits_ago(past)
     items = _items(past, values, visit)
-    at = 0
-    _engine(window, out[:, at:at + 3])
-    at += 3
-    popularity = out[:, at:at + 18]
+    popularity = out[:, _POPULARITY:_QUALITY]
+    repeat, content = out[:, _REPEAT:_CONTENT], out[:, _CONTENT:_COLLABORATIVE]
+    _engine(window, out[:, _ENGINE:_POPULARITY])
     _popularity(window, now, counts, popularity)
-    at += 18
-    _quality(window, catalogue, counts, out[:, at:at + 8])
-    at += 8
-    _memory(window, recall, out[:, at:at + 4])
-    at += 4
-    repeat = out[:, at:at + 19]
+    _quality(window, catalogue, counts, out[:, _QUALITY:_MEMORY])
+    _memory(window, recall, out[:, _MEMORY:_REPEAT])
     _repeat(window, now, catalogue, rhythm, past, values, items, visit, repeat)
-    at += 19
-    content = out[:, at:at + 21]
     novelty_here = _content(window, past, now, catalogue, values, items, content)
-    at += 21
-    _collaborative(window, past, items, ease, together, after, out[:, at:at + 14])
-    at += 14
+    _collaborative(window, past, items, ease, together, after, out[:, _COLLABORATIVE:_INTEREST])
     for k in range(len(window.rows)):
-        out[k, at], out[k, at + 1] = window.interest[k], window.segment[k]
+        out[k, _INTEREST], out[k, _SEGMENT] = window.interest[k], window.segment[k]
     _context(window, past, now, catalogue, items, visit, recall, out, popularity, repeat,
              content, novelty_here, context)
 

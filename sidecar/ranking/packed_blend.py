@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from sidecar.compiled import compiled
 from sidecar.ranking.blend import BOUND, CLIP, CONTEXT_CLIP, INDEX, LEAST_SPREAD, Blend
-from sidecar.ranking.compiled import compiled
 from sidecar.ranking.kernels import STRANGER
 from sidecar.ranking.signals import FEATURES, SIGNALS
 from sidecar.records import FloatArray

@@ -31,14 +31,8 @@ from sidecar.records import FloatArray
 
 IntVector = npt.NDArray[np.int64]
 
-COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "engine": kernels.ENGINE, "popularity": kernels.POPULARITY, "quality": kernels.QUALITY,
-    "memory": kernels.MEMORY, "repeat": kernels.REPEAT, "content": kernels.CONTENT,
-    "collaborative": kernels.COLLABORATIVE, "interest": kernels.INTEREST,
-    "segment": kernels.SEGMENT,
-}
+COLUMNS: Mapping[str, tuple[str, ...]] = kernels.COLUMNS
 SIGNALS = tuple(COLUMNS)
-UNPERSONAL = ("engine", "popularity", "quality", "memory", "segment")
 PERSONAL = ("repeat", "content", "collaborative", "interest")
 HYBRID = "hybrid"  # names all signals
 FEATURES = tuple((signal, name) for signal, names in COLUMNS.items() for name in names)

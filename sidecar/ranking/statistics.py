@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.ranking.compiled import compiled
+from sidecar.compiled import compiled
 
 DAY_S = 86_400.0
 HALF_LIVES_DAYS = (3.0, 14.0, 60.0, 10_000.0, 1.0)  # 10,000: as good as never

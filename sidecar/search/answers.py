@@ -334,12 +334,6 @@ def _without_field(hit: bytes, field: str) -> bytes:
     return spans.put(hit, top["fields"], left)
 
 
-def score_text(hit: bytes) -> bytes:
-    """Return a hit's score with the digits that OpenSearch wrote; empty if it has none."""
-    top = spans.members(hit)
-    return spans.value(hit, top["_score"]) if "_score" in top else b""
-
-
 def version_of(hit: bytes) -> Version | None:
     """Return a hit's _seq_no and _primary_term, None if it does not tell them."""
     top = spans.members(hit)

@@ -9,13 +9,13 @@ Pure; no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
+
+from sidecar.compiled import compiled_for
 
 _QUOTE, _BACKSLASH, _COMMA, _COLON = 34, 92, 44, 58
 _OPEN, _CLOSE, _BRACKET, _END = 123, 125, 91, 93
@@ -167,18 +167,8 @@ def _are_distinct(body, ids, indices, count):  # type: ignore[no-untyped-def]
     return True
 
 
-def _compiled(signature: str) -> Callable[[Callable[..., Any]], Any]:
-    """Compile at import, for these types; kept on disk where there is a place for it."""
-    def compile_it(function: Callable[..., Any]) -> Any:
-        try:
-            return njit(signature, cache=True)(function)
-        except RuntimeError:
-            return njit(signature)(function)
-
-    return compile_it
-
-
-@_compiled(f"Tuple((i8, i8, b1))({_BYTES}, i8, {_BYTES}, {_PAIRS}, {_PAIRS}, f8[::1], i8[:, ::1])")
+@compiled_for(f"Tuple((i8, i8, b1))({_BYTES}, i8, {_BYTES}, {_PAIRS}, {_PAIRS}, f8[::1], "
+              "i8[:, ::1])")
 def _walk(body, at, field, ids, indices, scores, versions):  # type: ignore[no-untyped-def]  # noqa: C901 - one walk
     """Fill the arrays; return the number of hits (-1: something unexpected), where the array's
     elements end, and whether they are distinct."""

@@ -56,7 +56,7 @@ def boosted_scores(events: EventLog, rows: Sequence[Mapping[str, Any]], table: I
     except ImportError as error:
         raise FileError("the baseline lightgbm needs the package lightgbm; pip install lightgbm"
                         ) from error
-    config = replace(TrainConfig(), seed=seed, foreign_share=0.0, empty_share=0.0,
+    config = replace(TrainConfig(), seed=seed, foreign_share=0.0,
                      most_candidates=100)  # trees learn best from whole lists
     train = make_lists(events, rows, table, config, _silently)
     progress(500, 0.0)

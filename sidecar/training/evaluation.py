@@ -36,7 +36,6 @@ logger = logging.getLogger(__name__)
 FEWEST_CANDIDATES = 5
 THRESHOLD = 0.1
 TRAINED = ("lightgbm",)
-Orders = dict[str, list[npt.NDArray[np.int64]]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,80 @@
+"""What the programs share: reading files under a progress bar, loading a model for a catalogue,
+arguments, and files that are written whole."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from sidecar.errors import ModelError
+from sidecar.ranking.ranker import Ranker
+from sidecar.stores.file_values import seconds
+from sidecar.stores.files import Rows, row_count_hint
+from sidecar.stores.models import load_ranker
+
+
+def counted(rows: Rows, what: str):  # type: ignore[type-arg, no-untyped-def]
+    """Yield a file's rows under a progress bar; tell how many were refused, and the first why."""
+    yield from tqdm(rows, desc=what, total=row_count_hint(rows.path), unit=" rows", leave=False)
+    if rows.refused:
+        logging.warning("%s: %d rows refused, the first: %s", rows.path, len(rows.refused),
+                        rows.refused[0])
+
+
+def bar(step: str, *, leave: bool = True) -> Callable[[int, float], None]:
+    """Return a callback that shows one step's progress (permille) and loss; the line stays when
+    the step is done, unless told to leave nothing."""
+    shown = tqdm(total=1000, desc=step, leave=leave, bar_format=(
+        "{desc}: {percentage:3.0f}% |{bar:30}| {elapsed} left {remaining}{postfix}"))
+
+    def progress(done: int, loss: float) -> None:
+        if done > shown.n:
+            if loss:
+                shown.set_postfix_str(f" loss {loss:.3f}", refresh=False)
+            shown.update(done - shown.n)
+        if done >= 1000:
+            shown.close()
+
+    return progress
+
+
+def instant(text: str) -> float:
+    """Return an ISO 8601 argument as seconds, for argparse."""
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no ISO 8601 instant") from error
+
+
+def ranker_over(model: Path, device: str, catalogue: Path, rows: Sequence[dict[str, Any]],
+                ) -> Ranker:
+    """Load a model and give it the rows of a catalogue file.
+
+    Raises:
+        ModelError: no model, or one that knows none of the items.
+    """
+    ranker = load_ranker(model, device)
+    if not any(row["item_id"] in ranker.items for row in rows):
+        raise ModelError(f"{model} knows none of the items of {catalogue}; train on this catalogue")
+    ranker.items.upsert(rows)
+    return ranker
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is there whole or as it was."""
+    partial_file = path.with_name(path.name + ".partial")
+    partial_file.write_text(text, encoding="utf-8")
+    os.replace(partial_file, path)

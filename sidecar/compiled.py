@@ -1,0 +1,35 @@
+"""How are the hot loops compiled? By numba, kept on disk where there is a place to keep it.
+
+numba's cache looks at the time of the file that a function stands in, and not at those of the
+functions it calls: what calls each other stands in one file. The machine code is kept beside the
+source, or in NUMBA_CACHE_DIR; where neither can be written (a read-only image), each process
+compiles anew, in some ten seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(function: Function) -> Function:
+    """Compile a function of arrays at its first call, for the types it is called with; it releases
+    the interpreter's lock while it runs, and divides as numpy does."""
+    return _kept(function, nogil=True, error_model="numpy")
+
+
+def compiled_for(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Compile at import, for one signature in numba's notation."""
+    return lambda function: _kept(function, signature)
+
+
+def _kept(function: Function, *signature: str, **options: Any) -> Function:
+    compile_with: Any = numba.njit
+    try:
+        return cast(Function, compile_with(*signature, cache=True, **options)(function))
+    except RuntimeError:  # no place to keep it
+        return cast(Function, compile_with(*signature, **options)(function))
