@@ -41,11 +41,12 @@ final class FakeSidecar implements Closeable {
     volatile Behaviour behaviour = reversing();
 
     private final ServerSocket server;
+    private final Thread acceptor;
     private final ConcurrentLinkedQueue<Socket> sockets = new ConcurrentLinkedQueue<>();
 
     FakeSidecar() throws IOException {
         server = new ServerSocket(0, 50, InetAddress.getLoopbackAddress());
-        Thread.ofVirtual().start(this::accept);
+        acceptor = Thread.ofVirtual().start(this::accept);
     }
 
     URI endpoint() {
@@ -117,10 +118,15 @@ final class FakeSidecar implements Closeable {
         out.flush();
     }
 
-    /** Stops listening, so that connections are refused. */
+    /** Stops listening: when this returns, connections are refused. */
     @Override
     public void close() throws IOException {
-        server.close();
+        server.close(); // its socket stays open until the thread in accept has woken up
+        try {
+            acceptor.join();
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
         for (Socket socket : sockets) {
             socket.close();
         }
