@@ -163,9 +163,19 @@ def preferring(request: Request, preference: str) -> Request:
     if not path.endswith(("/_search", "/_search/template", "/_msearch", "/_msearch/template")):
         return request
     if "_msearch" in path:
-        body = (request.body or b"").replace(b'{"index"', b'{"preference":"same","index"')
-        return replace(request, body=body)
+        lines = (request.body or b"").split(b"\n")
+        lines[:-1:2] = [header_preferring(line, preference) for line in lines[:-1:2]]
+        return replace(request, body=b"\n".join(lines))
     return replace(request, target=f"{path}?preference={preference}&{query}")
+
+
+def header_preferring(line: bytes, preference: str) -> bytes:
+    """Put the preference into a search's header, an empty one too; leave what is no object."""
+    if (line and not line.startswith(b"{")) or b'"preference"' in line:
+        return line
+    rest = line.removeprefix(b"{").lstrip() or b"}"
+    comma = b"" if rest.startswith(b"}") else b","
+    return b'{"preference":"%s"%s%s' % (preference.encode(), comma, rest)
 
 
 def compared(proxy: Any, request: Request, direct: Any, through: Any) -> str:
