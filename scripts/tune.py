@@ -125,7 +125,7 @@ def _alone(folder: Path) -> Iterator[None]:
 def _write(folder: Path, study: Study) -> None:
     """Write the table of trials, and the best configuration if there is one."""
     write_whole(folder / "trials.jsonl",
-             "".join(json.dumps(row.as_json()) + "\n" for row in study.rows()))
+                "".join(json.dumps(row.as_json()) + "\n" for row in study.rows()))
     best = study.best()
     if best is not None:
         write_whole(folder / "config.json", json.dumps(_whole_config(best, study), indent=2) + "\n")

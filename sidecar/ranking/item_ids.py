@@ -154,7 +154,7 @@ def _insert(text, ends, slots, first, last):  # type: ignore[no-untyped-def]
 
 
 @compiled_for("void(u1[::1], i8[::1], i4[::1], Array(u1, 1, 'C', readonly=True), i4[:, ::1], "
-           "i8[::1])")
+              "i8[::1])")
 def _find(text, ends, slots, buffer, spans, found):  # type: ignore[no-untyped-def]
     for k in range(len(spans)):
         start, end = spans[k, 0], spans[k, 1]
