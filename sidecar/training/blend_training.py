@@ -26,6 +26,7 @@ from sidecar.ranking.blend import INDEX, Blend
 from sidecar.ranking.signals import SIGNALS
 from sidecar.records import FloatArray
 from sidecar.training.lists import Lists
+from sidecar.training.schedule import one_cycle
 
 BATCH = 64
 LEARNING_RATE = 2e-3
@@ -44,8 +45,7 @@ def train_blend(blend: Blend, lists: Lists, *, seed: int, epochs: int, empty_sha
     bias = torch.zeros(POSITIONS, device=device, requires_grad=True)
     optimizer = torch.optim.AdamW([*blend.parameters(), bias], lr=LEARNING_RATE, weight_decay=1e-3)
     per_epoch = -(-len(lists) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, LEARNING_RATE, total_steps=epochs * per_epoch + 1, pct_start=0.1)
+    schedule = one_cycle(optimizer, LEARNING_RATE, epochs * per_epoch)
     rng = np.random.default_rng(seed)
     blend.train()
     done = 0

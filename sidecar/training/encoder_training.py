@@ -28,6 +28,7 @@ from sidecar.ranking.kinds import strength
 from sidecar.ranking.vocabulary import TEXT_WIDTH, words_of
 from sidecar.records import FloatArray
 from sidecar.training.log import EventLog
+from sidecar.training.schedule import one_cycle
 
 IntVector = npt.NDArray[np.int64]
 BATCH_USERS = 64
@@ -110,8 +111,7 @@ def train_encoder(encoder: Encoder, events: EventLog, table: ItemTable, *, seed:
     batches = [list(_batches(users, sequences, np.random.default_rng((seed, e))))
                for e in range(epochs)]
     total = sum(_chunks(batch, sequences) for epoch in batches for batch in epoch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, LEARNING_RATE, total_steps=total + 1, pct_start=0.1)
+    schedule = one_cycle(optimizer, LEARNING_RATE, total)
     encoder.train()
     done = 0
     for epoch in batches:
