@@ -4,13 +4,15 @@ LightGBM's lambdarank (Burges 2010, "From RankNet to LambdaRank to LambdaMART") 
 model's own training period, block by block as the model's are, with every hand-made fact that the
 model reads: popularity, repeats and their rhythm, likeness, co-occurrence, EASE and matrix factors,
 as they are and as z-scores within the window, and the context. What is learnt otherwise, the
-encoder's interest and the segments, is not among them. A second one has no personal fact.
+encoder's interest and the segments, is not among them. Another has no personal fact. A third is
+what an afternoon gives: some forty of the facts, chosen before anything was measured, one or two of
+each kind, raw.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ import numpy.typing as npt
 
 from sidecar.errors import FileError
 from sidecar.ranking.items import ItemTable
+from sidecar.ranking.kernels import CONTEXT
 from sidecar.ranking.signals import FEATURES, PERSONAL
 from sidecar.records import FloatArray
 from sidecar.training.lists import Lists
@@ -25,11 +28,54 @@ from sidecar.training.log import EventLog
 from sidecar.training.pipeline import TrainConfig, make_lists
 
 LEARNT = ("interest", "segment")
+FORTY: Mapping[str, Sequence[str]] = {
+    "engine": ("score_ratio", "reciprocal_rank", "log_score"),
+    "popularity": ("strong_3", "strong_14", "strong_60", "strong_ever", "trend",
+                   "days_since_sold", "days_on_sale", "never_sold"),
+    "quality": ("price", "rating", "review_count", "sales", "promotion"),
+    "memory": ("strong", "weak"),
+    "repeat": ("bought", "count", "decay30", "decay120", "weak", "recency", "due", "overdue",
+               "rebuy_rate", "share", "loyalty"),
+    "content": ("brand_count", "brand_share", "category0_count", "category0_decay30",
+                "category0_since", "text_long", "text_recent", "price_gap"),
+    "collaborative": ("together_all", "together_latest", "ease_all", "factors_long")}
+FORTY_CONTEXT = ("length", "candidates", "quiet_days")
 ROUNDS = 300
 PARAMETERS = {
     "objective": "lambdarank", "learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 50,
     "lambda_l2": 1.0, "feature_fraction": 0.6, "lambdarank_truncation_level": 20, "num_threads": 1,
     "verbose": -1, "deterministic": True, "force_row_wise": True}
+
+
+def _facts_but(signals: Collection[str]) -> list[int]:
+    """Return the columns of every signal but these."""
+    return [k for k, (signal, _) in enumerate(FEATURES) if signal not in signals]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What a variant reads: columns of the facts, of the context, and z-scores or not."""
+
+    facts: Sequence[int]
+    context: Sequence[int]
+    with_z_scores: bool
+
+    def of(self, lists: Lists) -> npt.NDArray[np.float32]:
+        """Return one row a candidate, list after list."""
+        parts = [lists.features[..., self.facts][lists.valid]]
+        if self.with_z_scores:
+            parts.append(lists.z_scores[..., self.facts][lists.valid])
+        around = lists.context[:, self.context]
+        parts.append(np.repeat(around, lists.valid.sum(axis=1), axis=0))
+        return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+VARIANTS = {
+    "lightgbm": Columns(_facts_but(LEARNT), range(len(CONTEXT)), with_z_scores=True),
+    "lightgbm, unpersonalised": Columns(_facts_but((*LEARNT, *PERSONAL)), (), with_z_scores=True),
+    "lightgbm, forty facts": Columns(
+        [k for k, (signal, name) in enumerate(FEATURES) if name in FORTY.get(signal, ())],
+        [CONTEXT.index(name) for name in FORTY_CONTEXT], with_z_scores=False)}
 
 
 def boosted_scores(events: EventLog, rows: Sequence[Mapping[str, Any]], table: ItemTable,
@@ -46,7 +92,7 @@ def boosted_scores(events: EventLog, rows: Sequence[Mapping[str, Any]], table: I
         progress: called with the share done, in permille.
 
     Returns:
-        scores (N, K) of ``lightgbm`` and ``lightgbm, unpersonalised``.
+        scores (N, K) of each of ``VARIANTS``.
 
     Raises:
         FileError: LightGBM is not installed.
@@ -61,16 +107,13 @@ def boosted_scores(events: EventLog, rows: Sequence[Mapping[str, Any]], table: I
     train = make_lists(events, rows, table, config, _silently)
     progress(500, 0.0)
     found = {}
-    for name, skipped in (("lightgbm", LEARNT),
-                          ("lightgbm, unpersonalised", (*LEARNT, *PERSONAL))):
-        kept = [k for k, (signal, _) in enumerate(FEATURES) if signal not in skipped]
-        with_context = skipped == LEARNT
+    for name, columns in VARIANTS.items():
         data = lightgbm.Dataset(
-            _matrix(train, kept, with_context), train.target[train.valid].astype(np.int32),
+            columns.of(train), train.target[train.valid].astype(np.int32),
             group=train.valid.sum(axis=1))
         booster = lightgbm.train({**PARAMETERS, "seed": seed}, data, ROUNDS)
         scores = np.zeros(dev.valid.shape, np.float32)
-        scores[dev.valid] = booster.predict(_matrix(dev, kept, with_context))
+        scores[dev.valid] = booster.predict(columns.of(dev))
         found[name] = scores
     progress(1000, 0.0)
     return found
@@ -80,11 +123,3 @@ def _silently(step: str) -> Callable[[int, float], None]:
     """Show nothing of a step's progress."""
     del step
     return lambda *_: None
-
-
-def _matrix(lists: Lists, kept: Sequence[int], with_context: bool) -> npt.NDArray[np.float32]:
-    """Return one row a candidate, list after list."""
-    parts = [lists.features[..., kept][lists.valid], lists.z_scores[..., kept][lists.valid]]
-    if with_context:
-        parts.append(np.repeat(lists.context, lists.valid.sum(axis=1), axis=0))
-    return np.concatenate(parts, axis=1).astype(np.float32)

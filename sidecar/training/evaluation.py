@@ -201,7 +201,7 @@ def _slice(metrics: Mapping[str, Mapping[str, npt.NDArray[np.float64]]],
                                  for metric in ("mrr", "ndcg@10")}
         entry |= {metric: float(values[metric][mask].mean()) for metric in RANKING_METRICS
                   if metric not in entry}
-        for other in ("BM25", "unpersonalised", *TRAINED):
+        for other in ("BM25", "unpersonalised", "lightgbm", "lightgbm, forty facts"):
             if name != other and other in metrics:
                 entry |= {f"{metric} vs {other}": compare(values[metric][mask],
                                                           metrics[other][metric][mask])

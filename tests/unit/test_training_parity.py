@@ -12,6 +12,7 @@ from sidecar.ranking.kernels import CONTEXT
 from sidecar.ranking.signals import FEATURES, facts
 from sidecar.records import Candidates, Case, Event, History, UserState
 from sidecar.training import evaluation
+from sidecar.training.boosted import FORTY, VARIANTS
 from sidecar.training.evaluation import evaluate, merged_events, report
 from sidecar.training.examples import Example, Walk
 from sidecar.training.lists import ListMaker
@@ -272,9 +273,16 @@ def test_boosted_trees_stand_beside_the_model_and_learn_the_same_period(monkeypa
     evaluated = evaluate(ranker, log_of(EVENTS, ranker), CASES, quiet(""), ("lightgbm",), ROWS)
     assert asked[0] < LEARNT
     figures = report(evaluated)["slices"]["all"]["rankers"]
-    assert {"lightgbm", "lightgbm, unpersonalised"} <= figures.keys()
-    assert figures["lightgbm"]["mrr"][0] > figures["BM25"]["mrr"][0]
-    assert figures["model"]["ndcg@10 vs lightgbm"].keys() >= {"low", "high", "worst_tenth"}
+    assert VARIANTS.keys() <= figures.keys()
+    for name in ("lightgbm", "lightgbm, forty facts"):
+        assert figures[name]["mrr"][0] > figures["BM25"]["mrr"][0]
+        assert figures["model"][f"ndcg@10 vs {name}"].keys() >= {"low", "high", "worst_tenth"}
+
+
+def test_every_fact_that_the_afternoons_trees_read_is_one():
+    named = {(signal, name) for signal, names in FORTY.items() for name in names}
+    assert named <= set(FEATURES)
+    assert len(VARIANTS["lightgbm, forty facts"].facts) == len(named) == 41
 
 
 def test_unknown_baseline_is_named():
