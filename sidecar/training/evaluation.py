@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 FEWEST_CANDIDATES = 5
 THRESHOLD = 0.1
 TRAINED = ("lightgbm",)
+TIE = 1e-5  # of scores whose spread within a window is about one
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,15 @@ class Evaluated:
     history_lengths: npt.NDArray[np.int64]
 
     def order(self, ranker: str, k: int) -> npt.NDArray[np.int64]:
-        """Return candidate positions of case k, best first; ties in engine order."""
-        size = len(self.cases[k].candidates)
-        return np.argsort(-self.scores[ranker][k, :size], kind="stable")
+        """Return candidate positions of case k, best first; ties in engine order.
+
+        Equal facts do not give equal scores to the last bit: a matrix product may round the last
+        rows of a batch otherwise than the first. What differs by less than TIE is a tie.
+        """
+        scores = self.scores[ranker][k, :len(self.cases[k].candidates)]
+        order = np.argsort(-scores, kind="stable")
+        rank = np.cumsum(np.diff(-scores[order], prepend=-np.inf) > TIE)
+        return order[np.lexsort((order, rank))]
 
 
 def merged_events(events: Iterable[Event], cases: Sequence[Case]) -> Iterable[Event]:
