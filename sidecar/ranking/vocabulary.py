@@ -64,10 +64,10 @@ class Vocabulary:
             seed: int = 0) -> Vocabulary:
         """Fit on catalogue rows; ``rules`` overrides imputation rules by column."""
         documents = [item_words(row) for row in rows]
-        frequency = Counter(word for doc in documents for word in set(doc))
+        frequency = Counter(word for doc in documents for word in dict.fromkeys(doc))
         words = _codes(word for word, _ in frequency.most_common(MAX_WORDS))
         brands = _codes(row["brand"] for row in rows if row.get("brand"))
-        counts = Counter(c for row in rows for c in set(categories_of(row)))
+        counts = Counter(c for row in rows for c in dict.fromkeys(categories_of(row)))
         categories = _codes(name for name, _ in counts.most_common())
         idf = np.zeros(len(words) + 1, np.float32)
         for word, code in words.items():

@@ -26,9 +26,10 @@ class QueryMaker:
     def __init__(self, rows: Sequence[Mapping[str, Any]], seed: int = 0) -> None:
         self._rng = np.random.default_rng(seed)
         self._categories = [row.get("categories") or [] for row in rows]
-        self._category_counts = Counter(c for names in self._categories for c in set(names))
+        self._category_counts = Counter(
+            c for names in self._categories for c in dict.fromkeys(names))
         self._phrases = [_phrases(str(row.get("title") or "")) for row in rows]
-        self._phrase_counts = Counter(p for found in self._phrases for p in set(found))
+        self._phrase_counts = Counter(p for found in self._phrases for p in dict.fromkeys(found))
 
     def draw(self, row: int) -> str | None:
         """Return a query that should find the item of ``row``; None if nothing broad enough is."""

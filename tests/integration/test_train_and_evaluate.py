@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -105,6 +108,22 @@ def test_every_file_format_trains_the_same_model(files, model, suffix, capsys):
     assert told["version"] == model_version(model)
     assert told["events"] == sum(event.ts < LEARNT for event in EVENTS)
     assert (told["items"], told["is_personal"]) == (30, False)
+
+
+def test_another_process_trains_the_same_model(files, tmp_path):
+    """A process hashes strings in its own way, and no order of a set may reach the model."""
+    catalogue = write_lines(tmp_path / "catalogue.jsonl.gz", [
+        {**row, "title": f"{row['title']} left{k} right{k}",  # equally rare, in one title
+         "categories": [*row["categories"], f"upper{k}", f"lower{k}"]}
+        for k, row in enumerate(ROWS)])
+    for hash_seed in ("1", "2"):
+        subprocess.run(
+            [sys.executable, "-m", "scripts.train", "--catalogue", catalogue,
+             "--events", files / "events.jsonl.gz", "--until", instant(LEARNT),
+             "--out", tmp_path / hash_seed, "--config", files / "small.json", "--device", "cpu"],
+            check=True, capture_output=True, env=os.environ | {"PYTHONHASHSEED": hash_seed})
+    assert model_version(tmp_path / "1") == model_version(tmp_path / "2")
+
 
 
 def test_evaluation_prints_json_and_ranks_every_candidate_of_every_case_once(files, model, capsys):
