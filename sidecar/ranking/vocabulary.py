@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import svds
 
 from sidecar.ranking.imputation import DEFAULT_RULES, Imputation
+from sidecar.ranking.truncated_svd import truncated_svd
 from sidecar.records import FloatArray
 
 WORD = re.compile(r"\w+")
@@ -131,8 +131,6 @@ def _word_vectors(documents: Sequence[Sequence[str]], words: Mapping[str, int],
     rank = min(TEXT_WIDTH, min(matrix.shape) - 1)
     if rank < 1:
         return vectors
-    start = np.random.default_rng(seed).standard_normal(min(matrix.shape))
-    _, values, right = svds(matrix, k=rank, v0=start)
-    right[values < 1e-6 * values.max()] = 0.0  # what has no share has no repeatable direction
-    vectors[:, :rank] = right[::-1].T * idf[:, None]
+    _, right = truncated_svd(matrix, rank, seed)
+    vectors[:, :rank] = right.T * idf[:, None]
     return vectors

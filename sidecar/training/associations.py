@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg, sparse
-from scipy.sparse.linalg import svds
 
 from sidecar.ranking.association import Association
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.kinds import strength
 from sidecar.ranking.statistics import DAY_S
+from sidecar.ranking.truncated_svd import truncated_svd
 from sidecar.records import FloatArray
 from sidecar.training.log import EventLog
 
@@ -63,10 +63,8 @@ def fit_factors(log: EventLog, items: int, seed: int) -> FloatArray:
     factors = np.zeros((items, FACTOR_WIDTH), np.float32)
     if rank < 1:
         return factors
-    start = np.random.default_rng(seed).standard_normal(min(counts.shape))
-    _, values, right = svds(counts, k=rank, v0=start)
-    values[values < 1e-6 * values.max()] = 0.0  # what has no share has no repeatable direction
-    factors[:, :rank] = (right * np.sqrt(values)[:, None]).T[:, ::-1]
+    values, right = truncated_svd(counts, rank, seed)
+    factors[:, :rank] = (right * np.sqrt(values)[:, None]).T
     factors[per_item == 0] = 0.0  # svds leaves rounding there, which is no direction
     norms = np.linalg.norm(factors, axis=1, keepdims=True)
     unit: FloatArray = factors / np.maximum(norms, 1e-9)

@@ -1,0 +1,31 @@
+"""The strongest directions of a sparse matrix, the same each time: words of titles, items of users.
+
+ARPACK leaves open which way a direction points, and makes up directions where the matrix has none;
+both would differ from run to run.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import svds
+
+from sidecar.records import FloatArray
+
+LEAST_SHARE = 1e-6  # of the largest singular value; what has less has no repeatable direction
+
+
+def truncated_svd(matrix: sparse.csr_matrix, rank: int, seed: int) -> tuple[FloatArray, FloatArray]:
+    """Return the largest singular values (rank), falling, and their right vectors (rank, columns).
+
+    Each vector's element of greatest size is positive. Where the matrix has fewer directions, the
+    remaining values and vectors are 0. ``rank`` must be less than either side of the matrix.
+    """
+    rng = np.random.default_rng(seed)
+    _, values, right = svds(matrix, k=rank, v0=rng.standard_normal(min(matrix.shape)), rng=rng)
+    order = np.argsort(-values, kind="stable")
+    values, right = values[order], right[order]
+    is_none = values < LEAST_SHARE * values.max(initial=0.0)
+    values[is_none], right[is_none] = 0.0, 0.0
+    heads = np.take_along_axis(right, np.abs(right).argmax(axis=1)[:, None], axis=1)
+    return values, right * np.where(heads < 0, -1.0, 1.0).astype(right.dtype)
