@@ -90,7 +90,8 @@ def _generated(folder: Path, products: int, width: int, seed: int) -> dict[str, 
         array = np.empty(shape, dtype)
         for start in range(0, products, PIECE):
             piece = array[start:start + PIECE]
-            piece[...] = (rng.integers(1, 9000, piece.shape) if dtype.kind == "i"
+            piece[...] = (rng.integers(1, min(9000, np.iinfo(dtype).max), piece.shape)
+                          if dtype.kind == "i"
                           else rng.standard_normal(piece.shape, np.float32) / width ** 0.5)
         setattr(table, name, array)
     SharedItems(folder, "bench").adopt(table)

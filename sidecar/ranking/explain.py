@@ -83,7 +83,7 @@ def _same_kind(items: ItemTable, situation: Situation, words: tuple[str, ...],
 def _likest(items: ItemTable, situation: Situation, words: tuple[str, ...],
             row: int) -> list[str]:
     trail = situation.trail.rows
-    likeness = items.text[np.maximum(trail, 0)] @ items.text[row] * ((trail >= 0) & (trail != row))
+    likeness = items.texts(trail) @ items.texts(np.array([row]))[0] * (trail != row)
     if not len(likeness) or likeness.max() < 0.5:
         return []
     best = trail == trail[int(likeness.argmax())]

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from sidecar.compiled import compiled
 from sidecar.ranking.item_ids import ItemIds, RowOf
 from sidecar.ranking.vocabulary import (
     TEXT_WIDTH,
@@ -27,6 +28,7 @@ from sidecar.records import FloatArray
 
 CATEGORY_LEVELS = 3  # narrowest categories kept an item
 ITEM_WORDS = 16  # words kept an item
+TEXT_STEPS = 127  # a text vector's elements are kept as whole numbers of these parts of one
 COLUMNS = ("price", "rating", "review_count", "sales", "favourites", "shares", "promotion",
            "created_at")
 
@@ -75,9 +77,10 @@ class ItemTable:
 
     - ``brand`` (n) int32, ``categories`` (n, CATEGORY_LEVELS) int32, narrowest first, 0 for none;
     - ``words`` (n, ITEM_WORDS) int32 codes, 0 for none;
-    - ``text`` (n, TEXT_WIDTH) float32 unit vectors, float16 where the table is shared;
+    - ``text`` (n, TEXT_WIDTH) int8 unit vectors in parts of TEXT_STEPS, for ``texts`` to read;
     - ``numbers`` (n, len(COLUMNS)) float32, imputed by the vocabulary's rules;
-    - ``vectors`` (n, D), the item tower's output (zeros until ``encode`` is set), as ``text``.
+    - ``vectors`` (n, D) float32, the item tower's output (zeros until ``encode`` is set), float16
+      where the table is shared.
 
     Where the table is shared by processes (``shared_by``), one of them writes, and ``words``, which
     ``text`` is made of, is empty.
@@ -92,7 +95,7 @@ class ItemTable:
         self.brand = np.zeros(0, np.int32)
         self.categories = np.zeros((0, CATEGORY_LEVELS), np.int32)
         self.words = np.zeros((0, ITEM_WORDS), np.int32)
-        self.text = np.zeros((0, TEXT_WIDTH), np.float32)
+        self.text = np.zeros((0, TEXT_WIDTH), np.int8)
         self.numbers = np.zeros((0, len(COLUMNS)), np.float32)
         self.vectors = np.zeros((0, width), np.float32)
 
@@ -144,6 +147,10 @@ class ItemTable:
         get: Callable[[str | None, int], int] = self.row_of.get  # type: ignore[assignment]
         return np.fromiter(map(get, item_ids, repeat(-1)), np.int64)
 
+    def texts(self, rows: npt.NDArray[np.int64]) -> FloatArray:
+        """Return the text vectors (m, TEXT_WIDTH) of some rows, zero for -1."""
+        return _scaled(self.text, rows)
+
     def upsert(self, rows: Sequence[Mapping[str, Any]]) -> int:
         """Write catalogue rows in place; return how many were new or changed."""
         rows = list({str(row["item_id"]): row for row in rows}.values())  # the last word on each
@@ -171,13 +178,13 @@ class ItemTable:
         brand = np.array([known.brands.get(r.get("brand") or "", 0) for r in rows], np.int32)
         categories = np.zeros((len(rows), CATEGORY_LEVELS), np.int32)
         words = np.zeros((len(rows), ITEM_WORDS), np.int32)
-        text = np.zeros((len(rows), TEXT_WIDTH), np.float32)
+        text = np.zeros((len(rows), TEXT_WIDTH), np.int8)
         for k, row in enumerate(rows):
             codes = known.narrow_first(categories_of(row))[:CATEGORY_LEVELS]
             categories[k, :len(codes)] = codes
             codes = known.word_codes(item_words(row))
             words[k, :min(ITEM_WORDS, len(codes))] = codes[:ITEM_WORDS]
-            text[k] = known.text_vector(codes)
+            text[k] = np.rint(TEXT_STEPS * known.text_vector(codes))
         numbers = np.stack([known.imputations[c].fill(column_values(rows, c))
                             for c in COLUMNS], axis=1)
         changed = np.zeros(len(rows), bool)
@@ -211,3 +218,13 @@ class ItemTable:
             new = np.zeros((grown, *old.shape[1:]), old.dtype)
             new[:capacity] = old
             setattr(self, name, new)
+
+
+@compiled
+def _scaled(text: npt.NDArray[np.int8], rows: npt.NDArray[np.int64]) -> FloatArray:
+    found = np.zeros((len(rows), text.shape[1]), np.float32)
+    for k in range(len(rows)):
+        if 0 <= rows[k] < len(text):
+            for d in range(text.shape[1]):
+                found[k, d] = text[rows[k], d] * np.float32(1 / TEXT_STEPS)
+    return found

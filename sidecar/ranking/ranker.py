@@ -129,7 +129,7 @@ class Ranker:
             vectors = self.encoder.tower(
                 self._tensor(index), self._tensor(table.brand[index].astype(np.int64)),
                 self._tensor(table.categories[index].astype(np.int64)),
-                self._tensor(table.text[index].astype(np.float32)),
+                self._tensor(table.texts(index)),
                 self._tensor(table.numbers[index]))
         result: FloatArray = vectors.cpu().numpy()
         return result

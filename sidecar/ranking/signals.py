@@ -102,9 +102,9 @@ def facts(knowledge: Knowledge, situation: Situation) -> tuple[FloatArray, Float
     window = kernels.Window(
         rows, situation.engine_scores.astype(np.float32),
         _given(situation.interest, len(rows)), _lift(knowledge, situation, past_rows),
-        _gathered(items.text, rows), _gathered(knowledge.factors, rows))
+        items.texts(rows), _gathered(knowledge.factors, rows))
     past = kernels.Past(past_rows, trail.ts[known], trail.weight[known], trail.strong[known],
-                        _gathered(items.text, past_rows), _gathered(knowledge.factors, past_rows))
+                        items.texts(past_rows), _gathered(knowledge.factors, past_rows))
     recall = situation.recall
     if recall is None:
         recall = knowledge.memory.recall(situation.query, situation.now)

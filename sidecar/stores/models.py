@@ -39,7 +39,7 @@ from sidecar.ranking.statistics import ItemStatistics
 from sidecar.ranking.vocabulary import Vocabulary
 from sidecar.stores.arrays import load_arrays, save_arrays
 
-FORMAT = 3
+FORMAT = 4
 TABLE = ("brand", "categories", "words", "text", "numbers", "vectors")
 Arrays = dict[str, npt.NDArray[Any]]
 

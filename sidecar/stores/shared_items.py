@@ -6,8 +6,8 @@
     DIR/VERSION/GENERATION/*.npy the arrays, with room for new items
     DIR/VERSION/read.json        how far the writer has read the catalogue's changes
 
-VERSION is the model's. The first worker that loads a model writes the arrays down, text and vectors
-in half precision; the others map what they find. One worker reads the catalogue's changes and
+VERSION is the model's. The first worker that loads a model writes the arrays down, vectors in
+half precision; the others map what they find. One worker reads the catalogue's changes and
 writes them in place, where all see them; when it ends, the next one takes over where it was. Arrays
 that become too small are replaced by a new generation, which the others notice at their next look.
 """
@@ -29,7 +29,7 @@ import numpy.typing as npt
 from sidecar.ranking.item_ids import MEAN_BYTES, ItemIds
 from sidecar.ranking.items import SHARED, ItemTable
 
-HALF = frozenset({"text", "vectors"})  # kept as float16
+HALF = frozenset({"vectors"})  # kept as float16
 SPARE = 0.1  # room for new items, of those there are
 LEAST_SPARE = 1024
 _IDS = ("text", "ends", "slots", "counts")

@@ -82,7 +82,7 @@ class TableTensors:
         self.row = torch.arange(size, device=device)
         self.brand = torch.from_numpy(table.brand[:size].astype(np.int64)).to(device)
         self.categories = torch.from_numpy(table.categories[:size].astype(np.int64)).to(device)
-        self.text = torch.from_numpy(table.text[:size]).to(device)
+        self.text = torch.from_numpy(table.texts(np.arange(size))).to(device)
         self.numbers = torch.from_numpy(table.numbers[:size]).to(device)
 
     def vectors(self, encoder: Encoder, rows: Tensor) -> Tensor:

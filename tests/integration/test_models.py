@@ -126,7 +126,7 @@ def test_damaged_arrays_are_named_with_the_remedy(model_dir, name, damage):
 @pytest.mark.parametrize(("content", "said"), [
     (b"", "cannot be read"), (b"{", "cannot be read"), (b"\xff\xfe", "cannot be read"),
     (b"[]", "has format None"), (b"{}", "has format None"), (b'{"format": 1}', "has format 1"),
-    (b'{"format": 3}', "names no version")])
+    (b'{"format": 4}', "names no version")])
 def test_damaged_description_is_named(model_dir, content, said):
     (model_dir / "model.json").write_bytes(content)
     for read in (load_ranker, model_version):
