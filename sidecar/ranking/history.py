@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +20,14 @@ class Trail:
 
     ``rows`` of the item table (-1 unknown or a search), ``ts`` seconds, ``weight`` strengths in
     [-1, 1], ``strong`` marks events of the kind that the model was trained to bring about.
+    ``memo``: what one model makes of these events alone, whatever is searched for.
     """
 
     rows: IntVector
     ts: npt.NDArray[np.float64]
     weight: FloatArray
     strong: npt.NDArray[np.bool_]
+    memo: dict[str, FloatArray] = field(default_factory=dict, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.rows)

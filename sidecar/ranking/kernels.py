@@ -65,6 +65,7 @@ _TRIAL_LIVES = tuple(days * DAY_S / math.log(2) for days in TRIAL_LIVES_DAYS)
 _DECAYS = tuple(days * DAY_S / math.log(2) for days in (7.0, 30.0, 120.0))
 _VISIT_GAP_S = 1800.0
 _VISIT_KEPT = 0.8  # what a purchase is worth after each further visit
+_SIEVE = 8192  # a power of two, so that a row's low bits are its place
 _NEAR = 40  # latest items that a candidate's text is held against
 _SAME_VISIT_S = 3600.0
 _YEAR_S = 365 * DAY_S
@@ -146,6 +147,14 @@ class _Groups(NamedTuple):
     size: int
 
 
+class _Categories(NamedTuple):
+    """Per category of the history (G): ``sums`` (G, 6) as an item's, and the ``last`` instant."""
+
+    groups: _Groups
+    sums: F64
+    last: F64
+
+
 class _Items(NamedTuple):
     """Per group (G) what the history says of an item."""
 
@@ -167,14 +176,15 @@ def fill(window: Window, past: Past, now: float, catalogue: Catalogue, counts: C
     values = _values(past, now)
     visit = _visits_ago(past)
     items = _items(past, values, visit)
+    categories = _by_category(past, catalogue, values)
     popularity = out[:, _POPULARITY:_QUALITY]
     repeat, content = out[:, _REPEAT:_CONTENT], out[:, _CONTENT:_COLLABORATIVE]
     _engine(window, out[:, _ENGINE:_POPULARITY])
     _popularity(window, now, counts, popularity)
     _quality(window, catalogue, counts, out[:, _QUALITY:_MEMORY])
     _memory(window, recall, out[:, _MEMORY:_REPEAT])
-    _repeat(window, now, catalogue, rhythm, past, values, items, visit, repeat)
-    novelty_here = _content(window, past, now, catalogue, values, items, content)
+    _repeat(window, now, catalogue, rhythm, items, categories, visit, repeat)
+    novelty_here = _content(window, past, now, catalogue, values, items, categories, content)
     _collaborative(window, past, items, ease, together, after, out[:, _COLLABORATIVE:_INTEREST])
     for k in range(len(window.rows)):
         out[k, _INTEREST], out[k, _SEGMENT] = window.interest[k], window.segment[k]
@@ -368,9 +378,8 @@ def _memory(window: Window, recall: Recall, out: F32) -> None:
 
 
 @compiled
-def _repeat(window: Window, now: float, catalogue: Catalogue, rhythm: F32, past: Past,
-            values: F64, items: _Items, visit: I64, out: F32) -> None:
-    category = _by_category(past, catalogue, values)
+def _repeat(window: Window, now: float, catalogue: Catalogue, rhythm: F32, items: _Items,
+            categories: _Categories, visit: I64, out: F32) -> None:
     newest = -np.inf
     total = 1e-9
     for k in range(len(window.rows)):
@@ -405,8 +414,8 @@ def _repeat(window: Window, now: float, catalogue: Catalogue, rhythm: F32, past:
         out[k, 0] = 1.0
         out[k, 7] = count / total
         code = catalogue.categories[row, 0] if row < len(catalogue.categories) else 0
-        at = _find(category[0], code if code > 0 else -1)
-        out[k, 8] = count / ((category[1][at, 0] if at >= 0 else 0.0) + 1.0)
+        at = _find(categories.groups, code if code > 0 else -1)
+        out[k, 8] = count / ((categories.sums[at, 0] if at >= 0 else 0.0) + 1.0)
         out[k, 9] = 1.0 / (1.0 + max(since, 0.0) / 14.0)
         out[k, 10] = 1.0 if items.last[g] >= newest - 1.0 else 0.0
         expected = usual
@@ -423,9 +432,8 @@ def _repeat(window: Window, now: float, catalogue: Catalogue, rhythm: F32, past:
 
 
 @compiled
-def _by_category(past: Past, catalogue: Catalogue,
-                 values: F64) -> tuple[_Groups, F64, F64]:
-    """Return groups of category codes of all levels, sums (G, 6), and last instants (G)."""
+def _by_category(past: Past, catalogue: Catalogue, values: F64) -> _Categories:
+    """Group the history by category codes of all levels."""
     n, levels = len(past.rows), catalogue.categories.shape[1]
     keys = np.full(n * levels, np.int64(-1))
     for i in range(n):
@@ -442,7 +450,7 @@ def _by_category(past: Past, catalogue: Catalogue,
                 for c in range(6):
                     sums[g, c] += values[i, c]
                 last[g] = max(last[g], past.ts[i])
-    return groups, sums, last
+    return _Categories(groups, sums, last)
 
 
 @compiled
@@ -472,11 +480,10 @@ def _unit(vector: F32) -> F32:
 
 @compiled
 def _content(window: Window, past: Past, now: float, catalogue: Catalogue, values: F64,
-             items: _Items, out: F32) -> float:
+             items: _Items, categories: _Categories, out: F32) -> float:
     """Write the columns; return how much of what was taken among the like of this window was new
     to the shopper when it was taken."""
     n, size = len(past.rows), len(window.rows)
-    category = _by_category(past, catalogue, values)
     for k in range(size):
         row = window.rows[k]
         for c in range(21):
@@ -486,14 +493,14 @@ def _content(window: Window, past: Past, now: float, catalogue: Catalogue, value
             continue
         for level in range(catalogue.categories.shape[1]):
             code = catalogue.categories[row, level]
-            g = _find(category[0], code if code > 0 else -1)
+            g = _find(categories.groups, code if code > 0 else -1)
             if g < 0:
                 continue
-            out[k, 4 + 2 * level] = math.log1p(category[1][g, 0])
-            out[k, 5 + 2 * level] = math.log1p(category[1][g, 2])
+            out[k, 4 + 2 * level] = math.log1p(categories.sums[g, 0])
+            out[k, 5 + 2 * level] = math.log1p(categories.sums[g, 2])
             if level == 0:
-                out[k, 10] = math.log1p(4 * category[1][g, 4])
-                out[k, 11] = _log_days(now - category[2][g])
+                out[k, 10] = math.log1p(4 * categories.sums[g, 4])
+                out[k, 11] = _log_days(now - categories.last[g])
     if n == 0:
         return 0.5
     pull, novelty_here = _text(window, past, values, items, out)
@@ -617,9 +624,12 @@ def _collaborative(window: Window, past: Past, items: _Items, ease: Table, toget
         history[g, 0] = math.sqrt(min(items.sums[g, 0] + weak, 9.0))
         history[g, 1] = items.sums[g, 2] + 0.5 * weak
         history[g, 2] = 1.0 if items.last[g] >= past.ts[-1] - _SAME_VISIT_S else 0.0
-    _associate(window, items, ease, history, out[:, :4])
-    _associate(window, items, together, history, out[:, 4:8])
-    _associate(window, items, after, history, out[:, 8:12])
+    maybe = np.zeros(_SIEVE, np.bool_)
+    for row in past.rows:
+        maybe[row & (_SIEVE - 1)] = True
+    _associate(window, items, maybe, ease, history, out[:, :4])
+    _associate(window, items, maybe, together, history, out[:, 4:8])
+    _associate(window, items, maybe, after, history, out[:, 8:12])
     width = past.factors.shape[1]
     users = np.zeros((2, width), np.float32)
     seen = np.zeros(size, np.bool_)
@@ -641,17 +651,23 @@ def _collaborative(window: Window, past: Past, items: _Items, ease: Table, toget
 
 
 @compiled
-def _associate(window: Window, items: _Items, table: Table, history: F32, out: F32) -> None:
-    """Write what the history adds up to under three weightings, and its strongest single tie."""
+def _associate(window: Window, items: _Items, maybe: npt.NDArray[np.bool_], table: Table,
+               history: F32, out: F32) -> None:
+    """Write what the history adds up to under three weightings, and its strongest single tie.
+
+    ``maybe`` (_SIEVE) is False for the low bits of a row that no item of the history has: nearly
+    all neighbours are no items of it, and are passed over at the cost of one byte.
+    """
     for k in range(len(window.rows)):
         row = window.rows[k]
         a, b, c, best = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
         slot = table.slot[row] if 0 <= row < len(table.slot) else -1
         if slot >= 0 and items.groups.size:
             for t in range(table.neighbours.shape[1]):
-                g = _find(items.groups, table.neighbours[slot, t])
-                weight = table.weights[slot, t]
-                if g >= 0 and weight != 0:
+                neighbour = table.neighbours[slot, t]
+                g = _find(items.groups, neighbour) if maybe[neighbour & (_SIEVE - 1)] else -1
+                if g >= 0:
+                    weight = table.weights[slot, t]
                     a += weight * history[g, 0]
                     b += weight * history[g, 1]
                     c += weight * history[g, 2]

@@ -90,18 +90,6 @@ class Segments:
         result: FloatArray = (weights / weights.sum()).astype(np.float32)
         return result
 
-    def lift_of(self, rows: IntVector, place: FloatArray | None, events: int,
-                attributes: Mapping[str, Any] | None = None) -> FloatArray:
-        """Return the lift (K) of item rows for a shopper: by the place (D) among users and how
-        many events it was made of where there are any, else by attributes, else 0."""
-        if not len(self):
-            return np.zeros(len(rows), np.float32)
-        if place is None or not events:
-            if not self.knows(attributes or {}):
-                return np.zeros(len(rows), np.float32)
-            return self.score(rows, self.of_attributes(attributes or {}))
-        return self.score(rows, self.of_interest(place, events))
-
     def knows(self, attributes: Mapping[str, Any]) -> bool:
         """True if an attribute says something of a user without events."""
         return bool(len(self)) and any(attribute_key(column, value) in self.attributes

@@ -126,15 +126,20 @@ def _given(column: FloatArray | None, size: int) -> FloatArray:
 
 
 def _lift(knowledge: Knowledge, situation: Situation, past_rows: IntVector) -> FloatArray:
-    """Return the lift (K) of the shopper's segments."""
-    segments = knowledge.segments
-    if not len(segments):
+    """Return the lift (K) of the shopper's segments: of those that the history tells where there is
+    one, else the attributes, else 0."""
+    segments, trail = knowledge.segments, situation.trail
+    weights = trail.memo.get("segments")
+    if weights is None and len(segments):
+        liked = trail.rows[(trail.rows >= 0) & (trail.weight > 0)]
+        if len(liked):
+            place = factor_vector(liked, knowledge.factors)
+            weights = trail.memo["segments"] = segments.of_interest(place, len(past_rows))
+        elif segments.knows(situation.attributes):
+            weights = segments.of_attributes(situation.attributes)
+    if weights is None:
         return np.zeros(len(situation.rows), np.float32)
-    trail = situation.trail
-    liked = trail.rows[(trail.rows >= 0) & (trail.weight > 0)]
-    if not len(liked):
-        return segments.lift_of(situation.rows, None, 0, situation.attributes)
-    return segments.lift_of(situation.rows, factor_vector(liked, knowledge.factors), len(past_rows))
+    return segments.score(situation.rows, weights)
 
 
 def _gathered(table: FloatArray, rows: IntVector) -> FloatArray:

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from sidecar.search import answers
-from sidecar.search.answers import Answer, IdAnswer
+from sidecar.search.answers import Answer, IdAnswer, Versioned, versioned
 from sidecar.search.requests import SearchRequest
 from sidecar.search.shapes import Shape, hit_shape, shows_versions
 
@@ -68,18 +67,23 @@ class HitCache:
         return {position: halves[0] + repr(score).encode() + halves[1]
                 for position, score, halves in kept}
 
-    def put(self, shape: int, answer: Answer | IdAnswer, position: int, hit: bytes) -> None:
-        """Keep a hit of the very version that the answer tells for this position."""
-        keys, halves = self._keys(shape, answer, (position,)), answers.around_score(hit)
-        if not keys or halves is None or _size(halves) > self._most_bytes:
-            return
-        key = keys[0][2]
+    def put(self, shape: int, answer: Answer | IdAnswer, hits: Mapping[int, Versioned]) -> None:
+        """Keep those hits (by position) that are of the very version that the answer tells."""
+        keys = self._keys(shape, answer, list(hits))
         with self._lock:
-            before = self._halves.pop(key, None)
-            self._halves[key] = halves
-            self._bytes += _size(halves) - (_size(before) if before is not None else 0)
-            while self._bytes > self._most_bytes:
-                self._bytes -= _size(self._halves.popitem(last=False)[1])
+            for position, _, key in keys:
+                hit = hits[position]
+                if hit.version == key[3] and hit.around_score is not None:
+                    self._keep(key, hit.around_score)
+
+    def _keep(self, key: Key, halves: Halves) -> None:
+        if _size(halves) > self._most_bytes:
+            return
+        before = self._halves.pop(key, None)
+        self._halves[key] = halves
+        self._bytes += _size(halves) - (_size(before) if before is not None else 0)
+        while self._bytes > self._most_bytes:
+            self._bytes -= _size(self._halves.popitem(last=False)[1])
 
     def _keys(self, shape: int, answer: Answer | IdAnswer,
               positions: Sequence[int]) -> list[tuple[int, float, Key]]:
@@ -118,16 +122,15 @@ class KeptHits:
             return {}
         return self._cache.get(self._shape, answer, positions)
 
-    def taken(self, answer: Answer | IdAnswer, position: int, hit: bytes) -> bytes:
-        """Keep a fetched hit if it is of the version that was ranked; return it as asked for."""
+    def taken(self, answer: Answer | IdAnswer, hits: Mapping[int, bytes]) -> dict[int, bytes]:
+        """Keep fetched hits (by position) that are of the version that was ranked; return them as
+        asked for."""
         if self._cache is None or self._shape is None:
-            return hit
-        version = answers.version_of(hit)
-        if not self._shows_versions:
-            hit = answers.without_keys(hit, ("_seq_no", "_primary_term")) or hit
-        if version is not None and version == answer.version(position):
-            self._cache.put(self._shape, answer, position, hit)
-        return hit
+            return dict(hits)
+        apart = {position: versioned(hit, shows_version=self._shows_versions)
+                 for position, hit in hits.items()}
+        self._cache.put(self._shape, answer, apart)
+        return {position: hit.hit for position, hit in apart.items()}
 
 
 def _size(halves: Halves) -> int:

@@ -256,11 +256,13 @@ class PersonalSearch:
         except (UnreadableError, Refused):
             return None
         found = {key: place for place, key in enumerate(fetched.keys)}
+        came: dict[int, bytes] = {}
         for position in missing:
             place = found.get(answer.key(position))
             if place is None or not _same(fetched.scores[place], answer.score(position)):
                 return None
-            hits[position] = self._kept.taken(answer, position, fetched.hits[place])
+            came[position] = fetched.hits[place]
+        hits |= self._kept.taken(answer, came)
         self._page_headers = response.headers
         return [hits[position] for position in shown]
 

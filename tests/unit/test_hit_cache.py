@@ -31,6 +31,10 @@ def fetched(seq_no=5, score=1.5, title="milk"):
             f'"_score":{score},"_source":{{"title":"{title}"}}}}').encode()
 
 
+def taken(kept, answer, hit):
+    return kept.taken(answer, {0: hit})[0]
+
+
 @pytest.fixture
 def uuids():
     return {"products-1": "u1"}
@@ -44,7 +48,7 @@ def cache(uuids):
 def test_kept_hit_is_what_was_fetched_with_the_new_score(cache):
     kept = KeptHits(cache, search())
     assert kept.is_used
-    shown = kept.taken(ids_answer(), 0, fetched())
+    shown = taken(kept, ids_answer(), fetched())
     assert shown == b'{"_index":"products-1","_id":"a","_score":1.5,"_source":{"title":"milk"}}'
     again = KeptHits(cache, search({"query": {"match": {"title": "x"}}}))
     assert again.get(ids_answer(score=2.25), [0]) == {0: shown.replace(b"1.5", b"2.25")}
@@ -52,34 +56,34 @@ def test_kept_hit_is_what_was_fetched_with_the_new_score(cache):
 
 def test_written_document_is_fetched_anew(cache):
     kept = KeptHits(cache, search())
-    kept.taken(ids_answer(seq_no=5), 0, fetched(seq_no=5))
+    taken(kept, ids_answer(seq_no=5), fetched(seq_no=5))
     assert kept.get(ids_answer(seq_no=6), [0]) == {}
 
 
 def test_hit_of_another_version_than_was_ranked_is_shown_but_not_kept(cache):
     kept = KeptHits(cache, search())
-    assert b"cream" in kept.taken(ids_answer(seq_no=5), 0, fetched(seq_no=6, title="cream"))
+    assert b"cream" in taken(kept, ids_answer(seq_no=5), fetched(seq_no=6, title="cream"))
     assert kept.get(ids_answer(seq_no=5), [0]) == {}
     assert kept.get(ids_answer(seq_no=6), [0]) == {}
 
 
 def test_index_that_came_back_under_its_name_is_another_one(cache, uuids):
     kept = KeptHits(cache, search())
-    kept.taken(ids_answer(), 0, fetched())
+    taken(kept, ids_answer(), fetched())
     uuids["products-1"] = "u2"
     assert kept.get(ids_answer(), [0]) == {}
 
 
 def test_index_whose_uuid_is_not_known_is_not_kept(cache):
     kept = KeptHits(cache, search())
-    kept.taken(ids_answer(index="other"), 0, fetched())
+    taken(kept, ids_answer(index="other"), fetched())
     assert kept.get(ids_answer(index="other"), [0]) == {}
 
 
 @pytest.mark.parametrize("score", [None, 0.0, 1e-4, 1e7])
 def test_scores_that_would_be_written_differently_are_not_put_in(cache, score):
     kept = KeptHits(cache, search())
-    kept.taken(ids_answer(), 0, fetched())
+    taken(kept, ids_answer(), fetched())
     assert kept.get(ids_answer(score=score), [0]) == {}
 
 
@@ -91,7 +95,7 @@ def test_scores_that_would_be_written_differently_are_not_put_in(cache, score):
     search(securitytenant="b"),
 ])
 def test_request_of_another_shape_or_client_gets_its_own(cache, other):
-    KeptHits(cache, search()).taken(ids_answer(), 0, fetched())
+    taken(KeptHits(cache, search()), ids_answer(), fetched())
     kept = KeptHits(cache, other)
     assert kept.is_used
     assert kept.get(ids_answer(), [0]) == {}
@@ -110,19 +114,52 @@ def test_request_that_may_write_hits_in_another_way_is_not_kept(cache, other):
     assert hit_shape(other) is None
     kept = KeptHits(cache, other)
     assert not kept.is_used
-    assert kept.taken(ids_answer(), 0, fetched()) == fetched()
+    assert taken(kept, ids_answer(), fetched()) == fetched()
     assert kept.get(ids_answer(), [0]) == {}
 
 
 def test_client_that_asked_for_versions_keeps_them(cache):
     kept = KeptHits(cache, search({"query": {"match_all": {}}, "seq_no_primary_term": True}))
-    assert kept.taken(ids_answer(), 0, fetched()) == fetched()
+    assert taken(kept, ids_answer(), fetched()) == fetched()
     assert kept.get(ids_answer(), [0]) == {0: fetched()}
+
+
+PLAIN = b'{"_index":"i","_id":"a","_seq_no":5,"_primary_term":1,"_score":1.5,"_source":{"a":[1]}}'
+
+
+@pytest.mark.parametrize("hit", [
+    PLAIN, PLAIN.replace(b'"_seq_no"', b'"_version":7,"_seq_no"'),
+    PLAIN.replace(b'"_index"', b'"_shard":"[i][0]","_node":"n","_index"'),
+    PLAIN.replace(b'"_id":"a"', b'"_id":"a\\"b"'),
+    PLAIN.replace(b":", b" : ").replace(b",", b" , "),
+    PLAIN.replace(b'"_source":{"a":[1]}', b'"sort":[1.5]'), PLAIN.replace(b"1.5", b"1.5E-5")])
+@pytest.mark.parametrize("shows_version", [True, False])
+def test_hits_are_taken_apart_alike_however_they_begin(hit, shows_version):
+    found = answers.versioned(hit, shows_version=shows_version)
+    assert found.version == (5, 1)
+    assert found.hit == (hit if shows_version else answers.without_keys(
+        hit, {"_seq_no", "_primary_term"}))
+    score = json.loads(hit)["_score"]
+    before, behind = found.around_score
+    assert json.loads(before + b"9" + behind) == {**json.loads(found.hit), "_score": 9}
+    assert before + hit[hit.index(b"1.5"):][:len(found.hit) - len(before + behind)] + behind == (
+        found.hit)
+    assert score == json.loads(found.hit)["_score"]
+
+
+@pytest.mark.parametrize("hit", [
+    PLAIN.replace(b"1.5", b"null"), PLAIN.replace(b'"_score":1.5,', b""),
+    PLAIN.replace(b'"_primary_term":1,', b"")])
+def test_hits_without_score_or_version_are_told_so(hit):
+    found = answers.versioned(hit, shows_version=True)
+    assert found.hit == hit
+    assert (found.version is None) == (b"_primary_term" not in hit)
+    assert (found.around_score is None) == (b"_score\":1.5" not in hit)
 
 
 def test_memory_is_bounded(uuids):
     cache = HitCache(uuids.get, most_bytes=2000)
     kept = KeptHits(cache, search())
     for seq_no in range(50):
-        kept.taken(ids_answer(seq_no), 0, fetched(seq_no))
+        taken(kept, ids_answer(seq_no), fetched(seq_no))
     assert sum(bool(kept.get(ids_answer(seq_no), [0])) for seq_no in range(50)) in range(1, 5)
