@@ -222,9 +222,11 @@ class ItemTable:
 
 @compiled
 def _scaled(text: npt.NDArray[np.int8], rows: npt.NDArray[np.int64]) -> FloatArray:
-    found = np.zeros((len(rows), text.shape[1]), np.float32)
+    width = text.shape[1]
+    found = np.zeros((len(rows), width), np.float32)
     for k in range(len(rows)):
-        if 0 <= rows[k] < len(text):
-            for d in range(text.shape[1]):
-                found[k, d] = text[rows[k], d] * np.float32(1 / TEXT_STEPS)
+        row = np.uint64(rows[k])  # -1 is large then; and no index has to be seen to be negative
+        if row < np.uint64(len(text)):
+            for d in range(width):
+                found[k, d] = np.float32(text[row, np.uint64(d)]) * np.float32(1 / TEXT_STEPS)
     return found

@@ -11,13 +11,13 @@ import logging
 import math
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sidecar.errors import SidecarError, Skip, UnreadableError
 from sidecar.records import Headers, HttpRequest, HttpResponse, Ranking, SkipReason
 from sidecar.search import answers, fetches, headers, refusals
-from sidecar.search.answers import Answer, IdAnswer
+from sidecar.search.answers import Answer, IdAnswer, Key
 from sidecar.search.plans import SearchPlan, Window
 from sidecar.serving.hit_cache import HitCache, KeptHits
 from sidecar.serving.memory import Memory
@@ -228,7 +228,7 @@ class PersonalSearch:
             return Page(answer, keys, [answer.hits[position] for position in shown])
         if not shown:  # nobody has yet checked what the client wants of each hit
             raise Skip(SkipReason.NO_HITS)
-        hits = self._hits(answer, shown)
+        hits = self._hits(answer, dict(zip(shown, keys, strict=True)))
         if hits is not None:
             return Page(answer, keys, hits)
         self._shared.fetched_whole.put(self._index, True)
@@ -239,16 +239,17 @@ class PersonalSearch:
         shown = shown[self.window.first:self.window.first + self.window.size]
         return Page(whole, [whole.keys[p] for p in shown], [whole.hits[p] for p in shown])
 
-    def _hits(self, answer: Answer | IdAnswer, shown: Sequence[int]) -> list[bytes] | None:
-        """Return the page's hits, fetched by id where they are not at hand.
+    def _hits(self, answer: Answer | IdAnswer, shown: Mapping[int, Key]) -> list[bytes] | None:
+        """Return the page's hits (position → key, in order), fetched by id where they are not at
+        hand.
 
         None unless each is there with the very score that was ranked.
         """
-        hits = self._kept.get(answer, shown)
+        hits = self._kept.get(answer, list(shown))
         missing = [position for position in shown if position not in hits]
         if not missing:
             return [hits[position] for position in shown]
-        request = fetches.page_fetch(self._plan, [answer.key(p)[1] for p in missing],
+        request = fetches.page_fetch(self._plan, [shown[p][1] for p in missing],
                                      with_versions=self._kept.is_used)
         try:
             response = self._ask(request)
@@ -258,7 +259,7 @@ class PersonalSearch:
         found = {key: place for place, key in enumerate(fetched.keys)}
         came: dict[int, bytes] = {}
         for position in missing:
-            place = found.get(answer.key(position))
+            place = found.get(shown[position])
             if place is None or not _same(fetched.scores[place], answer.score(position)):
                 return None
             came[position] = fetched.hits[place]
