@@ -21,6 +21,7 @@ import torch
 from scripts._inputs import bar, counted, instant
 from sidecar.errors import FileError, SidecarError
 from sidecar.ranking.encoder import CELLS
+from sidecar.ranking.imputation import DEFAULT_RULES, RULES, rules_named
 from sidecar.ranking.signals import HYBRID, SIGNALS, signals_named
 from sidecar.stores.files import (
     read_cases,
@@ -51,6 +52,8 @@ def _train(options: argparse.Namespace) -> dict[str, object]:
     config = dataclasses.replace(config, **overrides(options.config))
     if options.signals:
         config = dataclasses.replace(config, signals=options.signals)
+    if options.impute is not None:
+        config = dataclasses.replace(config, imputation=options.impute)
     rows = list(counted(read_catalogue(options.catalogue), "catalogue"))
     by_id = {row["item_id"]: k for k, row in enumerate(rows)}
     log = EventLog.from_events(counted(read_events(options.events), "events"), by_id)
@@ -101,6 +104,12 @@ def unfit(name: str, value: object, default: object) -> str | None:
         except ValueError as error:
             return f"names of signals: {error}"
         return None
+    if name == "imputation":
+        try:
+            rules_named(str(value))
+        except ValueError as error:
+            return f"COLUMN=RULE: {error}"
+        return None
     if isinstance(default, float):
         fits = isinstance(value, int | float) and 0 <= value < 1
         return None if fits else "a share from 0 to less than 1"
@@ -121,6 +130,15 @@ def _signals(text: str) -> str:
     return text
 
 
+def _rules(text: str) -> str:
+    """Return imputation rules as they are given, for argparse."""
+    try:
+        rules_named(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m scripts.train", description=__doc__,
@@ -131,6 +149,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--signals", type=_signals, metavar="NAME[,NAME]",
                         help=f"train with these alone and the engine's score: {HYBRID} (all) or "
                              f"any of {', '.join(SIGNALS[1:])}")
+    parser.add_argument("--impute", type=_rules, metavar="COLUMN=RULE[,…]",
+                        help="what stands in for a number that a product does not have: "
+                             f"{', '.join(RULES)} (default: "
+                             f"{', '.join('='.join(rule) for rule in DEFAULT_RULES.items())})")
     parser.add_argument("--users", type=Path, metavar="FILE",
                         help="user_id and any attributes, which place users without events")
     parser.add_argument("--until", type=instant, metavar="TS",

@@ -1,19 +1,20 @@
 """What stands in for a number that a product does not have? Declared, saved, the same everywhere.
 
-A rule is fitted on the training catalogue once and saved with the model; training and serving call
-the same ``fill``. Rules:
+A rule is fitted at training, once, and saved with the model; training and serving call the same
+``fill``. Rules:
 
 - ``mean``, ``median``, ``mode``: of the column's known values;
 - ``zero``: for counts, where absence means none;
-- ``interpolate``: the column's median where an item has no dated observations; for one that has
-  some, whoever reads them calls ``interpolate`` (catalogue files carry none);
+- ``interpolate``: what an item's own dated observations say for the instant at which the model was
+  trained: linear between two, the nearest beyond them (prices: what was paid, from the events); the
+  column's median for an item without any;
 - ``drop``: the value stays NaN and the signals that read it contribute nothing for that item.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -22,21 +23,26 @@ from sidecar.records import FloatArray
 
 RULES = ("drop", "mean", "median", "mode", "zero", "interpolate")
 DEFAULT_RULES: Mapping[str, str] = {
-    "price": "median", "rating": "mean", "review_count": "zero", "sales": "zero",
+    "price": "interpolate", "rating": "mean", "review_count": "zero", "sales": "zero",
     "favourites": "zero", "shares": "zero", "promotion": "zero", "created_at": "drop",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Imputation:
-    """One column's rule and the value that it fitted (NaN for ``drop``)."""
+    """One column's rule, the value that it fitted (NaN for ``drop``), and what ``interpolate``
+    found for items (id → value)."""
 
     rule: str
     value: float
+    observed: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def fit(cls, rule: str, known: npt.NDArray[np.float64]) -> Imputation:
+    def fit(cls, rule: str, known: npt.NDArray[np.float64],
+            observed: Mapping[str, float] | None = None) -> Imputation:
         """Fit ``rule`` on a column's known values (m); NaN among them are left out.
+
+        ``observed``: for items that lack the column, what their observations say.
 
         Raises:
             ValueError: the rule is none of ``RULES``.
@@ -44,6 +50,8 @@ class Imputation:
         if rule not in RULES:
             raise ValueError(f"imputation rule is {rule!r}, must be one of {', '.join(RULES)}")
         known = known[np.isfinite(known)]
+        own = dict(observed or {}) if rule == "interpolate" else {}
+        known = np.concatenate([known, [*own.values()]])
         if rule == "drop":
             return cls(rule, float("nan"))
         if rule == "zero" or not len(known):
@@ -53,18 +61,39 @@ class Imputation:
         if rule == "mode":
             values, counts = np.unique(known, return_counts=True)
             return cls(rule, float(values[counts.argmax()]))
-        return cls(rule, float(np.median(known)))
+        return cls(rule, float(np.median(known)), own)
 
-    def fill(self, values: npt.NDArray[np.float64]) -> FloatArray:
-        """Return ``values`` (m) with every NaN replaced by the fitted value."""
-        return np.where(np.isfinite(values), values, self.value).astype(np.float32)
+    def fill(self, values: npt.NDArray[np.float64], item_ids: Sequence[str]) -> FloatArray:
+        """Return ``values`` (m) of some items with every NaN replaced."""
+        found = np.where(np.isfinite(values), values, self.value).astype(np.float32)
+        if self.observed:
+            for k in np.flatnonzero(~np.isfinite(values)).tolist():
+                found[k] = self.observed.get(item_ids[k], self.value)
+        return found
 
 
-def interpolate(times: Sequence[float], values: Sequence[float], at: float) -> float:
-    """Return the value at instant ``at``, linear between observations, constant beyond them.
+def interpolated(items: npt.NDArray[np.integer], times: npt.NDArray[np.float64],
+                 values: npt.NDArray[np.floating], at: float) -> dict[int, float]:
+    """Return item → value at instant ``at`` from observations (m) in order of time: linear between
+    an item's two around it, its nearest beyond them."""
+    order = np.argsort(items, kind="stable")
+    names, starts = np.unique(items[order], return_index=True)
+    return {int(name): float(np.interp(at, times[own], values[own]))
+            for name, own in zip(names, np.split(order, starts[1:]), strict=True)}
 
-    ``times`` ascend; NaN when there is no observation.
+
+def rules_named(text: str) -> dict[str, str]:
+    """Read ``COLUMN=RULE``, comma-separated; nothing where the text is empty.
+
+    Raises:
+        ValueError: a column that has no rule, or a rule that is none.
     """
-    if not len(times):
-        return float("nan")
-    return float(np.interp(at, times, values))
+    rules = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        column, _, rule = (piece.strip() for piece in part.partition("="))
+        if column not in DEFAULT_RULES:
+            raise ValueError(f"{column!r} is not filled in; known: {', '.join(DEFAULT_RULES)}")
+        if rule not in RULES:
+            raise ValueError(f"rule of {column} is {rule!r}, must be one of {', '.join(RULES)}")
+        rules[column] = rule
+    return rules

@@ -185,7 +185,8 @@ class ItemTable:
             codes = known.word_codes(item_words(row))
             words[k, :min(ITEM_WORDS, len(codes))] = codes[:ITEM_WORDS]
             text[k] = np.rint(TEXT_STEPS * known.text_vector(codes))
-        numbers = np.stack([known.imputations[c].fill(column_values(rows, c))
+        ids = [str(row["item_id"]) for row in rows]
+        numbers = np.stack([known.imputations[c].fill(column_values(rows, c), ids)
                             for c in COLUMNS], axis=1)
         changed = np.zeros(len(rows), bool)
         for name, value in (("brand", brand), ("categories", categories), ("words", words),

@@ -61,8 +61,9 @@ class Vocabulary:
 
     @classmethod
     def fit(cls, rows: Sequence[Mapping[str, Any]], rules: Mapping[str, str] | None = None,
-            seed: int = 0) -> Vocabulary:
-        """Fit on catalogue rows; ``rules`` overrides imputation rules by column."""
+            seed: int = 0, observed: Mapping[str, Mapping[str, float]] | None = None) -> Vocabulary:
+        """Fit on catalogue rows; ``rules`` overrides imputation rules by column, ``observed``: by
+        column, what the rule ``interpolate`` may use (see ``Imputation``)."""
         documents = [item_words(row) for row in rows]
         frequency = Counter(word for doc in documents for word in dict.fromkeys(doc))
         words = _codes(word for word, _ in frequency.most_common(MAX_WORDS))
@@ -74,7 +75,8 @@ class Vocabulary:
             idf[code] = np.log((1 + len(rows)) / (1 + frequency[word])) + 1e-3
         vectors = _word_vectors(documents, words, idf, seed)
         chosen = {**DEFAULT_RULES, **(rules or {})}
-        columns = {name: Imputation.fit(rule, column_values(rows, name))
+        columns = {name: Imputation.fit(rule, column_values(rows, name),
+                                        (observed or {}).get(name))
                    for name, rule in chosen.items()}
         return cls(words, brands, categories, [0, *(counts[c] for c in categories)],
                    idf, vectors, columns)

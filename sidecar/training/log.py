@@ -25,7 +25,8 @@ class EventLog:
     ``user`` (n) codes into ``users``; ``item`` (n) rows of the catalogue, -1 for none or unknown;
     ``kind`` (n) codes into ``kinds``; ``ts`` (n) seconds; ``visit`` (n) codes of order, session or
     a run of events less than half an hour apart; ``query`` (n) codes into ``queries``, -1 for none;
-    ``position`` (n) where an item was shown, -1 where that is not logged.
+    ``position`` (n) where an item was shown, -1 where that is not logged; ``price`` (n) of one
+    unit, NaN where that is not logged.
     """
 
     users: list[str]
@@ -38,6 +39,7 @@ class EventLog:
     visit: npt.NDArray[np.int64]
     query: npt.NDArray[np.int32]
     position: npt.NDArray[np.int16]
+    price: npt.NDArray[np.float32]
     has_times: bool
     unknown_items: int
 
@@ -55,7 +57,7 @@ class EventLog:
         kinds: dict[str, int] = {}
         queries: dict[str, int] = {}
         visits: dict[tuple[int, str], int] = {}
-        user, item, kind, ts, visit, query, position = [], [], [], [], [], [], []
+        user, item, kind, ts, visit, query, position, price = [], [], [], [], [], [], [], []
         unknown, clock, has_times = 0, 0.0, False
         for event in events:
             code = users.setdefault(event.user_id, len(users))
@@ -75,6 +77,7 @@ class EventLog:
             visit.append(visits.setdefault((code, key), len(visits)) if key else -1)
             query.append(queries.setdefault(event.query, len(queries)) if event.query else -1)
             position.append(-1 if event.position is None else min(max(event.position, 0), 9999))
+            price.append(np.nan if event.unit_price is None else event.unit_price)
         order = np.argsort(np.asarray(ts), kind="stable")
         log = cls(
             users=list(users), kinds=list(kinds), queries=list(queries),
@@ -82,6 +85,7 @@ class EventLog:
             kind=np.asarray(kind, np.int16)[order], ts=np.asarray(ts, np.float64)[order],
             visit=np.asarray(visit, np.int64)[order], query=np.asarray(query, np.int32)[order],
             position=np.asarray(position, np.int16)[order],
+            price=np.asarray(price, np.float32)[order],
             has_times=has_times, unknown_items=unknown)
         _number_visits(log, len(visits))
         return log
@@ -95,7 +99,7 @@ class EventLog:
         cut = slice(start, stop)
         return EventLog(self.users, self.kinds, self.queries, self.user[cut], self.item[cut],
                         self.kind[cut], self.ts[cut], self.visit[cut], self.query[cut],
-                        self.position[cut], self.has_times, self.unknown_items)
+                        self.position[cut], self.price[cut], self.has_times, self.unknown_items)
 
     def target_kinds(self) -> frozenset[str]:
         """Return the kinds of event that a model should bring about; see ``ranking.kinds``."""

@@ -22,6 +22,7 @@ import torch
 from sidecar.errors import FileError
 from sidecar.ranking.blend import Blend
 from sidecar.ranking.encoder import Encoder, EncoderConfig
+from sidecar.ranking.imputation import interpolated, rules_named
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.ranker import Ranker, RankerConfig
 from sidecar.ranking.signals import HYBRID, Knowledge, signals_named
@@ -63,6 +64,7 @@ class TrainConfig:
     empty_share: float = 0.15  # lists of a step that are read as if by a stranger
     blend_epochs: int = 8
     signals: str = HYBRID  # those switched on, comma-separated
+    imputation: str = ""  # COLUMN=RULE, comma-separated, in place of the default rules
     evidence_share: float = 0.15  # latest lists, on which the personal gain must show
     device: str = "cpu"
     # The products of a step are small: a second thread gains little on a quiet machine, and on a
@@ -92,9 +94,11 @@ def train_ranker(rows: Sequence[Mapping[str, Any]], events: EventLog, config: Tr
     """
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    table = ItemTable(Vocabulary.fit(rows, seed=config.seed))
+    prices = _prices_paid(rows, events)
+    table = ItemTable(Vocabulary.fit(rows, rules_named(config.imputation), config.seed,
+                                     {"price": prices}))
     table.upsert(rows)
-    _tell_what_is_missing(rows, events)
+    _tell_what_is_missing(rows, events, prices)
     strong = events.target_kinds()
     if not strong:
         raise FileError("events hold no purchase, click or other positive event on a known item")
@@ -252,9 +256,26 @@ def _encode_all(encoder: Encoder, table: ItemTable, device: str) -> FloatArray:
     return vectors
 
 
-def _tell_what_is_missing(rows: Sequence[Mapping[str, Any]], events: EventLog) -> None:
+def _prices_paid(rows: Sequence[Mapping[str, Any]], events: EventLog) -> dict[str, float]:
+    """Return item id → price at the log's end, for items whose price the catalogue does not tell
+    and the events do."""
+    unpriced = np.array([row.get("price") is None for row in rows], bool)
+    told = (events.item >= 0) & (events.price > 0)
+    told[told] = unpriced[events.item[told]]
+    if not told.any():
+        return {}
+    found = interpolated(events.item[told], events.ts[told], events.price[told],
+                         float(events.ts[-1]))
+    log.info("catalogue has no price for %d items that events tell one of", len(found))
+    return {str(rows[item]["item_id"]): price for item, price in found.items()}
+
+
+def _tell_what_is_missing(rows: Sequence[Mapping[str, Any]], events: EventLog,
+                          prices: Mapping[str, float]) -> None:
     """Log which columns are absent, so that nobody wonders why a signal is silent."""
     for name in ("brand", "categories", "price"):
+        if name == "price" and prices:
+            continue
         if all(row.get(name) in (None, "", []) for row in rows):
             log.warning("catalogue has no %s: signals that read it are silent", name)
     if not events.has_times:

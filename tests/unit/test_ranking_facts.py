@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sidecar.ranking.association import Association
-from sidecar.ranking.imputation import Imputation, interpolate
+from sidecar.ranking.imputation import Imputation, interpolated, rules_named
 from sidecar.ranking.kinds import strength, target_kinds
 from sidecar.ranking.statistics import DAY_S, ItemStatistics
 from sidecar.ranking.vocabulary import Vocabulary, column_values, words_of
@@ -26,13 +26,14 @@ def test_imputation_rule_fits_known_values_only(rule, value):
     known = np.array([1.0, 1.0, NAN, 2.0, 3.0, 8.0, NAN])
     imputation = Imputation.fit(rule, known)
     np.testing.assert_equal(imputation.value, value)
-    np.testing.assert_array_equal(imputation.fill(np.array([5.0, NAN])),
+    np.testing.assert_array_equal(imputation.fill(np.array([5.0, NAN]), ["a", "b"]),
                                   np.array([5.0, value], np.float32))
 
 
 @pytest.mark.parametrize("rule", ["mean", "median", "mode", "zero", "interpolate"])
 def test_column_without_any_value_is_filled_with_zero(rule):
-    assert Imputation.fit(rule, np.full(3, NAN)).fill(np.full(2, NAN)).tolist() == [0.0, 0.0]
+    assert Imputation.fit(rule, np.full(3, NAN)).fill(np.full(2, NAN), ["a", "b"]).tolist() == [
+        0.0, 0.0]
 
 
 def test_unknown_imputation_rule_is_refused():
@@ -42,11 +43,25 @@ def test_unknown_imputation_rule_is_refused():
 
 @pytest.mark.parametrize(("at", "value"), [(0, 10), (1, 10), (2, 15), (3, 20), (9, 20)])
 def test_interpolation_is_linear_between_and_constant_beyond(at, value):
-    assert interpolate([1.0, 3.0], [10.0, 20.0], at) == value
+    items, times = np.array([7, 4, 7]), np.array([1.0, 2.0, 3.0])
+    assert interpolated(items, times, np.array([10.0, 1.0, 20.0]), at) == {7: value, 4: 1.0}
 
 
-def test_interpolation_of_nothing_is_unknown():
-    assert np.isnan(interpolate([], [], 1.0))
+def test_interpolated_items_have_their_own_value_and_the_others_the_median():
+    known = np.array([2.0, 4.0, NAN])
+    filled = Imputation.fit("interpolate", known, {"c": 7.0}).fill(
+        np.array([5.0, NAN, NAN]), ["a", "b", "c"])
+    assert filled.tolist() == [5.0, 4.0, 7.0]  # the median of 2, 4 and 7
+    assert Imputation.fit("mean", known, {"c": 7.0}).fill(np.full(1, NAN), ["c"]).tolist() == [3.0]
+
+
+def test_rules_are_read_by_column_and_wrong_ones_refused():
+    assert rules_named("") == {}
+    assert rules_named("price=mean, rating = drop") == {"price": "mean", "rating": "drop"}
+    with pytest.raises(ValueError, match="'colour' is not filled in; known: price, rating"):
+        rules_named("colour=mean")
+    with pytest.raises(ValueError, match="rule of price is 'guess', must be one of drop, mean"):
+        rules_named("price=guess")
 
 
 def test_words_fold_case_and_plurals():

@@ -10,6 +10,7 @@ import pytest
 
 from sidecar.errors import FileError, Skip
 from sidecar.records import Candidates, Event, History, SkipReason
+from sidecar.stores.models import load_ranker, save_ranker
 from sidecar.training.evaluation import evaluate
 from sidecar.training.log import EventLog
 from sidecar.training.pipeline import TrainConfig
@@ -63,6 +64,29 @@ def test_catalogue_that_lacks_columns_trains_and_says_so(caplog, rows, said):
     told = [record.getMessage() for record in caplog.records
             if record.getMessage().startswith("catalogue has no")]
     assert [line.split(":")[0] for line in told] == said
+
+
+def test_price_that_the_catalogue_lacks_is_what_was_last_paid(tmp_path, caplog):
+    """In training, in the model that is saved, and where the product is written anew."""
+    events = [replace(event, unit_price=float(k)) for k, event in enumerate(EVENTS, 1)]
+    paid = {event.item_id: event.unit_price for event in sorted(events, key=lambda e: e.ts)
+            if event.item_id}
+    with caplog.at_level(logging.WARNING):
+        ranker, _ = train(without("price"), events, TINY)
+    assert not any("has no price" in record.getMessage() for record in caplog.records)
+    save_ranker(ranker, tmp_path, {})
+    loaded = load_ranker(tmp_path, "cpu")
+    loaded.items.upsert([{**row, "title": "new"} for row in without("price")])
+    for items in (ranker.items, loaded.items):
+        prices = dict(zip(items.ids, items.numbers[:, 0].tolist(), strict=False))
+        assert all(prices[item] == price for item, price in paid.items())
+        assert set(prices.values()) <= {*paid.values(), np.median([*paid.values()])}
+
+
+def test_rules_for_what_is_missing_can_be_chosen():
+    ranker, _ = train([{**row, "rating": None if k % 2 else 2.0} for k, row in enumerate(ROWS)],
+                      EVENTS, replace(TINY, imputation="rating=zero"))
+    assert ranker.items.numbers[1, 1] == 0.0
 
 
 @pytest.mark.parametrize(("events", "said"), [
