@@ -18,14 +18,15 @@ import org.opensearch.search.SearchExtBuilder;
  * @param sessionId null when unknown
  * @param windowSize hits to reorder
  * @param weight strength of the personal part, 0 to 1
+ * @param attributes what is known of the user besides events; empty: nothing
  * @param diversity how unlike the page's hits are to be, 0 to 1
  * @param state least version of the user's state that will do; null: any
  */
 record Controls(boolean enabled, String userId, String sessionId, int windowSize, double weight,
-    double diversity, boolean explain, Long state) {
+    Map<String, Object> attributes, double diversity, boolean explain, Long state) {
 
     private static final PersonalizeExtBuilder SILENT =
-        new PersonalizeExtBuilder(null, null, null, null, null, null, null, null);
+        new PersonalizeExtBuilder(null, Shopper.UNKNOWN, null, null, null, null, null);
 
     /** Where a user is named when ext.personalize and the configuration do not say, in order. */
     private static final List<String> USER_PATHS =
@@ -38,12 +39,14 @@ record Controls(boolean enabled, String userId, String sessionId, int windowSize
      */
     static Controls of(List<SearchExtBuilder> exts, ProcessorConfig config) {
         PersonalizeExtBuilder own = own(exts);
+        Shopper shopper = own.shopper();
         return new Controls(
             Objects.requireNonNullElse(own.enabled(), true),
-            present(own.userId()) ? own.userId() : userIn(exts, config.userIdField()),
-            present(own.sessionId()) ? own.sessionId() : null,
+            present(shopper.userId()) ? shopper.userId() : userIn(exts, config.userIdField()),
+            present(shopper.sessionId()) ? shopper.sessionId() : null,
             windowSize(own.windowSize(), config),
             Objects.requireNonNullElse(own.weight(), config.weight()),
+            shopper.attributes(),
             Objects.requireNonNullElse(own.diversity(), 0.0),
             Objects.requireNonNullElse(own.explain(), false),
             own.state()

@@ -1,9 +1,9 @@
 package org.opensearch.personalize;
 
 import java.io.IOException;
-import java.nio.charset.StandardCharsets;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import java.util.Objects;
 
 import org.opensearch.common.CheckedFunction;
@@ -23,20 +23,19 @@ import static org.opensearch.core.xcontent.ConstructingObjectParser.optionalCons
  * What one search asks for, in {@code ext.personalize}; null where the search does not say.
  *
  * <p>The keys are the sidecar's: {@code enabled, user_id, session_id, window_size, weight,
- * diversity, explain, state}.
+ * attributes, diversity, explain, state}.
  */
 public final class PersonalizeExtBuilder extends SearchExtBuilder {
 
     /** Name of the ext section. */
     public static final String NAME = "personalize";
 
-    private static final int LONGEST_ID_BYTES = 512; // OpenSearch's limit of an _id
-
     private static final ParseField ENABLED = new ParseField("enabled");
     private static final ParseField USER_ID = new ParseField("user_id");
     private static final ParseField SESSION_ID = new ParseField("session_id");
     private static final ParseField WINDOW_SIZE = new ParseField("window_size");
     private static final ParseField WEIGHT = new ParseField("weight");
+    private static final ParseField ATTRIBUTES = new ParseField("attributes");
     private static final ParseField DIVERSITY = new ParseField("diversity");
     private static final ParseField EXPLAIN = new ParseField("explain");
     private static final ParseField STATE = new ParseField("state");
@@ -44,8 +43,7 @@ public final class PersonalizeExtBuilder extends SearchExtBuilder {
     private static final ConstructingObjectParser<PersonalizeExtBuilder, Void> PARSER = parser();
 
     private final Boolean enabled;
-    private final String userId;
-    private final String sessionId;
+    private final Shopper shopper;
     private final Integer windowSize;
     private final Double weight;
     private final Double diversity;
@@ -54,8 +52,7 @@ public final class PersonalizeExtBuilder extends SearchExtBuilder {
 
     PersonalizeExtBuilder(
         Boolean enabled,
-        String userId,
-        String sessionId,
+        Shopper shopper,
         Integer windowSize,
         Double weight,
         Double diversity,
@@ -63,8 +60,7 @@ public final class PersonalizeExtBuilder extends SearchExtBuilder {
         Long state
     ) {
         this.enabled = enabled;
-        this.userId = userId;
-        this.sessionId = sessionId;
+        this.shopper = shopper;
         this.windowSize = windowSize;
         this.weight = weight;
         this.diversity = diversity;
@@ -75,8 +71,7 @@ public final class PersonalizeExtBuilder extends SearchExtBuilder {
     /** Reads what {@link #writeTo} wrote on another node. */
     public PersonalizeExtBuilder(StreamInput in) throws IOException {
         this.enabled = in.readOptionalBoolean();
-        this.userId = in.readOptionalString();
-        this.sessionId = in.readOptionalString();
+        this.shopper = new Shopper(in);
         this.windowSize = in.readOptionalInt();
         this.weight = in.readOptionalDouble();
         this.diversity = in.readOptionalDouble();
@@ -108,12 +103,8 @@ public final class PersonalizeExtBuilder extends SearchExtBuilder {
         return enabled;
     }
 
-    String userId() {
-        return userId;
-    }
-
-    String sessionId() {
-        return sessionId;
+    Shopper shopper() {
+        return shopper;
     }
 
     Integer windowSize() {
@@ -144,8 +135,7 @@ public final class PersonalizeExtBuilder extends SearchExtBuilder {
     @Override
     public void writeTo(StreamOutput out) throws IOException {
         out.writeOptionalBoolean(enabled);
-        out.writeOptionalString(userId);
-        out.writeOptionalString(sessionId);
+        shopper.writeTo(out);
         out.writeOptionalInt(windowSize);
         out.writeOptionalDouble(weight);
         out.writeOptionalDouble(diversity);
@@ -155,12 +145,14 @@ public final class PersonalizeExtBuilder extends SearchExtBuilder {
 
     @Override
     public XContentBuilder toXContent(XContentBuilder builder, Params params) throws IOException {
+        Map<String, Object> attributes = shopper.attributes();
         builder.startObject(NAME);
         field(builder, ENABLED, enabled);
-        field(builder, USER_ID, userId);
-        field(builder, SESSION_ID, sessionId);
+        field(builder, USER_ID, shopper.userId());
+        field(builder, SESSION_ID, shopper.sessionId());
         field(builder, WINDOW_SIZE, windowSize);
         field(builder, WEIGHT, weight);
+        field(builder, ATTRIBUTES, attributes.isEmpty() ? null : attributes);
         field(builder, DIVERSITY, diversity);
         field(builder, EXPLAIN, explain);
         field(builder, STATE, state);
@@ -171,8 +163,7 @@ public final class PersonalizeExtBuilder extends SearchExtBuilder {
     public boolean equals(Object other) {
         return other instanceof PersonalizeExtBuilder that
             && Objects.equals(enabled, that.enabled)
-            && Objects.equals(userId, that.userId)
-            && Objects.equals(sessionId, that.sessionId)
+            && shopper.equals(that.shopper)
             && Objects.equals(windowSize, that.windowSize)
             && Objects.equals(weight, that.weight)
             && Objects.equals(diversity, that.diversity)
@@ -184,8 +175,7 @@ public final class PersonalizeExtBuilder extends SearchExtBuilder {
     public int hashCode() {
         return Objects.hash(
             enabled,
-            userId,
-            sessionId,
+            shopper,
             windowSize,
             weight,
             diversity,
@@ -200,21 +190,25 @@ public final class PersonalizeExtBuilder extends SearchExtBuilder {
                 NAME,
                 a -> new PersonalizeExtBuilder(
                     (Boolean) a[0],
-                    (String) a[1],
-                    (String) a[2],
+                    new Shopper((String) a[1], (String) a[2], attributes(a[5])),
                     (Integer) a[3],
                     (Double) a[4],
-                    (Double) a[5],
-                    (Boolean) a[6],
-                    (Long) a[7]
+                    (Double) a[6],
+                    (Boolean) a[7],
+                    (Long) a[8]
                 )
             );
         declare(parser, ENABLED, PersonalizeExtBuilder::readSwitch);
-        // Shops number their users: an id may come as a number, and is kept as its digits.
-        declare(parser, USER_ID, PersonalizeExtBuilder::readId);
-        declare(parser, SESSION_ID, PersonalizeExtBuilder::readId);
+        declare(parser, USER_ID, Shopper::readId);
+        declare(parser, SESSION_ID, Shopper::readId);
         declare(parser, WINDOW_SIZE, XContentParser::intValue);
         declare(parser, WEIGHT, XContentParser::doubleValue);
+        parser.declareField(
+            optionalConstructorArg(),
+            (p, c) -> Shopper.readAttributes(p),
+            ATTRIBUTES,
+            ValueType.VALUE_OBJECT_ARRAY
+        );
         declare(parser, DIVERSITY, XContentParser::doubleValue);
         declare(parser, EXPLAIN, PersonalizeExtBuilder::readSwitch);
         declare(parser, STATE, XContentParser::longValue);
@@ -235,20 +229,17 @@ public final class PersonalizeExtBuilder extends SearchExtBuilder {
         );
     }
 
+    @SuppressWarnings("unchecked")
+    private static Map<String, Object> attributes(Object parsed) {
+        return parsed == null ? Map.of() : (Map<String, Object>) parsed;
+    }
+
     private static boolean readSwitch(XContentParser parser) throws IOException {
         return switch (parser.text().strip().toLowerCase(Locale.ROOT)) {
             case "true", "on", "yes", "1" -> true;
             case "false", "off", "no", "0" -> false;
             default -> throw new IllegalArgumentException("must be true or false");
         };
-    }
-
-    private static String readId(XContentParser parser) throws IOException {
-        String text = parser.text().strip();
-        if (text.getBytes(StandardCharsets.UTF_8).length > LONGEST_ID_BYTES) {
-            throw new IllegalArgumentException("must be at most " + LONGEST_ID_BYTES + " bytes");
-        }
-        return text;
     }
 
     private static void field(XContentBuilder builder, ParseField field, Object value)

@@ -74,10 +74,11 @@ class PersonalizeRequestProcessor extends AbstractProcessor
      */
     private static String preference(SearchPlan plan) {
         boolean isPaged = plan.window() != null || plan.refusal() == SkipReason.BEYOND_WINDOW;
-        if (isPaged == false) {
+        String userId = plan.controls().userId();
+        if (isPaged == false || userId == null) {
             return null;
         }
-        int hash = Murmur3HashFunction.hash(plan.controls().userId());
+        int hash = Murmur3HashFunction.hash(userId);
         return "user-" + Integer.toHexString(hash);
     }
 }

@@ -56,7 +56,7 @@ final class Planner {
         if (controls.enabled() == false) {
             throw new SkipException(SkipReason.DISABLED, "ext.personalize.enabled is false");
         }
-        if (controls.userId() == null) {
+        if (controls.userId() == null && controls.attributes().isEmpty()) {
             throw new SkipException(SkipReason.ANONYMOUS, "nothing names a user");
         }
         int limit = services.maxResultWindow(request);

@@ -66,6 +66,7 @@ record RescoreRequest(Controls controls, String query, int[] positions, List<Str
                 .field("session_id", controls.sessionId())
                 .field("query", query)
                 .field("weight", controls.weight())
+                .field("attributes", controls.attributes())
                 .field("diversity", controls.diversity())
                 .field("explain", controls.explain())
                 .field("state", controls.state())

@@ -2,6 +2,7 @@ package org.opensearch.personalize;
 
 import java.net.URI;
 import java.util.List;
+import java.util.Map;
 
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -26,17 +27,31 @@ class ControlsTests {
         Controls controls = Controls.of(
             Fixtures.exts(
                 "{\"enabled\":true,\"user_id\":\"u\",\"session_id\":\"s\",\"window_size\":30,"
-                    + "\"weight\":0.5,\"diversity\":0.3,\"explain\":true,\"state\":9}"
+                    + "\"weight\":0.5,\"attributes\":{\"age\":\"35-44\",\"size\":2},"
+                    + "\"diversity\":0.3,\"explain\":true,\"state\":9}"
             ),
             config
         );
-        assertEquals(new Controls(true, "u", "s", 30, 0.5, 0.3, true, 9L), controls);
+        assertEquals(
+            new Controls(
+                true,
+                "u",
+                "s",
+                30,
+                0.5,
+                Map.of("age", "35-44", "size", 2),
+                0.3,
+                true,
+                9L
+            ),
+            controls
+        );
     }
 
     @Test
     void silentSearchIsOnAndAnonymous() {
         assertEquals(
-            new Controls(true, null, null, 100, 1.0, 0.0, false, null),
+            new Controls(true, null, null, 100, 1.0, Map.of(), 0.0, false, null),
             Controls.of(List.of(), config)
         );
     }
@@ -44,8 +59,16 @@ class ControlsTests {
     @Test
     void nullMeansTheSameAsAbsence() {
         String nulls = "{\"enabled\":null,\"user_id\":null,\"window_size\":null,\"weight\":null,"
-            + "\"diversity\":null,\"explain\":null,\"state\":null}";
+            + "\"attributes\":null,\"diversity\":null,\"explain\":null,\"state\":null}";
         assertEquals(Controls.of(List.of(), config), Controls.of(Fixtures.exts(nulls), config));
+    }
+
+    @Test
+    void attributesMayComeAsPairs() {
+        assertEquals(
+            Map.of("age", "35-44", "region", "north west"),
+            Fixtures.ext("{\"attributes\":\"age=35-44&region=north+west\"}").shopper().attributes()
+        );
     }
 
     @Test
@@ -92,6 +115,8 @@ class ControlsTests {
         "{\"weight\":1.5}",
         "{\"weight\":-1}",
         "{\"diversity\":1.5}",
+        "{\"attributes\":3}",
+        "{\"attributes\":{\"age\":[1]}}",
         "{\"enabled\":\"maybe\"}",
         "{\"unknown\":1}",
         "{\"window_size\":\"many\"}",
@@ -108,7 +133,8 @@ class ControlsTests {
     @Test
     void overlongUserIsRefused() {
         assertEquals(
-            512, Fixtures.ext("{\"user_id\":\"" + "u".repeat(512) + "\"}").userId().length()
+            512,
+            Fixtures.ext("{\"user_id\":\"" + "u".repeat(512) + "\"}").shopper().userId().length()
         );
         assertThrows(
             XContentParseException.class,

@@ -1,5 +1,7 @@
 package org.opensearch.personalize;
 
+import java.util.Map;
+
 import org.opensearch.core.common.io.stream.Writeable;
 import org.opensearch.test.AbstractWireSerializingTestCase;
 
@@ -10,13 +12,20 @@ public class ExtWireTests extends AbstractWireSerializingTestCase<PersonalizeExt
     protected PersonalizeExtBuilder createTestInstance() {
         return new PersonalizeExtBuilder(
             randomFrom(Boolean.TRUE, Boolean.FALSE, null),
-            randomBoolean() ? null : randomAlphaOfLength(8),
-            randomBoolean() ? null : randomAlphaOfLength(8),
+            randomShopper(),
             randomBoolean() ? null : randomIntBetween(1, 1000),
             randomBoolean() ? null : randomDouble(),
             randomBoolean() ? null : randomDouble(),
             randomFrom(Boolean.TRUE, Boolean.FALSE, null),
             randomBoolean() ? null : randomNonNegativeLong()
+        );
+    }
+
+    private Shopper randomShopper() {
+        return new Shopper(
+            randomBoolean() ? null : randomAlphaOfLength(8),
+            randomBoolean() ? null : randomAlphaOfLength(8),
+            randomBoolean() ? Map.of() : Map.of("age", randomAlphaOfLength(4), "size", randomInt())
         );
     }
 
