@@ -203,6 +203,14 @@ def test_other_conventions_name_the_user(one_node, bad):
     assert [asked["query"] for asked in bad.asked] == ["oat drink", "milk"]
 
 
+def test_attributes_place_a_shopper_whom_nobody_named(one_node, bad):
+    bad.behave = reverse
+    one_node.put_pipeline("any", response={"endpoint": bad.url})
+    answer = one_node.search("any", QUERY, user_id=None, attributes={"age": "35-44", "size": 2})
+    assert answer.told["applied"], answer.body
+    assert bad.asked[-1]["attributes"] == {"age": "35-44", "size": 2}
+
+
 def test_window_is_no_wider_than_the_index_allows(one_node, bad):
     bad.behave = reverse
     one_node.put_pipeline("any", response={"endpoint": bad.url})
