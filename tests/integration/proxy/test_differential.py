@@ -57,6 +57,11 @@ def read(line: str) -> Request:
     return Request(row["method"], row["target"], text, headers | row.get("headers", {}), body)
 
 
+# Copies on several nodes take turns, and an error lists the shards that failed before the search
+# was given up, which is a race: the node's own answers differ then, and another pair is looked at.
+ATTEMPTS = 6
+
+
 def send(proxy: Any, url: str, request: Request, **more: str) -> Any:
     ask = proxy.direct if url == proxy.node else proxy.through
     headers = request.headers | {name.replace("_", "-"): text for name, text in more.items()}
@@ -142,9 +147,8 @@ def differences_when_on(proxy: Any, path: Path, index: str, preference: str = ""
             continue  # lists the copies of a shard in turn
         if preference:
             request = preferring(request, preference)
-        attempts = 4 if preference else 1  # copies on several nodes take turns
-        through = send(proxy, proxy.url, request, X_Personalize_User="u1")
-        for _ in range(attempts):
+        for _ in range(ATTEMPTS):
+            through = send(proxy, proxy.url, request, X_Personalize_User="u1")
             direct = send(proxy, proxy.node, request)
             wrong = compared(proxy, request, direct, through)
             if not wrong or (preference and is_same_kind(direct, through)):
