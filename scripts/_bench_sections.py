@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -134,7 +135,7 @@ def events(bench: Bench, *, clients: int, seconds: float) -> Report:
         effects["seen" if _next_search_sees(bench, reader, user, answer.body) else "missed"] += 1
     connection.close()
     reader.close()
-    batches = closed_loop(sidecar, _batches(sidecar, users, items), clients=clients,
+    batches = closed_loop(sidecar, _batches(bench, items), clients=clients,
                           seconds=seconds) if users else Samples()
     return {"single_ms": stats.summary(singles.latencies.get("single", [])),
             "batch_ms": stats.summary(batches.latencies.get("batch", [])),
@@ -150,16 +151,16 @@ def _next_search_sees(bench: Bench, reader: Connection, user: str, body: bytes) 
     return int(answer.header("x-personalize-state") or -1) >= acknowledged
 
 
-def _batches(sidecar: str, users: Sequence[str | None],
-             items: Sequence[str]) -> Callable[[], tuple[str, bytes]]:
-    count = 0
+def _batches(bench: Bench, items: Sequence[str]) -> Callable[[], tuple[str, bytes]]:
+    """Return a source of batches of views, by users as often as the log has them."""
+    users = (search.user_id for search in bench.log.draw(bench.seed) if search.user_id)
+    viewed = itertools.cycle(items)
 
     def next_batch() -> tuple[str, bytes]:
-        nonlocal count
-        count += EVENT_BATCH
-        entries = [{"user_id": users[n % len(users)], "item_id": items[n % len(items)],
-                    "event": "view"} for n in range(count, count + EVENT_BATCH)]
-        return "batch", request(sidecar, "POST", "/_personalize/events",
+        entries = [{"user_id": user, "item_id": item, "event": "view"}
+                   for user, item in zip(itertools.islice(users, EVENT_BATCH), viewed,
+                                         strict=False)]
+        return "batch", request(bench.arms.target.sidecar, "POST", "/_personalize/events",
                                 msgspec.json.encode(entries))
 
     return next_batch

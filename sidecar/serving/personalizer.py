@@ -29,7 +29,7 @@ from sidecar.stores.protocols import PendingState, StateStore
 from sidecar.stores.upstream import Exchange
 
 RANK_THREADS = 4  # with one, a slow ranking would hold every other search to its deadline
-LEAST_WAIT_MS = 100.0  # below it a request's wait for a thread is no sign of a rush
+WAIT_SHARE = 0.5  # of the time for ranking: as long may requests wait for a thread, on average
 REREAD_S = 0.002  # between reads while a demanded state version is not there yet
 
 
@@ -58,7 +58,7 @@ class Personalizer:
         self.telemetry = telemetry
         self.orders_strangers = settings.without_history == "model"
         self.timeout_s = settings.timeout_ms / 1000.0
-        self.pressure = Pressure(max(settings.timeout_ms, LEAST_WAIT_MS))
+        self.pressure = Pressure(WAIT_SHARE * settings.timeout_ms)
         self._slots = threading.BoundedSemaphore(settings.max_searches)
         self._pool = ThreadPoolExecutor(RANK_THREADS, thread_name_prefix="rank")
         self._recomputer = Recomputer(states, telemetry)

@@ -1,9 +1,10 @@
 """Are requests waiting for a thread? Then searches pass through unpersonalised until they are not.
 
 A worker answers as many requests at once as it has threads; the others wait, and ranking makes all
-of them wait longer. The worker notes how long each request waited before a thread took it up; once
-that is longer than a ranking may take, and at least a tenth of a second, personalising would cost a
-shopper more than it gives.
+of them wait longer. The worker notes how long each request waited before a thread took it up. Once
+that is long on average over the latest requests, personalising costs shoppers more than it gives:
+passing through takes a sixth of the time, so that the queue empties. One late request is no rush: a
+busy machine may keep anybody waiting for a tenth of a second.
 """
 
 from __future__ import annotations
@@ -11,20 +12,26 @@ from __future__ import annotations
 import time
 
 FRESH_S = 1.0  # an older observation says nothing of now
+WEIGHT = 0.1  # of the latest request in the average
 
 
 class Pressure:
-    """The wait of the request that was taken up last; written and read by many threads."""
+    """The average wait of the requests taken up last; written and read by many threads without a
+    lock, since a lost note only delays a judgement."""
 
     def __init__(self, most_wait_ms: float) -> None:
         self._most_wait_s = most_wait_ms / 1000.0
-        self._last = (0.0, 0.0)  # waited, when: one object, so that the two belong together
+        self._last = (0.0, 0.0)  # average, when: one object, so that the two belong together
 
     def waited(self, seconds: float) -> None:
         """Note how long a request waited for a thread."""
-        self._last = (seconds, time.monotonic())
+        now = time.monotonic()
+        average, noted_at = self._last
+        if now - noted_at > FRESH_S:
+            average = 0.0
+        self._last = (average + WEIGHT * (seconds - average), now)
 
     def is_high(self) -> bool:
-        """Return True while requests wait longer than a ranking may take."""
-        seconds, noted_at = self._last
-        return seconds > self._most_wait_s and time.monotonic() - noted_at < FRESH_S
+        """Return True while requests wait longer than they should."""
+        average, noted_at = self._last
+        return average > self._most_wait_s and time.monotonic() - noted_at < FRESH_S
