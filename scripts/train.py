@@ -13,7 +13,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -32,6 +32,10 @@ from sidecar.stores.files import (
 from sidecar.stores.models import pick_device, save_ranker
 from sidecar.training.log import EventLog
 from sidecar.training.pipeline import TrainConfig, train_ranker
+
+# Options that are texts of a form of their own: what they hold, and how they are read.
+READERS: Mapping[str, tuple[str, Callable[[str], object]]] = {
+    "signals": ("names of signals", signals_named), "imputation": ("COLUMN=RULE", rules_named)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -98,17 +102,12 @@ def unfit(name: str, value: object, default: object) -> str | None:
     if name in ("cell", "device"):
         choices = CELLS if name == "cell" else ("cpu", "cuda")
         return None if value in choices else f"one of {', '.join(choices)}"
-    if name == "signals":
+    if name in READERS:
+        wanted, read = READERS[name]
         try:
-            signals_named(str(value))
+            read(str(value))
         except ValueError as error:
-            return f"names of signals: {error}"
-        return None
-    if name == "imputation":
-        try:
-            rules_named(str(value))
-        except ValueError as error:
-            return f"COLUMN=RULE: {error}"
+            return f"{wanted}: {error}"
         return None
     if isinstance(default, float):
         fits = isinstance(value, int | float) and 0 <= value < 1
@@ -121,22 +120,15 @@ def unfit(name: str, value: object, default: object) -> str | None:
     return None if value >= least else f"at least {least}"
 
 
-def _signals(text: str) -> str:
-    """Return names of signals as they are given, for argparse."""
-    try:
-        signals_named(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return text
-
-
-def _rules(text: str) -> str:
-    """Return imputation rules as they are given, for argparse."""
-    try:
-        rules_named(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return text
+def _read_by(read: Callable[[str], object]) -> Callable[[str], str]:
+    """Return an argparse type that keeps a text as it is given and refuses what ``read`` does."""
+    def kept(text: str) -> str:
+        try:
+            read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        return text
+    return kept
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -146,10 +138,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--catalogue", type=Path, required=True, metavar="FILE")
     parser.add_argument("--events", type=Path, required=True, metavar="FILE")
     parser.add_argument("--cases", type=Path, metavar="FILE")
-    parser.add_argument("--signals", type=_signals, metavar="NAME[,NAME]",
+    parser.add_argument("--signals", type=_read_by(signals_named), metavar="NAME[,NAME]",
                         help=f"train with these alone and the engine's score: {HYBRID} (all) or "
                              f"any of {', '.join(SIGNALS[1:])}")
-    parser.add_argument("--impute", type=_rules, metavar="COLUMN=RULE[,…]",
+    parser.add_argument("--impute", type=_read_by(rules_named), metavar="COLUMN=RULE[,…]",
                         help="what stands in for a number that a product does not have: "
                              f"{', '.join(RULES)} (default: "
                              f"{', '.join('='.join(rule) for rule in DEFAULT_RULES.items())})")
