@@ -163,7 +163,7 @@ class ItemTable:
         fresh = [i for i, is_new in zip(ids, unknown.tolist(), strict=True) if is_new]
         self._reserve(start + len(fresh), fresh)
         index[unknown] = np.arange(start, start + len(fresh))
-        changed = self._fill(index, rows) | (index >= start)
+        changed = self._fill(index, rows, ids) | (index >= start)
         if self.encode is not None and changed.any():
             self.vectors[index[changed]] = self.encode(self, index[changed])
         self.ids.extend(fresh)
@@ -172,7 +172,7 @@ class ItemTable:
         return int(changed.sum())
 
     def _fill(self, index: npt.NDArray[np.int64], rows: Sequence[Mapping[str, Any]],
-              ) -> npt.NDArray[np.bool_]:
+              ids: Sequence[str]) -> npt.NDArray[np.bool_]:
         """Write the features of ``rows`` at ``index``; return which (m) differ from before."""
         known = self.vocabulary
         brand = np.array([known.brands.get(r.get("brand") or "", 0) for r in rows], np.int32)
@@ -185,7 +185,6 @@ class ItemTable:
             codes = known.word_codes(item_words(row))
             words[k, :min(ITEM_WORDS, len(codes))] = codes[:ITEM_WORDS]
             text[k] = np.rint(TEXT_STEPS * known.text_vector(codes))
-        ids = [str(row["item_id"]) for row in rows]
         numbers = np.stack([known.imputations[c].fill(column_values(rows, c), ids)
                             for c in COLUMNS], axis=1)
         changed = np.zeros(len(rows), bool)

@@ -3,8 +3,8 @@
 A worker answers as many requests at once as it has threads; the others wait, and ranking makes all
 of them wait longer. The worker notes how long each request waited before a thread took it up. Once
 that is long on average over the latest requests, personalising costs shoppers more than it gives:
-passing through takes a sixth of the time, so that the queue empties. One late request is no rush: a
-busy machine may keep anybody waiting for a tenth of a second.
+passing through takes a sixth of the processor, so that the queue empties. One late request is no
+rush: a busy machine may keep anybody waiting for a tenth of a second.
 """
 
 from __future__ import annotations

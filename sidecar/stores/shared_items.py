@@ -6,10 +6,10 @@
     DIR/VERSION/GENERATION/*.npy the arrays, with room for new items
     DIR/VERSION/read.json        how far the writer has read the catalogue's changes
 
-VERSION is the model's. The first worker that loads a model writes the arrays down, vectors in
-half precision; the others map what they find. One worker reads the catalogue's changes and
-writes them in place, where all see them; when it ends, the next one takes over where it was. Arrays
-that become too small are replaced by a new generation, which the others notice at their next look.
+VERSION is the model's. The first worker that loads a model writes the arrays down, vectors in half
+precision; the others map what they find. One worker reads the catalogue's changes and writes them
+in place, where all see them; when it ends, the next one takes over where it was. Arrays that become
+too small are replaced by a new generation, which the others notice at their next look.
 """
 
 from __future__ import annotations

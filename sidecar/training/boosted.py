@@ -40,6 +40,7 @@ FORTY: Mapping[str, Sequence[str]] = {
                 "category0_since", "text_long", "text_recent", "price_gap"),
     "collaborative": ("together_all", "together_latest", "ease_all", "factors_long")}
 FORTY_CONTEXT = ("length", "candidates", "quiet_days")
+RIVALS = ("lightgbm", "lightgbm, forty facts")  # the variants that others are compared with
 ROUNDS = 300
 PARAMETERS = {
     "objective": "lambdarank", "learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 50,

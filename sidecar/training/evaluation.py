@@ -20,7 +20,7 @@ from sidecar.ranking.ranker import Ranker
 from sidecar.ranking.signals import FEATURES, SIGNALS
 from sidecar.records import Case, Event, FloatArray
 from sidecar.training.blend_training import part_lists
-from sidecar.training.boosted import boosted_scores
+from sidecar.training.boosted import RIVALS, boosted_scores
 from sidecar.training.examples import Example, Walk
 from sidecar.training.lists import ListMaker, Lists
 from sidecar.training.log import EventLog
@@ -208,7 +208,7 @@ def _slice(metrics: Mapping[str, Mapping[str, npt.NDArray[np.float64]]],
                                  for metric in ("mrr", "ndcg@10")}
         entry |= {metric: float(values[metric][mask].mean()) for metric in RANKING_METRICS
                   if metric not in entry}
-        for other in ("BM25", "unpersonalised", "lightgbm", "lightgbm, forty facts"):
+        for other in ("BM25", "unpersonalised", *RIVALS):
             if name != other and other in metrics:
                 entry |= {f"{metric} vs {other}": compare(values[metric][mask],
                                                           metrics[other][metric][mask])
