@@ -166,3 +166,16 @@ def test_log_without_a_target_trains_nothing(table, events):
 def test_unseen_event_word_adds_nothing_of_its_own(table):
     """Code 0 stands for words that training never met: no training, so no noise either."""
     assert not encoder_of(table).kind.weight[0].any()
+
+
+def test_ids_that_are_moved_row_by_row_end_where_the_whole_table_would(table, monkeypatch):
+    ends = []
+    for rows in (training.DENSE_ROWS, 0):
+        monkeypatch.setattr(training, "DENSE_ROWS", rows)
+        encoder = encoder_of(table)
+        training.train_encoder(encoder, log_of(EVENTS, table), table, seed=0, epochs=6,
+                               progress=lambda done, loss: None)
+        ends.append(encoder.state_dict())
+    for name, whole in ends[0].items():
+        torch.testing.assert_close(ends[1][name], whole, atol=2e-3, rtol=0)
+    assert not encoder.tower.ident.sparse
