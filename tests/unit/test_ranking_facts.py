@@ -9,7 +9,7 @@ from sidecar.ranking.association import Association
 from sidecar.ranking.imputation import Imputation, interpolated, rules_named
 from sidecar.ranking.kinds import strength, target_kinds
 from sidecar.ranking.statistics import DAY_S, ItemStatistics
-from sidecar.ranking.vocabulary import Vocabulary, column_values, words_of
+from sidecar.ranking.vocabulary import Vocabulary, column_values, item_words, words_of
 
 NAN = float("nan")
 ROWS = [
@@ -99,6 +99,20 @@ def test_words_that_always_go_together_add_no_noise():
     vectors = Vocabulary.fit(rows).word_vectors
     assert vectors[:, 0].any()
     assert not vectors[:, 1:].any()
+
+
+def test_a_word_that_a_row_says_twice_counts_once():
+    titles = ["red tea cup", "tea pot", "red pot lid", "lid"]
+    once, twice = ([{"item_id": title, "title": title + more} for title in titles]
+                   for more in ("", " pot tea lid"))
+    fitted = Vocabulary.fit([*once, *twice])
+    again = Vocabulary.fit([*once, *({**row, "title": row["title"] + " tea"} for row in twice)])
+    np.testing.assert_array_equal(fitted.word_vectors, again.word_vectors)
+
+
+def test_rows_share_the_words_that_they_have_in_common():
+    first, second = (item_words({"title": title}) for title in ("red tea cup", "CUPS, green"))
+    assert first[2] is second[0]
 
 
 def test_vocabulary_fits_the_same_with_the_same_seed():
