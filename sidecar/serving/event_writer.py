@@ -5,6 +5,7 @@ Used by ``events``, whose head says what that order is good for.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 import time
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sidecar.errors import EventError, UpstreamUnavailable, VersionConflict
-from sidecar.records import Event, UserState
+from sidecar.records import Event, History, UserState
 from sidecar.serving.histories import Growth, grow
 from sidecar.serving.models import RankerSource
 from sidecar.serving.stepping import step
@@ -27,14 +28,27 @@ LONGEST_PAUSE_S = 0.1
 class Arrival:
     """One event on its way in, and what has become of it.
 
-    ``refusal`` says why the log does not take it; ``version`` is that of the user's state which
-    holds it (-1: nothing is kept of this user), ``is_duplicate`` that its id was there already.
+    ``has_our_time``: the client sent no time, so it has that of its arrival. ``refusal`` says why
+    the log does not take it; ``version`` is that of the user's state which holds it (-1: nothing is
+    kept of this user), ``is_duplicate`` that its id was there already.
     """
 
     event: Event
+    has_our_time: bool = False
     refusal: str | None = None
     is_duplicate: bool = False
     version: int = -1
+
+    def event_after(self, kept: History) -> Event:
+        """Return the event as it joins a history: without a time of its own, it is the latest.
+
+        Requests that arrive at once are written in any order. What came a millisecond before an
+        event that is kept already would be late by its time, and make the encoder start over.
+        """
+        late_s = kept.ts[-1] - (self.event.ts or 0.0) if kept.ts else 0.0
+        if not self.has_our_time or not 0.0 < late_s <= PATIENCE_S:  # a day: some client's clock
+            return self.event
+        return dataclasses.replace(self.event, ts=kept.ts[-1])
 
 
 class EventWriter:
@@ -92,8 +106,7 @@ class EventWriter:
                       states: Mapping[str, UserState], deadline: float) -> None:
         """Step and write until each user's state holds their events."""
         for attempt in itertools.count():
-            growths = {user: grow(states[user], [arrival.event for arrival in mine], self._limit)
-                       for user, mine in by_user.items()}
+            growths = {user: self._grown(states[user], mine) for user, mine in by_user.items()}
             grown = [user for user, growth in growths.items() if growth.added]
             written = self._put(step(self._ranker_source(), [states[user] for user in grown],
                                      [growths[user] for user in grown]))
@@ -108,6 +121,10 @@ class EventWriter:
             _pause(attempt, deadline, "a state is being written by too many at once")
             by_user = {user: by_user[user] for user in overtaken}
             states = self._read(overtaken)
+
+    def _grown(self, state: UserState, arrivals: Sequence[Arrival]) -> Growth:
+        events = [arrival.event_after(state.history) for arrival in arrivals]
+        return grow(state, events, self._limit)
 
     def _put(self, states: Sequence[UserState]) -> dict[str, int | None]:
         """Write states; map each user to the new version, None where it has to be tried again."""

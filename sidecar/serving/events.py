@@ -110,7 +110,8 @@ class _Door:
             try:
                 if isinstance(entry, EventError):
                     raise entry
-                entries.append(Arrival(self._parse(entry, now)))
+                event = self._parse(entry, now)
+                entries.append(Arrival(event, has_our_time=event.ts == now))
             except EventError as error:
                 entries.append(error)
         return entries

@@ -348,6 +348,33 @@ def test_overtaken_write_is_done_again_on_the_newer_state(world: World) -> None:
     assert answer.states["u"] == world.state().version
 
 
+def test_event_without_a_time_is_the_latest_whoever_writes_first(world: World) -> None:
+    states = RivalStates([])
+    world.states = states
+    rival, intake = (world.with_stores(states, world.events) for _ in range(2))
+    rival.take([raw(1)])
+
+    def overtake() -> None:
+        world.now += 0.01  # came later, and is written before
+        rival.take([raw(2, ts=None)])
+
+    states.rivals = iter([overtake])
+    assert world.ranker is not None
+    world.ranker.steps = 0
+    intake.take([raw(3, ts=None)])
+    assert world.state().history.item_ids == ("1", "2", "3")
+    assert world.state().history.ts == (NOW - 999, NOW + 0.01, NOW + 0.01)
+    assert world.ranker.steps == 3  # the rival's, one for nothing, and one on from the rival's
+    assert world.hidden() == chain(1, 2, 3)
+
+
+def test_a_clock_that_is_ahead_does_not_move_what_others_did(world: World) -> None:
+    world.intake.take([raw(1, ts=NOW + 3600)])
+    world.intake.take([raw(2, ts=None)])
+    assert world.state().history.item_ids == ("2", "1")
+    assert world.state().history.ts == (NOW, NOW + 3600)
+
+
 def test_rival_with_the_same_event_makes_it_a_duplicate(world: World) -> None:
     states = RivalStates([])
     world.states = states
