@@ -69,7 +69,7 @@ class Ranker:
         self.orders_strangers = False
         codes = kind_codes(config.kinds)
         self._stepper = Stepper(self.encoder, knowledge.items, codes)
-        self.items.encode = self.item_vectors
+        self.items.encode = _TowerVectors(self.encoder, self.device)
 
     @property
     def items(self) -> ItemTable:
@@ -122,17 +122,6 @@ class Ranker:
                      histories: Sequence[History]) -> list[FloatArray]:
         """Step many users in one pass; see ``Stepper.advance_many``."""
         return self._stepper.advance_many(hiddens, histories)
-
-    def item_vectors(self, table: ItemTable, index: IntVector) -> FloatArray:
-        """Return the item tower's vectors (m, D) for rows of the table."""
-        with torch.inference_mode():
-            vectors = self.encoder.tower(
-                self._tensor(index), self._tensor(table.brand[index].astype(np.int64)),
-                self._tensor(table.categories[index].astype(np.int64)),
-                self._tensor(table.texts(index)),
-                self._tensor(table.numbers[index]))
-        result: FloatArray = vectors.cpu().numpy()
-        return result
 
     def warm_up(self) -> None:
         """Rank and step once, so that no request pays for lazy loading."""
@@ -206,8 +195,26 @@ class Ranker:
         named["engine"] = (named.get("engine", 0.0) + (1 - weight) * own).astype(np.float32)
         return named
 
+
+class _TowerVectors:
+    """What an item table calls for its vectors. It knows the encoder and not the ranker: a model
+    that nothing refers back to goes as soon as it is switched out, without the collector."""
+
+    def __init__(self, encoder: Encoder, device: torch.device) -> None:
+        self._encoder = encoder
+        self._device = device
+
+    def __call__(self, table: ItemTable, index: IntVector) -> FloatArray:
+        """Return the item tower's vectors (m, D) for rows of the table."""
+        with torch.inference_mode():
+            vectors = self._encoder.tower(
+                self._tensor(index), self._tensor(table.brand[index].astype(np.int64)),
+                self._tensor(table.categories[index].astype(np.int64)),
+                self._tensor(table.texts(index)),
+                self._tensor(table.numbers[index]))
+        result: FloatArray = vectors.cpu().numpy()
+        return result
+
     def _tensor(self, array: npt.NDArray[Any]) -> torch.Tensor:
         given = np.require(array, requirements=("C", "W"))  # torch warns of what is read-only
-        return torch.from_numpy(given).to(self.device)
-
-
+        return torch.from_numpy(given).to(self._device)

@@ -8,6 +8,7 @@ it accepts its first connection; until then the kernel holds what arrives.
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import os
 import shutil
@@ -41,7 +42,6 @@ accesslog = None
 loglevel = _settings.log_level.lower()
 
 
-
 def _folder_until_exit(prefix: str) -> str:
     """Make a folder that goes when the master does."""
     folder, master = tempfile.mkdtemp(prefix=prefix), os.getpid()
@@ -71,6 +71,8 @@ def on_starting(server: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
     if _settings.model_dir and model.is_file() and b'"format"' in model.read_bytes()[:100]:
         for name in ("numpy", "torch", "numba"):
             importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a collection in a worker would touch, and so copy, the pages that are shared
 
 
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 (gunicorn's signature)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import pickle
 import shutil
 import threading
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 
 from sidecar.errors import ModelError
 from sidecar.stores.models import load_ranker, model_version, pick_device, save_ranker
+from sidecar.stores.shared_items import SharedItems
 from tests.shops import context, fresh_ranker, history_of, make_events, make_rows, state_of, window
 
 CUPS = tuple(f"i{k}" for k in range(0, 60, 6))
@@ -226,3 +229,18 @@ def test_only_the_newest_two_models_are_kept(model_dir):
         version = save_ranker(ranker, model_dir, {})
     assert len(list(model_dir.iterdir())) == 5
     assert model_version(model_dir) == version
+
+
+def test_a_model_that_is_switched_out_goes_without_the_collector(
+        saved: Path, tmp_path: Path) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        loaded = load_ranker(saved, "cpu")
+        SharedItems(tmp_path, loaded.version).adopt(loaded.items)
+        loaded.warm_up()
+        parts = [weakref.ref(part) for part in (loaded, loaded.items, loaded.encoder)]
+        del loaded
+        assert [part() for part in parts] == [None] * 3
+    finally:
+        gc.enable()
