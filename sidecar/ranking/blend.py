@@ -108,9 +108,10 @@ class Blend(nn.Module):
         summary = self.summary(features.masked_fill(hidden_facts, 0.0))  # (R, summary)
         values = self._values(features, situation, summary, place)
         parts = BOUND * torch.tanh(values / BOUND) * gates[place]  # (R, S)
-        count = torch.bincount(place, minlength=len(context)).clamp(min=1)
-        total = torch.zeros(len(context), parts.shape[1], dtype=parts.dtype, device=parts.device)
-        mean = total.index_add(0, place, parts) / count[:, None]
+        zeros = parts.new_zeros(len(context), parts.shape[1])
+        # not bincount: it waits for a GPU's answer, which a CUDA graph cannot
+        count = zeros[:, :1].index_add(0, place, torch.ones_like(parts[:, :1])).clamp(min=1)
+        mean = zeros.index_add(0, place, parts) / count
         centred: Tensor = parts - mean[place]
         return centred
 

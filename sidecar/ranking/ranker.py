@@ -6,8 +6,9 @@ from several threads; only the catalogue refresh writes, into the item table.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from sidecar.ranking.encoder import Encoder, kind_codes
 from sidecar.ranking.explain import Reasons
 from sidecar.ranking.history import Trail
 from sidecar.ranking.items import ItemTable
+from sidecar.ranking.networks import BlendJob, Elsewhere
 from sidecar.ranking.packed_blend import PackedBlend
 from sidecar.ranking.signals import SIGNALS, Knowledge, Situation, facts
 from sidecar.ranking.stepper import Stepper
@@ -67,9 +69,15 @@ class Ranker:
         self._projection = self._read_projection()
         self.device = torch.device(device)
         self.orders_strangers = False
+        self._parts_elsewhere: Callable[[BlendJob], FloatArray | None] | None = None
         codes = kind_codes(config.kinds)
         self._stepper = Stepper(self.encoder, knowledge.items, codes)
         self.items.encode = _TowerVectors(self.encoder, self.device)
+
+    def use(self, elsewhere: Elsewhere) -> None:
+        """Let networks of this version in another process work for this ranker when they can."""
+        self._parts_elsewhere = partial(elsewhere.parts, self.version)
+        self._stepper.elsewhere = partial(elsewhere.steps, self.version)
 
     @property
     def items(self) -> ItemTable:
@@ -189,7 +197,11 @@ class Ranker:
 
     def _parts(self, features: FloatArray, context: FloatArray, has_history: bool,
                weight: float) -> dict[str, FloatArray]:
-        parts = self._packed.parts(features, context, has_history=has_history)
+        parts = None
+        if self._parts_elsewhere is not None:
+            parts = self._parts_elsewhere(BlendJob(features, context, has_history))
+        if parts is None:
+            parts = self._packed.parts(features, context, has_history=has_history)
         named = {s: weight * parts[:, k] for k, s in enumerate(SIGNALS)}
         own = ENGINE_STEEPNESS / np.log2(np.arange(len(features)) + 2.0)
         named["engine"] = (named.get("engine", 0.0) + (1 - weight) * own).astype(np.float32)

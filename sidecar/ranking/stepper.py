@@ -7,7 +7,7 @@ event's gap counts. Legend as in ``encoder``: B users, T steps, D, W, L.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 
 from sidecar.ranking.encoder import Encoder
 from sidecar.ranking.items import ItemTable
+from sidecar.ranking.networks import StepJob, step
 from sidecar.ranking.vocabulary import TEXT_WIDTH, words_of
 from sidecar.records import FloatArray, History
 
@@ -23,9 +24,13 @@ DAY_S = 86_400
 
 
 class Stepper:
-    """Steps an encoder over events; safe to call from several threads."""
+    """Steps an encoder over events; safe to call from several threads.
+
+    ``elsewhere``, where it is set, is asked first, and answers None where it cannot.
+    """
 
     def __init__(self, encoder: Encoder, items: ItemTable, kind_codes: Mapping[str, int]) -> None:
+        self.elsewhere: Callable[[StepJob], FloatArray | None] | None = None
         self._encoder = encoder
         self._items = items
         self._kind_codes = kind_codes
@@ -77,16 +82,23 @@ class Stepper:
         known = (rows >= 0)[..., None].astype(np.float32)
         vectors = self._items.vectors[np.maximum(rows, 0)] * known  # (B, T, D), float32
         hidden = np.stack([self._zeros() if start is None else start for start in starts])
-        with torch.inference_mode():
-            inputs = self._encoder.events(
-                self._tensor(vectors), self._tensor(kinds), self._tensor(_gaps_s(starts, ts)),
-                self._tensor(self._texts(histories)))  # (B, T, D)
-            layers = self._tensor(hidden[:, :-1].swapaxes(0, 1))  # (L, B, W)
-            _, last = self._encoder(inputs, layers)  # (L, B, W)
-        hidden[:, :-1] = last.cpu().numpy().swapaxes(0, 1)
+        job = StepJob(vectors, kinds, _gaps_s(starts, ts), self._texts(histories),
+                      hidden[:, :-1].swapaxes(0, 1))
+        after = None if self.elsewhere is None else self.elsewhere(job)
+        if after is None:
+            after = self._after(job)
+        hidden[:, :-1] = after.swapaxes(0, 1)
         hidden[:, -1] = 0.0
         hidden[:, -1, 0], hidden[:, -1, 1] = np.divmod(ts[:, -1], DAY_S)
         return hidden
+
+    def _after(self, job: StepJob) -> FloatArray:
+        """Return the states (L, B, W) after a job's events."""
+        with torch.inference_mode():
+            last = step(self._encoder, *(self._tensor(array) for array in (
+                job.vectors, job.kinds, job.gaps_s, job.texts, job.layers)))
+        result: FloatArray = last.cpu().numpy()
+        return result
 
     def _texts(self, histories: Sequence[History]) -> FloatArray:
         """Return the queries' text vectors (B, T, TEXT_WIDTH), zero where there is no query."""
