@@ -45,6 +45,9 @@ class Settings:
     model_dir: str = _setting(
         "", "model directory written by train; empty: pass all through")
     device: str = _setting("auto", "where torch runs", choices=("auto", "cpu", "cuda"))
+    scorer: str = _setting(
+        "auto", "one process that runs the networks for all workers; auto: where there is a GPU",
+        choices=("auto", "on", "off"))
     shared_dir: str = _setting(
         "", "folder where workers share the item table; empty: one of the system's temporary "
         "folders, for as long as the sidecar runs")

@@ -40,8 +40,9 @@ _SWAPS = Counter("personalize_model_loads", "model loads by outcome", ("outcome"
 _ITEMS = Gauge("personalize_catalogue_items", "items that can be scored",
                multiprocess_mode="livemax")
 _ITEM_CHANGES = Counter("personalize_catalogue_changes", "product changes taken into the ranking")
-
-
+_SCORER = Counter("personalize_scorer_requests",
+                  "batches for the scorer by outcome; all but answered were computed by the worker",
+                  ("outcome",))
 _SHOWN_DROPPED = Counter("personalize_shown_orders_dropped",
                          "shown orders that are not in the query log")
 
@@ -89,6 +90,10 @@ class Telemetry:
     def shown_orders_dropped(self, count: int) -> None:
         """Count shown orders that could not be logged."""
         _SHOWN_DROPPED.inc(count)
+
+    def scorer_asked(self, outcome: str) -> None:
+        """Count one request to the scorer: answered, late, refused or unreachable."""
+        _SCORER.labels(outcome).inc()
 
     def model_refused(self) -> None:
         """Count a model directory that could not be loaded."""

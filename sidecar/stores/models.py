@@ -83,8 +83,7 @@ def load_ranker(model_dir: Path, device: str = "auto") -> Ranker:
     """
     described = _read_description(model_dir)
     version = described["version"]
-    weights, arrays = (_read_arrays(model_dir / f"{name}-{version}.npz") for name in
-                       ("weights", "knowledge"))
+    weights, arrays = (_arrays_of(model_dir, name, version) for name in ("weights", "knowledge"))
     if _digest(weights | arrays) != version:
         raise ModelError(f"{model_dir} holds other arrays than model.json's version {version} "
                          "names; train again")
@@ -93,17 +92,38 @@ def load_ranker(model_dir: Path, device: str = "auto") -> Ranker:
         ranker_config = RankerConfig(
             tuple(config["kinds"]), frozenset(config["strong_kinds"]), config["kept"],
             config["is_personal"])
+        knowledge = _knowledge(described, arrays)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"{model_dir}/model.json does not fit: {error!r}; train again") from error
+    encoder, blend = _networks(described, weights, model_dir)
+    return Ranker(version, ranker_config, knowledge, encoder, blend,
+                  pick_device(device))
+
+
+def load_networks(model_dir: Path) -> tuple[str, Encoder, Blend]:
+    """Load a model's version and networks, without what it knows of items; on the processor.
+
+    Raises:
+        ModelError: says which file or entry does not fit, and what was expected.
+    """
+    described = _read_description(model_dir)
+    version = described["version"]
+    weights = _arrays_of(model_dir, "weights", version)
+    return version, *_networks(described, weights, model_dir)
+
+
+def _networks(described: Mapping[str, Any], weights: Arrays,
+              model_dir: Path) -> tuple[Encoder, Blend]:
+    try:
         with torch.device("meta"):  # its parameters are those on disk: none are made
             encoder = Encoder(EncoderConfig(**described["encoder"]))
         _check_columns(described)
         blend = Blend(**described["blend"])
-        knowledge = _knowledge(described, arrays)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{model_dir}/model.json does not fit: {error!r}; train again") from error
     _load_weights(encoder, "encoder.", weights, model_dir)
     _load_weights(blend, "blend.", weights, model_dir)
-    return Ranker(version, ranker_config, knowledge, encoder, blend,
-                  pick_device(device))
+    return encoder, blend
 
 
 def model_version(model_dir: Path) -> str:
@@ -218,7 +238,8 @@ def _read_description(model_dir: Path) -> dict[str, Any]:
     return described
 
 
-def _read_arrays(path: Path) -> Arrays:
+def _arrays_of(model_dir: Path, name: str, version: str) -> Arrays:
+    path = model_dir / f"{name}-{version}.npz"
     try:
         return load_arrays(path)
     except (OSError, ValueError, EOFError) as error:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from sidecar.errors import ModelError
+from sidecar.errors import ModelError, SettingsError
 from sidecar.serving.catalogue import CatalogueRefresh
 from sidecar.serving.events import EventIntake
 from sidecar.serving.hit_cache import HitCache
 from sidecar.serving.models import ModelLoader, ModelSource, Ranks
 from sidecar.serving.personalizer import Personalizer
 from sidecar.serving.telemetry import Telemetry
-from sidecar.settings import Settings
+from sidecar.settings import Settings, variable
 from sidecar.stores.event_log import open_logs
 from sidecar.stores.products import ProductChanges
 from sidecar.stores.protocols import Logs, StateStore
@@ -25,8 +26,11 @@ from sidecar.web.searches import SearchGateway
 
 if TYPE_CHECKING:
     from sidecar.ranking.ranker import Ranker
+    from sidecar.scorer.client import Scorer
 
 log = logging.getLogger(__name__)
+
+PARTS_SHARE = 0.4  # of the time for ranking: a scorer that takes longer is not waited for
 
 
 class Background(Protocol):
@@ -57,6 +61,7 @@ class Services:
     intake: EventIntake
     shown: QueryLog
     gateway: SearchGateway
+    scorer: Scorer | None = None
 
     def start(self) -> None:
         """Load and warm the model, then watch for newer ones and for changed products.
@@ -77,6 +82,8 @@ class Services:
         self.personalizer.close()
         self.shown.close()
         self.upstream.close()
+        if self.scorer is not None:
+            self.scorer.close()
 
 
 def build(settings: Settings, loader: ModelLoader | None = None) -> Services:
@@ -93,7 +100,8 @@ def build(settings: Settings, loader: ModelLoader | None = None) -> Services:
     upstream = Upstream(settings)
     states = OpenSearchStateStore(settings, upstream)
     logs = open_logs(settings, upstream)
-    models = ModelSource(settings.model_dir, loader or _loader(settings), telemetry)
+    scorer = _scorer(settings, telemetry)
+    models = ModelSource(settings.model_dir, loader or _loader(settings, scorer), telemetry)
     catalogue = CatalogueRefresh(lambda: ProductChanges(settings, upstream), models, telemetry,
                                  refresh_s=settings.refresh_s)
     models.before_switch = catalogue.prepare
@@ -105,7 +113,8 @@ def build(settings: Settings, loader: ModelLoader | None = None) -> Services:
         personalizer=personalizer,
         intake=EventIntake(settings, states, logs, models, telemetry),
         shown=shown, gateway=SearchGateway(settings, upstream, personalizer, shown,
-                                           HitCache(catalogue.uuid_of)))
+                                           HitCache(catalogue.uuid_of)),
+        scorer=scorer)
 
 
 class _NoModel:
@@ -138,15 +147,43 @@ def _share(ranker: Ranker, folder: Path) -> None:
                                                        "error": repr(error)})
 
 
-def _loader(settings: Settings) -> ModelLoader:
-    """Return the checkpoint's reader; torch is imported at the first load, in the worker."""
+def _scorer(settings: Settings, telemetry: Telemetry) -> Scorer | None:
+    """Return the way to the process that owns the device, if there is to be one; start it."""
+    if not settings.model_dir or settings.scorer == "off":
+        return None
+    if settings.scorer == "auto":
+        from sidecar.stores.models import pick_device
+
+        if pick_device(settings.device) == "cpu":
+            return None
+    if not settings.shared_dir:
+        raise SettingsError(f"{variable('scorer')} needs a folder for its socket; set "
+                            f"{variable('shared_dir')}")
+    from sidecar.scorer.client import Launch, Scorer
+
+    launch = Launch(settings.model_dir, settings.device, os.getppid(), settings.log_level)
+    scorer = Scorer(Path(settings.shared_dir), launch, telemetry,
+                    PARTS_SHARE * settings.timeout_ms / 1000.0)
+    scorer.start()
+    return scorer
+
+
+def _loader(settings: Settings, scorer: Scorer | None) -> ModelLoader:
+    """Return the checkpoint's reader; torch is imported at the first load, in the worker.
+
+    With a scorer, which owns the device, a worker's own networks stay on the processor.
+    """
+    device = settings.device if scorer is None else "cpu"
+
     def load(model_dir: Path) -> Ranks:
         from sidecar.stores.models import load_ranker
 
-        ranker = load_ranker(model_dir, settings.device)
+        ranker = load_ranker(model_dir, device)
         ranker.orders_strangers = settings.without_history == "model"
         if settings.shared_dir:
             _share(ranker, Path(settings.shared_dir))
+        if scorer is not None:
+            ranker.use(scorer)
         return ranker
 
     def version(model_dir: Path) -> str:
