@@ -4,8 +4,8 @@
 
 *A thread stays with its connection for a moment.* gunicorn gives a kept-alive connection back to
 its main thread after every answer and gets it back at the next request, which costs half of what
-an empty request costs. Here the thread waits a little for the next request itself, as long as
-another thread is free for somebody else.
+an empty request costs. Here the thread lingers for the next request itself, until it is needed: a
+bell calls it away as soon as somebody else waits for a thread.
 
 *The worker with fewer connections accepts first.* All workers are woken by a new connection, and
 an idle machine always lets the same one win: a pool of kept-alive connections, opened at once,
@@ -18,9 +18,11 @@ about a TLS connection, which is answered the usual way.
 from __future__ import annotations
 
 import logging
+import os
 import select
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from gunicorn.workers import gthread
@@ -45,6 +47,14 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         self._lock = threading.Lock()
         self._is_tls = bool(self.cfg.is_ssl)
         self._held = 0  # threads that are with a connection
+        self._lingering = 0  # those of them that wait for its next request
+        self._waiting = 0  # connections that wait for a thread
+        self._bell: _Bell
+
+    def init_process(self) -> None:
+        """Run the worker; called in its own process."""
+        self._bell = _Bell()
+        super().init_process()
 
     def accept(self, listener: Any) -> None:
         """Accept a connection, the later the more this worker has."""
@@ -55,7 +65,12 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
     def enqueue_req(self, conn: Any) -> None:
         """Give a connection to the threads, and note since when it waits for one."""
         conn.waits_since = time.monotonic()
+        with self._lock:
+            self._waiting += 1
+            is_needed = self._lingering > 0 and self._is_busy()
         super().enqueue_req(conn)
+        if is_needed:
+            self._bell.ring()
 
     def handle(self, conn: Any) -> Any:
         """Answer a connection's requests; as gunicorn's ``handle``.
@@ -63,18 +78,23 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         Returns:
             True to keep the connection, False to close it, gunicorn's mark if nothing came yet.
         """
-        if self._is_tls:
-            return super().handle(conn)
+        with self._lock:
+            self._waiting -= 1
+            self._held += 1
+        try:
+            return super().handle(conn) if self._is_tls else self._handle(conn)
+        finally:
+            with self._lock:
+                self._held -= 1
+
+    def _handle(self, conn: Any) -> Any:
         self._note_wait(conn)
         if not conn.initialized and not conn.wait_for_data(gthread.DEFAULT_WORKER_DATA_TIMEOUT):
             return gthread._DEFER
-        self._count(1)
         try:
             return self._serve(conn)
         except OSError:  # the client is gone, or too slow
             return False
-        finally:
-            self._count(-1)
 
     def _serve(self, conn: Any) -> bool:
         if not conn.initialized:
@@ -130,20 +150,58 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
 
     def _has_next(self, conn: Any) -> bool:
         """Wait for another request on the connection; False gives it back to the main thread."""
-        if not self.alive or self._held >= self.cfg.threads:
-            return False
-        waiting = select.poll()
-        waiting.register(conn.sock, select.POLLIN)
-        return bool(waiting.poll(LINGER_MS)) and self.alive
+        with self._lock:
+            if not self.alive or self._is_busy():
+                return False
+            self._lingering += 1
+        try:
+            return self._bell.silent_until(conn.sock, LINGER_MS) and self.alive
+        finally:
+            with self._lock:
+                self._lingering -= 1
+
+    def _is_busy(self) -> bool:
+        """Return True while somebody waits for a thread; under the lock."""
+        return self._waiting > 0 and self._waiting + self._held > self.cfg.threads
 
     def _note_wait(self, conn: Any) -> None:
         services = getattr(self.wsgi, "extensions", {}).get("personalize")
         if services is not None:
             services.personalizer.pressure.waited(time.monotonic() - conn.waits_since)
 
-    def _count(self, change: int) -> None:
-        with self._lock:
-            self._held += change
+
+class _Bell:
+    """Calls one lingering thread away at each ring; those that are not needed linger on."""
+
+    def __init__(self) -> None:
+        self._ear, self._rope = os.pipe()
+        os.set_blocking(self._ear, False)
+        os.set_blocking(self._rope, False)
+
+    def ring(self) -> None:
+        """Call one thread away."""
+        with suppress(BlockingIOError):  # thousands of rings that nobody heard are enough
+            os.write(self._rope, b"!")
+
+    def silent_until(self, sock: Any, timeout_ms: float) -> bool:
+        """Return True once something can be read from ``sock``; False after a ring, or too long."""
+        waiting = select.poll()
+        waiting.register(sock, select.POLLIN)
+        waiting.register(self._ear, select.POLLIN)
+        deadline = time.monotonic() + timeout_ms / 1000.0
+        while (left_ms := (deadline - time.monotonic()) * 1000.0) > 0:
+            ready = {number for number, _ in waiting.poll(left_ms)}
+            if sock.fileno() in ready:
+                return True
+            if self._ear in ready and self._is_mine():
+                return False
+        return False
+
+    def _is_mine(self) -> bool:
+        try:
+            return bool(os.read(self._ear, 1))
+        except BlockingIOError:  # another thread was faster
+            return False
 
 
 class _LogStream:

@@ -1,10 +1,20 @@
-"""A WSGI application that says what it was asked; for trying the worker without OpenSearch."""
+"""A WSGI application that says what it was asked; for trying the worker without OpenSearch.
+
+``ECHO_LINGER_MS`` lets the worker's threads linger longer with a connection than they do.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import threading
 import time
 from typing import Any
+
+from sidecar.web import worker
+
+meeting = threading.Barrier(2)  # two requests that must be with the application at once
+worker.LINGER_MS = int(os.environ.get("ECHO_LINGER_MS", worker.LINGER_MS))
 
 
 def app(environ: dict[str, Any], start_response: Any) -> Any:
@@ -28,6 +38,8 @@ def app(environ: dict[str, Any], start_response: Any) -> Any:
         return [b""]
     if path == "/slow":
         time.sleep(0.5)
+    if path == "/meet":
+        meeting.wait(20)
     body = b"" if path == "/unread" else environ["wsgi.input"].read()
     told = {name: value for name, value in environ.items() if isinstance(value, str)}
     answer = json.dumps({"environ": told, "body": body.decode("latin-1")}).encode()

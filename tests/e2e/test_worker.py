@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,15 @@ from scripts._machine import find_free_port
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def port():
+@contextmanager
+def served(**environ):
+    """Run one worker; yield its port."""
     port = find_free_port()
-    environ = os.environ | {"PYTHONPATH": str(Path(__file__).parent),
-                            "SIDECAR_LISTEN": f"127.0.0.1:{port}", "SIDECAR_WORKERS": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "gunicorn", "--config", "python:sidecar.web.gunicorn_conf",
-         "echo_app:app"], cwd=ROOT, env=environ, stderr=subprocess.DEVNULL)
+         "echo_app:app"], cwd=ROOT, stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent), "SIDECAR_WORKERS": "1",
+                          "SIDECAR_LISTEN": f"127.0.0.1:{port}", **environ})
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
@@ -38,6 +40,12 @@ def port():
     yield port
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
+
+
+@pytest.fixture(scope="module")
+def port():
+    with served() as port:
+        yield port
 
 
 def exchange(port, sent, *, pause_s=0.0):
@@ -105,6 +113,21 @@ def test_connection_is_kept_over_many_requests_and_pauses(port):
         assert json.loads(response.read())["body"] == "hello"
         assert not response.will_close
     connection.close()
+
+
+def test_thread_that_lingers_with_one_connection_leaves_when_another_needs_it():
+    with served(SIDECAR_THREADS="2", ECHO_LINGER_MS="60000") as port:
+        idle, first, second = (
+            http.client.HTTPConnection("127.0.0.1", port, timeout=60) for _ in range(3))
+        for _ in range(3):
+            idle.request("GET", "/x")
+            assert idle.getresponse().read()
+            for connection in (first, second):
+                connection.request("GET", "/meet")
+            answers = [connection.getresponse() for connection in (first, second)]
+            assert [answer.status for answer in answers if answer.read()] == [200, 200]
+        for connection in (idle, first, second):
+            connection.close()
 
 
 def test_old_clients_are_answered_and_closed(port):
