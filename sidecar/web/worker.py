@@ -5,7 +5,8 @@
 *A thread stays with its connection for a moment.* gunicorn gives a kept-alive connection back to
 its main thread after every answer and gets it back at the next request, which costs half of what
 an empty request costs. Here the thread lingers for the next request itself, until it is needed: a
-bell calls it away as soon as somebody else waits for a thread.
+bell calls it away as soon as somebody else waits for a thread. With a new connection, too: a
+client may open many and be silent on most, and gunicorn's thread waits five seconds with each.
 
 *The worker with fewer connections accepts first.* All workers are woken by a new connection, and
 an idle machine always lets the same one win: a pool of kept-alive connections, opened at once,
@@ -81,16 +82,18 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         with self._lock:
             self._waiting -= 1
             self._held += 1
+        self._note_wait(conn)
         try:
-            return super().handle(conn) if self._is_tls else self._handle(conn)
+            return self._handle(conn)
         finally:
             with self._lock:
                 self._held -= 1
 
     def _handle(self, conn: Any) -> Any:
-        self._note_wait(conn)
-        if not conn.initialized and not conn.wait_for_data(gthread.DEFAULT_WORKER_DATA_TIMEOUT):
+        if not (conn.initialized or conn.data_ready or self._lingers(conn)):
             return gthread._DEFER
+        if self._is_tls:
+            return super().handle(conn)
         try:
             return self._serve(conn)
         except OSError:  # the client is gone, or too slow
@@ -105,7 +108,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
             while (request := reader.next()) is not None:
                 if not self._answer(conn, reader, request):
                     return False
-                if not reader.has_next and not self._has_next(conn):
+                if not reader.has_next and not (self._lingers(conn) and self.alive):
                     return True
         except BadRequest as error:
             refuse(conn.sock, error)
@@ -148,14 +151,13 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
             "wsgi.input": Body(reader, request, conn.sock)}
         return environ
 
-    def _has_next(self, conn: Any) -> bool:
-        """Wait for another request on the connection; False gives it back to the main thread."""
+    def _lingers(self, conn: Any) -> bool:
+        """Wait for a request on the connection; False gives it back to the main thread."""
         with self._lock:
-            if not self.alive or self._is_busy():
-                return False
+            is_needed = not self.alive or self._is_busy()
             self._lingering += 1
         try:
-            return self._bell.silent_until(conn.sock, LINGER_MS) and self.alive
+            return self._bell.silent_until(conn.sock, 0 if is_needed else LINGER_MS)
         finally:
             with self._lock:
                 self._lingering -= 1
@@ -184,17 +186,22 @@ class _Bell:
             os.write(self._rope, b"!")
 
     def silent_until(self, sock: Any, timeout_ms: float) -> bool:
-        """Return True once something can be read from ``sock``; False after a ring, or too long."""
+        """Return True once something can be read from ``sock``; False after a ring, or too long.
+
+        What is there already is seen even where there is no time to wait.
+        """
         waiting = select.poll()
         waiting.register(sock, select.POLLIN)
         waiting.register(self._ear, select.POLLIN)
         deadline = time.monotonic() + timeout_ms / 1000.0
-        while (left_ms := (deadline - time.monotonic()) * 1000.0) > 0:
+        left_ms = timeout_ms
+        while left_ms >= 0:
             ready = {number for number, _ in waiting.poll(left_ms)}
             if sock.fileno() in ready:
                 return True
-            if self._ear in ready and self._is_mine():
+            if not ready or (self._ear in ready and self._is_mine()):
                 return False
+            left_ms = (deadline - time.monotonic()) * 1000.0
         return False
 
     def _is_mine(self) -> bool:

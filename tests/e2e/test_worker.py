@@ -130,6 +130,21 @@ def test_thread_that_lingers_with_one_connection_leaves_when_another_needs_it():
             connection.close()
 
 
+def test_connections_that_stay_silent_keep_nobody_waiting():
+    """Each would hold a thread for a minute: two threads, twenty connections."""
+    with served(SIDECAR_THREADS="2", ECHO_LINGER_MS="60000") as port:
+        silent = [socket.create_connection(("127.0.0.1", port), 20) for _ in range(20)]
+        busy = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        for number in range(5):
+            busy.request("POST", "/x", b"%d" % number)
+            assert json.loads(busy.getresponse().read())["body"] == str(number)
+        silent[7].sendall(b"GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        assert silent[7].recv(65536).startswith(b"HTTP/1.1 200 OK")
+        busy.close()
+        for connection in silent:
+            connection.close()
+
+
 def test_old_clients_are_answered_and_closed(port):
     received = exchange(port, b"GET /stream HTTP/1.0\r\n\r\n")
     head, body = received.split(b"\r\n\r\n", 1)
