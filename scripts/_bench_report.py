@@ -15,7 +15,8 @@ def render(report: Mapping[str, Any]) -> str:
     parts = ["conditions: " + ", ".join(f"{name} {value}"
                                         for name, value in report["conditions"].items())]
     for name, section in (("latency", _latency), ("closed", _closed), ("open", _open),
-                          ("events", _events), ("overload", _open), ("soak", _soak)):
+                          ("events", _events), ("overload", _open), ("soak", _soak),
+                          ("first", _first)):
         if name in report:
             parts.append(section(report[name]))
     return "\n\n".join(parts)
@@ -84,6 +85,28 @@ def _events(report: Mapping[str, Any]) -> str:
             f"100 {report['batch_events_per_s']:.0f} a second, p50 {batch['p50']:.1f} ms; errors "
             f"{report['errors']}; seen by the very next search {seen['seen']}, missed "
             f"{seen['missed']}")
+
+
+def _first(report: Mapping[str, Any]) -> str:
+    rows = [["one client, no pause", *_quantiles(report["steady"]),
+             f"{report['steady']['max']:.1f}", "–", "–"]]
+    for what, meaning in (("undisturbed", "open loop"), ("swap", "a model swapped in beside it"),
+                          ("reload", "all workers replaced beside it")):
+        seen = report[what]
+        rows.append([meaning, *_quantiles(seen["ms"]), f"{seen['ms']['max']:.1f}",
+                     _outcomes(seen), str(seen["errors"] + seen["never_sent"])])
+    start, idle = report["start"], report["idle"]
+    return ("First searches, milliseconds:\n\n"
+            + _table(["", *QUANTILES, "max", "outcomes", "errors"], rows)
+            + f"\n\nvery first after a start: {_values(start['very_first_ms'])}"
+            + f"\nthe next connections': {_values(start['next_connections_ms'])}"
+            + f"\nafter silence, kept connection: {_values(idle['kept_connection_ms'])}"
+            + f"\nafter silence, new connection: {_values(idle['new_connection_ms'])}"
+            + f"\nmodel before and after the swap: {', '.join(report['swap']['versions'])}")
+
+
+def _values(milliseconds: Sequence[float]) -> str:
+    return ", ".join(f"{value:.1f}" for value in milliseconds) or "–"
 
 
 def _quantiles(values: Mapping[str, float]) -> list[str]:

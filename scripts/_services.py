@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,6 +161,8 @@ class Sidecar:
         with self.log.open("wb") as log:
             process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log,
                                        stderr=subprocess.STDOUT, start_new_session=True)
+        # whoever nobody waits for stays as a zombie when it ends
+        threading.Thread(target=process.wait, name="sidecar-end", daemon=True).start()
         self._pid_file.write_text(f"{process.pid}\n")
         self._wait_until_ready(process)
 

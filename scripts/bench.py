@@ -10,7 +10,9 @@ taking turns, so that a busy machine is busy for both. Sections: latency (one cl
 closed loop (``--clients``; the ceiling, processor time, memory), open loop (latency under load,
 counted from when a request was due), events (acknowledgements, and whether the next search saw
 them), overload (an open loop at twice the ceiling) and soak (ten minutes of searches and clicks at
-three quarters of it: memory, errors, and whether every click is in its shopper's state).
+three quarters of it: memory, errors, and whether every click is in its shopper's state), and first
+(``--model DIR``: what a search costs right after a start, after silence, and while a model is
+swapped in or the workers are replaced, with sidecars of its own).
 ``--plot FILE`` draws the latencies. Histories in the queries file are sent to the sidecar first; it
 keeps what it has.
 """
@@ -29,13 +31,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from scripts import _bench_plot, _bench_report, _bench_sections
+from scripts import _bench_first, _bench_plot, _bench_report, _bench_sections
 from scripts._bench_arms import MEANINGS, PLUGIN, Arms, Target
 from scripts._bench_searches import Log, generate, read, send_histories
 from scripts._bench_sections import Bench, Report
 from sidecar.errors import LaunchError, SidecarError
 
-SECTIONS = ("latency", "closed", "open", "events", "overload", "soak")
+SECTIONS = ("latency", "closed", "open", "events", "overload", "soak", "first")
+FIRST_RATE = 100.0  # searches a second beside a swap: far from any ceiling
 BY_DEFAULT = ("latency", "closed", "open", "events")
 
 
@@ -60,8 +63,7 @@ def run(options: argparse.Namespace) -> Report:
         SidecarError: no searches, no products, or a server that does not take what it is sent.
         OSError: a server cannot be reached.
     """
-    if PLUGIN in (*options.arms, *options.load_arms) and not options.pipeline:
-        raise LaunchError("the arm plugin needs --pipeline NAME; make one with scripts.pipeline")
+    _check(options)
     log = _log(options)
     if not options.no_histories:
         progress = partial(tqdm, desc="histories", unit="batch", file=sys.stderr,
@@ -92,7 +94,19 @@ def run(options: argparse.Namespace) -> Report:
         report["soak"] = _bench_sections.soak(
             bench, rate=options.rate or _three_quarters(report), seconds=options.soak_seconds,
             event_every=options.event_every)
+    if "first" in options.sections:
+        report["first"] = _bench_first.first(bench, _bench_first.Plan(
+            options.model, starts=options.starts, idle_rounds=options.rounds,
+            idle_seconds=options.idle_seconds, searches=options.searches,
+            rate=options.rate or FIRST_RATE, seconds=options.open_seconds))
     return report
+
+
+def _check(options: argparse.Namespace) -> None:
+    if PLUGIN in (*options.arms, *options.load_arms) and not options.pipeline:
+        raise LaunchError("the arm plugin needs --pipeline NAME; make one with scripts.pipeline")
+    if "first" in options.sections and options.model is None:
+        raise LaunchError("the section first needs --model DIR; write one with scripts.train")
 
 
 def _log(options: argparse.Namespace) -> Log:
@@ -152,6 +166,10 @@ def _parser() -> argparse.ArgumentParser:
         help="searches a second of the open loop (default: 3/4 of the slowest arm's ceiling)")
     add("--open-seconds", type=float, default=20.0, metavar="S",
         help="of each arm of the open loop and of the overload")
+    add("--model", type=Path, metavar="DIR", help="model of the section first's sidecars")
+    add("--starts", type=int, default=5, metavar="N", help="starts of the section first")
+    add("--idle-seconds", type=float, default=60.0, metavar="S",
+        help="of silence before each search after silence (--rounds times two)")
     add("--soak-seconds", type=float, default=600.0, metavar="S")
     add("--plot", type=Path, metavar="FILE", help="write the latencies as a page (HTML, SVG)")
     add("--event-every", type=int, default=10, metavar="N",

@@ -77,9 +77,15 @@ def on_starting(server: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
 
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
     """Write what waits for the logs, and close connections, when a worker has answered all."""
+    gc.unfreeze()  # or libraries complain at the interpreter's end of what is left
     services = getattr(getattr(worker, "wsgi", None), "extensions", {}).get("personalize")
     if services is not None:
         services.close()
+
+
+def on_exit(server: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
+    """Let the interpreter's end find everything."""
+    gc.unfreeze()
 
 
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
