@@ -41,7 +41,7 @@ class Settings:
         low=0.1)
     listen: str = _setting("127.0.0.1:8080", "address and port that gunicorn binds")
     workers: int = _setting(0, "worker processes; 0: one a core, at most 8", low=0, high=256)
-    threads: int = _setting(8, "threads a worker", low=1, high=256)
+    threads: int = _setting(16, "threads a worker", low=1, high=256)
     model_dir: str = _setting(
         "", "model directory written by train; empty: pass all through")
     device: str = _setting("auto", "where torch runs", choices=("auto", "cpu", "cuda"))

@@ -29,7 +29,7 @@ from sidecar.stores.protocols import PendingState, StateStore
 from sidecar.stores.upstream import Exchange
 
 RANK_THREADS = 4  # with one, a slow ranking would hold every other search to its deadline
-WAIT_SHARE = 0.5  # of the time for ranking: as long may requests wait for a thread, on average
+WAIT_SHARE = 0.1  # of the time for ranking: as long may requests wait for a thread, on average
 REREAD_S = 0.002  # between reads while a demanded state version is not there yet
 
 

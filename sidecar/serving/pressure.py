@@ -13,6 +13,7 @@ import time
 
 FRESH_S = 1.0  # an older observation says nothing of now
 WEIGHT = 0.1  # of the latest request in the average
+CLIP = 5.0  # times the longest allowed average: no single wait counts for more
 
 
 class Pressure:
@@ -29,7 +30,8 @@ class Pressure:
         average, noted_at = self._last
         if now - noted_at > FRESH_S:
             average = 0.0
-        self._last = (average + WEIGHT * (seconds - average), now)
+        counted = min(seconds, CLIP * self._most_wait_s)
+        self._last = (average + WEIGHT * (counted - average), now)
 
     def is_high(self) -> bool:
         """Return True while requests wait longer than they should."""

@@ -346,10 +346,10 @@ def test_searches_are_not_personalised_while_requests_wait_for_threads(monkeypat
     chosen.pressure.waited(0.7)  # one late request is no rush
     chosen.begin(context()).order(CANDIDATES, soon())
     for _ in range(50):
-        chosen.pressure.waited(0.08)
+        chosen.pressure.waited(0.04)
     assert skip_of(chosen, context(), soon()) is SkipReason.OVERLOAD
     for _ in range(50):
-        chosen.pressure.waited(0.07)
+        chosen.pressure.waited(0.01)
     chosen.begin(context()).order(CANDIDATES, soon())
     for _ in range(50):
         chosen.pressure.waited(0.2)
