@@ -40,12 +40,14 @@ class Association:
         return scores
 
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
-        """Return what has to be saved with a model."""
+        """Return what has to be saved with a model: weights rounded to half the digits, but as wide
+        as they are read, so that workers map them and none widens a copy of its own."""
         return {"slot": self.slot, "neighbours": self.neighbours,
-                "weights": self.weights.astype(np.float16)}
+                "weights": self.weights.astype(np.float16).astype(np.float32)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[np.generic]]) -> Association:
-        """Undo ``arrays``."""
-        return cls(arrays["slot"].astype(np.int32), arrays["neighbours"].astype(np.int32),
-                   arrays["weights"].astype(np.float32))
+        """Undo ``arrays``; nothing is copied that is of its type."""
+        return cls(arrays["slot"].astype(np.int32, copy=False),
+                   arrays["neighbours"].astype(np.int32, copy=False),
+                   arrays["weights"].astype(np.float32, copy=False))

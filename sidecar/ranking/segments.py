@@ -117,7 +117,8 @@ class Segments:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Segments:
         """Undo ``arrays``."""
-        return cls(arrays["centroids"].astype(np.float32), arrays["lift"].astype(np.float16),
+        return cls(arrays["centroids"].astype(np.float32),
+                   arrays["lift"].astype(np.float16, copy=False),  # mapped, where a file is
                    arrays["shares"].astype(np.float32), float(arrays["sharpness"]),
                    dict(zip(arrays["attribute_names"].tolist(), arrays["attribute_weights"],
                             strict=True)))

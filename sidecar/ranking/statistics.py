@@ -79,7 +79,8 @@ class ItemStatistics:
 
     def copy(self) -> ItemStatistics:
         """Return statistics that can be advanced without moving these."""
-        return ItemStatistics.from_arrays(self.arrays())
+        return ItemStatistics.from_arrays({name: array.copy()
+                                           for name, array in self.arrays().items()})
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return what has to be saved with a model."""
@@ -87,7 +88,8 @@ class ItemStatistics:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> ItemStatistics:
-        """Undo ``arrays``; the arrays are copied.
+        """Undo ``arrays``; what is of its type is not copied, and advancing writes into it. (Where
+        a file is mapped, copy on write: a worker has of its own what it counted in.)
 
         Raises:
             ValueError: an array has another width than this version counts.
@@ -98,7 +100,7 @@ class ItemStatistics:
             if found.shape != wanted.shape:
                 raise ValueError(f"statistics.{name} has shape {found.shape}, must have "
                                  f"{wanted.shape}")
-            setattr(statistics, name, found.astype(wanted.dtype))
+            setattr(statistics, name, found.astype(wanted.dtype, copy=False))
         return statistics
 
 
