@@ -22,6 +22,7 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
 from sidecar.settings import Settings, variable  # noqa: E402 (see above)
+from sidecar.web.handover import handover  # noqa: E402
 
 _settings = Settings.from_environ()
 
@@ -75,6 +76,11 @@ def on_starting(server: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
     gc.freeze()  # a collection in a worker would touch, and so copy, the pages that are shared
 
 
+def on_reload(server: Any) -> None:
+    """Let the workers that are there serve until those that are forked next do."""
+    handover.begin(server.worker_age, server.cfg.workers)
+
+
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
     """Write what waits for the logs, and close connections, when a worker has answered all."""
     gc.unfreeze()  # or libraries complain at the interpreter's end of what is left
@@ -89,7 +95,8 @@ def on_exit(server: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
 
 
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
-    """Take an ended worker's gauges out of the metrics."""
+    """Take an ended worker's gauges out of the metrics; nobody waits for it any longer."""
+    handover.leave(worker.age)
     from sidecar.serving.telemetry import forget_process
 
     forget_process(worker.pid)

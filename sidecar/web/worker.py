@@ -1,4 +1,4 @@
-"""gunicorn's threaded worker, with three changes that matter where every millisecond is looked at.
+"""gunicorn's threaded worker, with four changes that matter where every millisecond is looked at.
 
 *Requests are read by llhttp* (``http_requests.py``), not by gunicorn's parser in Python.
 
@@ -11,6 +11,8 @@ client may open many and be silent on most, and gunicorn's thread waits five sec
 *The worker with fewer connections accepts first.* All workers are woken by a new connection, and
 an idle machine always lets the same one win: a pool of kept-alive connections, opened at once,
 would then keep one worker busy while the others sleep.
+
+*At a reload the old workers serve until the new ones do* (``handover.py``).
 
 Accepting, waiting for idle connections, signals and stopping are gunicorn's (27); so is everything
 about a TLS connection, which is answered the usual way.
@@ -28,6 +30,7 @@ from typing import Any
 
 from gunicorn.workers import gthread
 
+from sidecar.web.handover import handover
 from sidecar.web.http_replies import Reply, refuse
 from sidecar.web.http_requests import BadRequest, Body, Request, RequestReader, environ_of
 
@@ -51,11 +54,34 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         self._lingering = 0  # those of them that wait for its next request
         self._waiting = 0  # connections that wait for a thread
         self._bell: _Bell
+        self._is_leaving = False  # told to, and waiting for those who take over
 
     def init_process(self) -> None:
         """Run the worker; called in its own process."""
         self._bell = _Bell()
         super().init_process()
+
+    def load_wsgi(self) -> None:
+        """Load the application, and let the workers that this one replaces go."""
+        try:
+            super().load_wsgi()
+        except BaseException:
+            handover.leave(self.age)
+            raise
+        handover.arrive(self.age)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Leave on SIGTERM, at a reload once others have taken over."""
+        handover.leave(self.age)
+        self._is_leaving = True
+        if handover.may_go(self.age):
+            super().handle_exit(sig, frame)
+
+    def notify(self) -> None:
+        """Tell the master that this worker lives, which it does every second; leave if it may."""
+        super().notify()
+        if self._is_leaving and handover.may_go(self.age):
+            self.alive = False
 
     def accept(self, listener: Any) -> None:
         """Accept a connection, the later the more this worker has."""

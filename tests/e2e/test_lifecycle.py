@@ -66,6 +66,35 @@ def test_reload_replaces_the_workers_without_a_failed_search(sidecars, shop, mod
     assert set(shoppers.answers) == {200}
 
 
+def test_old_workers_serve_until_the_new_ones_have_loaded_the_model(
+        sidecars, shop, model_dir, new_model, until):
+    sidecar = sidecars.start(FAKE, model_dir=model_dir, workers=2)
+    old = children(sidecar.process.pid)
+    new_model(model_dir, version="v1", load_s=6.0)
+    sidecar.process.send_signal(signal.SIGHUP)
+    until(lambda: len(children(sidecar.process.pid)) == 4, "no new workers were started")
+    began = time.monotonic()
+    for _ in range(20):
+        assert sidecar.search(MILK).status == 200
+        time.sleep(0.05)
+    assert time.monotonic() - began < 5.0  # the new ones cannot have answered
+    assert old < children(sidecar.process.pid)
+    until(lambda: len(children(sidecar.process.pid)) == 2
+          and not old & children(sidecar.process.pid), "workers were not replaced")
+    assert sidecar.search(MILK).status == 200
+
+
+def test_stop_during_a_reload_does_not_wait_for_the_new_workers(
+        sidecars, shop, model_dir, new_model, until):
+    sidecar = sidecars.start(FAKE, model_dir=model_dir, workers=1)
+    new_model(model_dir, version="v1", load_s=1.0)
+    sidecar.process.send_signal(signal.SIGHUP)
+    until(lambda: len(children(sidecar.process.pid)) == 2, "no new worker was started")
+    workers = children(sidecar.process.pid)
+    assert sidecar.stop() == 0
+    assert not any(os.path.exists(f"/proc/{worker}") for worker in workers)
+
+
 def test_stop_answers_what_is_under_way(sidecars, shop, model_dir, new_model):
     new_model(model_dir, version="slow", delay_s=0.5)
     sidecar = sidecars.start(FAKE, model_dir=model_dir, workers=1, timeout_ms=5000)
