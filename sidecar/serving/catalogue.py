@@ -62,6 +62,7 @@ class CatalogueRefresh:
         self._refresh_s = refresh_s
         self._lock = threading.Lock()
         self._ranker: Ranks | None = None  # whom _changes has been read for
+        self._next: Ranks | None = None  # who is to be switched in
         self._changes: Changes | None = None
         self._storage: Storage | None = None
         self._is_writing = False
@@ -78,9 +79,17 @@ class CatalogueRefresh:
         return self._uuids.get(index)
 
     def refresh(self) -> int:
-        """Take in what changed since the last call; return how many items did."""
-        ranker = self._ranker_source()
-        return 0 if ranker is None else self.bring_up_to_date(ranker)
+        """Take in what changed since the last call; return how many items did.
+
+        While a ranker is prepared, for that one: turning back to the one in use would give away
+        what this process has of the next one's table, and wait for the wrong one.
+        """
+        with self._lock:
+            ranker = self._ranker_source()
+            if ranker is self._next:
+                self._next = None  # it has been switched in
+            ranker = self._next or ranker
+            return 0 if ranker is None else self._bring_up_to_date(ranker)
 
     def bring_up_to_date(self, ranker: Ranks) -> int:
         """Take in every change that ``ranker`` has not seen, before or after it is in use.
@@ -89,27 +98,23 @@ class CatalogueRefresh:
         what it has made.
         """
         with self._lock:
-            if ranker is not self._ranker or self._changes is None:
-                self._turn_to(ranker)
-            assert self._changes is not None
-            began, storage = time.monotonic(), self._storage
-            if storage is not None:
-                storage.follow(ranker.items)  # type: ignore[arg-type] # it came from the table
-                if not self._may_write(storage, self._changes):
-                    self._changes.look()
-                    self._uuids, self._polled_at = dict(self._changes.uuids), began
-                    self._telemetry.catalogue(len(ranker.items), 0)
-                    return 0
-            changed = self._read(ranker, self._changes, storage)
-            self._uuids, self._polled_at = dict(self._changes.uuids), began
-        self._telemetry.catalogue(len(ranker.items), changed)
-        return changed
+            return self._bring_up_to_date(ranker)
 
     def prepare(self, ranker: Ranks) -> None:
         """Bring a ranker up to date before it is switched in, whichever process does the reading.
 
         A process that does not read waits until the catalogue was read once, or ``PATIENCE_S``.
         """
+        with self._lock:
+            self._next = ranker
+        try:
+            self._prepare(ranker)
+        except BaseException:
+            with self._lock:
+                self._next = None
+            raise
+
+    def _prepare(self, ranker: Ranks) -> None:
         until = time.monotonic() + PATIENCE_S
         self.bring_up_to_date(ranker)
         while (self._storage is not None and self._storage.progress is None
@@ -118,11 +123,28 @@ class CatalogueRefresh:
         if self._storage is not None and self._is_writing:
             self._storage.remove_others()
 
+    def _bring_up_to_date(self, ranker: Ranks) -> int:
+        """Do what ``bring_up_to_date`` says; under the lock."""
+        if ranker is not self._ranker or self._changes is None:
+            self._turn_to(ranker)
+        assert self._changes is not None
+        began, storage, changed = time.monotonic(), self._storage, 0
+        if storage is not None:
+            storage.follow(ranker.items)  # type: ignore[arg-type] # it came from the table
+        if storage is None or self._may_write(storage, self._changes):
+            changed = self._read(ranker, self._changes, storage)
+        else:
+            self._changes.look()
+        self._uuids, self._polled_at = dict(self._changes.uuids), began
+        self._telemetry.catalogue(len(ranker.items), changed)
+        return changed
+
     def _turn_to(self, ranker: Ranks) -> None:
         if self._storage is not None:
             self._storage.close()
         self._ranker, self._changes = ranker, self._open_changes()
         self._storage, self._is_writing = getattr(ranker.items, "storage", None), False
+        self._noted = None  # another table: nobody has noted there how far it was read
 
     def _may_write(self, storage: Storage, changes: Changes) -> bool:
         if not self._is_writing and storage.may_write():

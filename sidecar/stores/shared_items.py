@@ -55,16 +55,20 @@ class SharedItems:
         self.follow(table)
 
     def follow(self, table: ItemTable) -> None:
-        """Go over to a newer generation, if there is one."""
+        """Go over to a newer generation, if there is one; stay where the table was removed."""
         current = self._current()
-        if current != self._generation:
+        if current and current != self._generation:
             self._map(table, current)
 
     def may_write(self) -> bool:
-        """Return True if it is this process that keeps the table up to date."""
+        """Return True if it is this process that keeps the table up to date; nobody does that once
+        a process that has a newer model has removed it."""
         if self._writer is not None:
             return True
-        file = (self._folder / "writer").open("ab")
+        try:
+            file = (self._folder / "writer").open("ab")
+        except FileNotFoundError:
+            return False
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
 from sidecar.ranking.item_ids import ItemIds
 from sidecar.ranking.items import SHARED, TABLE, ItemTable
 from sidecar.records import PackedIds
+from sidecar.serving import catalogue
 from sidecar.serving.catalogue import CatalogueRefresh
 from sidecar.serving.telemetry import Telemetry
 from sidecar.stores.shared_items import SharedItems
@@ -183,3 +187,81 @@ def test_table_of_a_model_before_is_removed(shop, shared, tmp_path):
     shared(other, "v2").remove_others()
     assert [folder.name for folder in tmp_path.iterdir()] == ["v2"]
     assert shop.items.rows([shop.items.ids[3]]).tolist() == [3]
+
+
+class BesideRefresh(Changes):
+    """While it reads, another thread refreshes: as good as always, as each second brings one."""
+
+    def __init__(self, refreshes):
+        super().__init__([], [])
+        self.refreshes = refreshes
+
+    def poll(self):
+        if self.refreshes:
+            thread = threading.Thread(target=self.refreshes.pop())
+            thread.start()
+            time.sleep(0.1)  # it waits for its turn
+        return iter(())
+
+
+class Unhurried(Telemetry):
+    """Lets another thread run."""
+
+    def catalogue(self, items, changed):
+        time.sleep(0.1)
+
+
+def test_unchanged_catalogue_keeps_no_worker_waiting_for_the_next_model(
+        shop, shared, monkeypatch):
+    """The next table has been read as far as the one before, which has to be noted again."""
+    monkeypatch.setattr(catalogue, "PATIENCE_S", 5.0)
+    new = fresh_ranker()
+    shared(shop.items, "v1")
+    refresh = CatalogueRefresh(lambda: Changes([], []), lambda: shop, Telemetry(), refresh_s=1.0)
+    refresh.refresh()
+    storage = shared(new.items, "v2")
+    refresh.prepare(new)
+    assert storage.progress == 0
+    refresh.stop()
+
+
+def test_refresh_beside_a_swap_stays_with_the_model_to_come(shop, shared, tmp_path):
+    new, in_use, refreshes = fresh_ranker(), [shop], []
+    shared(shop.items, "v1")
+    refresh = CatalogueRefresh(lambda: BesideRefresh(refreshes), lambda: in_use[0], Unhurried(),
+                               refresh_s=1.0)
+    refresh.refresh()
+    storage = shared(new.items, "v2")
+    refreshes.append(refresh.refresh)
+    refresh.prepare(new)
+    refresh.refresh()
+    assert [folder.name for folder in tmp_path.iterdir()] == ["v2"]
+    assert not SharedItems(tmp_path, "v2").may_write()  # this process writes the new table
+    assert storage.progress == 0
+    in_use[0] = new
+    refresh.refresh()
+    assert not SharedItems(tmp_path, "v2").may_write()
+    refresh.stop()
+
+
+def test_failed_preparation_leaves_the_refresh_with_the_model_in_use(shop, shared):
+    new = fresh_ranker()
+    read = []
+    refresh = CatalogueRefresh(lambda: Changes(read, []), lambda: shop, Telemetry(), refresh_s=1.0)
+    read.append(None)
+    with pytest.raises(TypeError):
+        refresh.prepare(new)
+    read[:] = [row("late")]
+    assert refresh.refresh() == 1
+    assert "late" in shop.items
+
+
+def test_worker_whose_models_table_was_removed_keeps_its_rows(shop, shared, tmp_path):
+    """Another worker, which has the next model already, removes the tables before."""
+    shared(shop.items, "v1").close()
+    count = len(shop.items)
+    shared(fresh_ranker().items, "v2").remove_others()
+    storage = shop.items.storage
+    storage.follow(shop.items)
+    assert not storage.may_write()
+    assert len(shop.items) == count
