@@ -15,6 +15,7 @@ from sidecar.serving import logs
 from sidecar.settings import Settings
 from sidecar.web.app import create_app
 from sidecar.web.services import build
+from sidecar.web.warm_up import warm_up
 
 # How long a background thread (product changes, a new model) may hold the interpreter while a
 # search waits for it; Python's 5 ms would be paid at each of a search's reads from a socket.
@@ -30,6 +31,7 @@ def application() -> Flask:
     services = build(settings)
     services.start()
     app = create_app(services)
+    warm_up(services)
     _spare_collector()
     return app
 
