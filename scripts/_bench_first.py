@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ from sidecar.stores.models import load_ranker, model_version, save_ranker
 ARM = "personal"
 AT_S = 2.0  # when, in the open loop, the model is swapped or the workers are replaced
 SWAP_S = 60.0  # longest wait for the new model after the open loop
+WATCH_S = 0.2  # between looks at which model a worker has
+ALL_SEEN = 10  # answers in a row, on new connections, that say that every worker has switched
 FIRST_OF_EACH = 4  # connections after a start, so that each of two workers answers a first search
 
 
@@ -92,9 +95,11 @@ def _starts(bench: Bench, plan: Plan, folder: Path) -> Report:
     for number in range(plan.starts):
         bench.say(f"first search after start {number + 1} of {plan.starts}")
         with _running(bench, folder) as (_, arms):
+            opened = []  # and kept: the worker with fewer connections takes the next
             for place, search in enumerate(take(bench.log, FIRST_OF_EACH, bench.seed + number)):
-                connection = Connection(arms.target.sidecar)
-                _timed(connection, arms.request(ARM, search), very_first if not place else firsts)
+                opened.append(Connection(arms.target.sidecar))
+                _timed(opened[-1], arms.request(ARM, search), very_first if not place else firsts)
+            for connection in opened:
                 connection.close()
     return {"very_first_ms": _listed(very_first), "next_connections_ms": _listed(firsts),
             "outcomes": very_first.outcomes}
@@ -145,11 +150,44 @@ def _beside(bench: Bench, plan: Plan, arms: Arms, act: Callable[[], Any]) -> Rep
 
 def _swap(bench: Bench, plan: Plan, arms: Arms, sidecar: Sidecar, folder: Path) -> Report:
     before = model_version(folder / "model")
-    report = _beside(bench, plan, arms, partial(_put_in_place, folder / "next", folder / "model"))
-    patience = time.monotonic() + SWAP_S
-    while (after := _version_in_use(sidecar)) == before and time.monotonic() < patience:
-        time.sleep(0.2)
-    return report | {"versions": [before, after]}
+    watch = _Watch(sidecar, before)
+
+    def act() -> None:
+        _put_in_place(folder / "next", folder / "model")
+        watch.start()
+
+    report = _beside(bench, plan, arms, act)
+    watch.join()
+    return report | {"versions": [before, watch.version], "switched_s": watch.switched_s,
+                     "loop_covers_switch": (watch.switched_s or SWAP_S) < plan.seconds - AT_S}
+
+
+class _Watch(threading.Thread):
+    """Asks, on ever new connections, which model answers, until all workers have another.
+
+    ``switched_s``: from the start to the last answer of the model before; None: they never did.
+    """
+
+    def __init__(self, sidecar: Sidecar, before: str) -> None:
+        super().__init__(name="watch", daemon=True)
+        self._sidecar, self._before = sidecar, before
+        self.version = before
+        self.switched_s: float | None = None
+
+    def run(self) -> None:
+        """Watch."""
+        began, seen, last_old_s = time.monotonic(), 0, 0.0
+        while seen < ALL_SEEN:
+            passed_s = time.monotonic() - began
+            if passed_s > SWAP_S:
+                return
+            self.version = _version_in_use(self._sidecar)
+            if self.version == self._before:
+                seen, last_old_s = 0, passed_s
+            else:
+                seen += 1
+            time.sleep(WATCH_S)
+        self.switched_s = round(last_old_s + WATCH_S, 1)
 
 
 def _put_in_place(next_dir: Path, model_dir: Path) -> None:

@@ -102,7 +102,15 @@ def _first(report: Mapping[str, Any]) -> str:
             + f"\nthe next connections': {_values(start['next_connections_ms'])}"
             + f"\nafter silence, kept connection: {_values(idle['kept_connection_ms'])}"
             + f"\nafter silence, new connection: {_values(idle['new_connection_ms'])}"
-            + f"\nmodel before and after the swap: {', '.join(report['swap']['versions'])}")
+            + f"\nmodel before and after the swap: {', '.join(report['swap']['versions'])}; "
+            + _switched(report["swap"]))
+
+
+def _switched(swap: Mapping[str, Any]) -> str:
+    if swap["switched_s"] is None:
+        return "not every worker had switched when it was given up"
+    covered = "" if swap["loop_covers_switch"] else ", beyond the searches' end: ask for more time"
+    return f"every worker had switched after {swap['switched_s']:.1f} s{covered}"
 
 
 def _values(milliseconds: Sequence[float]) -> str:

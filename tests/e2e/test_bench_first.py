@@ -59,6 +59,7 @@ def test_first_searches_are_all_personalised_whatever_happens_beside_them(
     before, after = report["swap"]["versions"]
     assert before == version
     assert after not in (version, "None")
+    assert report["swap"]["switched_s"] is not None  # every worker has it
     assert model_version(tmp_path / "model") == version  # the bench works on a copy
 
 
