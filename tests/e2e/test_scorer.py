@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 
 import numpy as np
 import pytest
 
 from sidecar.stores.models import save_ranker
+from tests.processes import scorers_of
 from tests.shops import fresh_ranker, make_rows
 
 ITEMS = [row["item_id"] for row in make_rows()][:40]
@@ -55,13 +55,6 @@ def asked_until_it_answers(sidecar, until):
     until(is_answered, "the scorer does not answer", seconds=60.0)
 
 
-def scorers(master):
-    listed = subprocess.run(["ps", "-wweo", "pid,stat,args"], capture_output=True, text=True,
-                            check=True).stdout.splitlines()
-    return [int(line.split()[0]) for line in listed
-            if f"--owner {master} " in line and not line.split()[1].startswith("Z")]
-
-
 def test_scorer_changes_no_order_and_its_death_costs_none(sidecars, trained_dir, until):
     alone = sidecars.start(model_dir=trained_dir, scorer="off")
     shared = sidecars.start(model_dir=trained_dir, scorer="on")
@@ -70,13 +63,13 @@ def test_scorer_changes_no_order_and_its_death_costs_none(sidecars, trained_dir,
     buy(shared, *ITEMS[20:22])
     until(lambda: all(np.allclose(scores(shared), scores(alone), atol=1e-3) for _ in range(20)),
           "scores differ")  # at first while workers have yet to read what is popular now
-    [pid] = scorers(shared.process.pid)
+    [pid] = scorers_of(shared.process.pid)
     os.kill(pid, signal.SIGKILL)
     for _ in range(20):
         np.testing.assert_allclose(scores(shared), scores(alone), atol=1e-3)
     asked_until_it_answers(shared, until)
-    [successor] = scorers(shared.process.pid)
+    [successor] = scorers_of(shared.process.pid)
     assert successor != pid
-    assert scorers(alone.process.pid) == []
+    assert scorers_of(alone.process.pid) == []
     shared.stop()
-    until(lambda: scorers(shared.process.pid) == [], "the scorer outlived its sidecar")
+    until(lambda: scorers_of(shared.process.pid) == [], "the scorer outlived its sidecar")

@@ -24,6 +24,7 @@ from sidecar.scorer import client
 from sidecar.scorer.client import SOCKET, Launch, Scorer
 from sidecar.serving.telemetry import Telemetry
 from sidecar.stores.models import load_ranker, save_ranker
+from tests.processes import scorers_of
 from tests.shops import context, fresh_ranker, history_of, make_events, make_rows, state_of, window
 
 EVENTS = [event for event in make_events(make_rows()) if event.user_id == "u1"]
@@ -65,14 +66,6 @@ def starts(tmp_path: Path, model_dir: Path, owner: subprocess.Popen[bytes],
     awaited(lambda: not scorers_of(owner.pid))
     for scorer in made:
         scorer.close()
-
-
-def scorers_of(owner: int) -> list[int]:
-    """Return the scorers' processes that live as long as this owner."""
-    listed = subprocess.run(["ps", "-wweo", "pid,stat,args"], capture_output=True, text=True,
-                            check=True).stdout.splitlines()
-    return [int(line.split()[0]) for line in listed
-            if f"--owner {owner} " in line and not line.split()[1].startswith("Z")]
 
 
 def awaited(is_so: Callable[[], object]) -> None:
