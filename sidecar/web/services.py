@@ -148,14 +148,15 @@ def _share(ranker: Ranker, folder: Path) -> None:
 
 
 def _scorer(settings: Settings, telemetry: Telemetry) -> Scorer | None:
-    """Return the way to the process that owns the device, if there is to be one; start it."""
+    """Return the way to the process that owns the device, if there is to be one; start it.
+
+    Raises:
+        SettingsError: one is asked for, and there is no folder for its socket.
+    """
     if not settings.model_dir or settings.scorer == "off":
         return None
-    if settings.scorer == "auto":
-        from sidecar.stores.models import pick_device
-
-        if pick_device(settings.device) == "cpu":
-            return None
+    if settings.scorer == "auto" and not (settings.shared_dir and _has_gpu(settings)):
+        return None
     if not settings.shared_dir:
         raise SettingsError(f"{variable('scorer')} needs a folder for its socket; set "
                             f"{variable('shared_dir')}")
@@ -166,6 +167,19 @@ def _scorer(settings: Settings, telemetry: Telemetry) -> Scorer | None:
                     PARTS_SHARE * settings.timeout_ms / 1000.0)
     scorer.start()
     return scorer
+
+
+def _has_gpu(settings: Settings) -> bool:
+    """Return whether torch is to run on a GPU; one that is asked for in vain is told of by the
+    model's loader, while searches pass through."""
+    if settings.device == "cpu":
+        return False
+    from sidecar.stores.models import pick_device
+
+    try:
+        return pick_device(settings.device) == "cuda"
+    except ModelError:
+        return False
 
 
 def _loader(settings: Settings, scorer: Scorer | None) -> ModelLoader:

@@ -1,0 +1,46 @@
+"""What a worker is made of, where the settings ask for what the machine does not have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sidecar.errors import SettingsError
+from sidecar.serving.models import ModelLoader
+from sidecar.settings import Settings
+from sidecar.web.services import build
+from tests.shops import fresh_ranker
+
+LOADER = ModelLoader(lambda _: fresh_ranker(), lambda _: "v1")
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda"])
+def test_without_a_gpu_a_worker_comes_up_and_has_no_scorer(device: str, tmp_path: Path) -> None:
+    services = build(Settings(device=device, model_dir=str(tmp_path), shared_dir=str(tmp_path)))
+    try:
+        assert services.scorer is None
+        services.models.check()
+        assert services.models() is None  # no model there; searches pass through
+        assert services.models.error
+    finally:
+        services.close()
+
+
+def test_gpu_without_a_folder_for_the_socket_is_each_worker_s_own(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    services = build(Settings(model_dir=str(tmp_path)), LOADER)
+    assert services.scorer is None
+    services.close()
+
+
+def test_scorer_that_is_asked_for_needs_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="SIDECAR_SCORER needs a folder"):
+        build(Settings(scorer="on", model_dir=str(tmp_path)), LOADER)
