@@ -6,6 +6,7 @@ With m and v as the row's last step s left them, the steps t = s+1 … n move it
 Σ_t lr_t √(1 − β2^t) / (1 − β1_t^t) · Π_{u = s+1 … t} β1_u / √β2. The sum depends on s alone and is
 kept for the last TAIL steps, after which nothing is left of it. What differs from AdamW is small:
 ε is added to √v once, as if v stood still, and the row's weight decays before these moves.
+(``torch.optim.SparseAdam`` leaves idle rows where they are, momentum and all: another optimiser.)
 """
 
 from __future__ import annotations
