@@ -59,7 +59,7 @@ class Storage(Protocol):
         ...
 
     def remove_others(self) -> None:
-        """Delete the tables of other models."""
+        """Delete the tables of models before this one."""
         ...
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """One item table for all workers of a machine: files that each of them maps into its memory.
 
-    DIR/VERSION/lock             held while somebody looks for, makes or replaces the arrays
+    DIR/VERSION/lock             held while somebody looks for, makes or replaces the arrays; as
+                                 old as the last time that somebody adopted them
     DIR/VERSION/writer           held, for as long as it lives, by the worker that writes
     DIR/VERSION/current          names the generation in use
     DIR/VERSION/GENERATION/*.npy the arrays, with room for new items
@@ -32,6 +33,7 @@ from sidecar.ranking.items import SHARED, ItemTable
 HALF = frozenset({"vectors"})  # kept as float16
 SPARE = 0.1  # room for new items, of those there are
 LEAST_SPARE = 1024
+LOCK = "lock"
 _IDS = ("text", "ends", "slots", "counts")
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -45,6 +47,7 @@ class SharedItems:
         self._folder = folder / version
         self._folder.mkdir(parents=True, exist_ok=True)
         self._generation = ""
+        self._adopted_ns = 0
         self._writer: IO[bytes] | None = None
 
     def adopt(self, table: ItemTable) -> None:
@@ -52,6 +55,8 @@ class SharedItems:
         with self._locked():
             if not self._current():
                 self._write(table, len(table), 0)
+            (self._folder / LOCK).touch()
+            self._adopted_ns = _adopted_ns(self._folder)
         self.follow(table)
 
     def follow(self, table: ItemTable) -> None:
@@ -98,9 +103,13 @@ class SharedItems:
         self._replace("read.json", json.dumps(progress).encode())
 
     def remove_others(self) -> None:
-        """Delete the tables of other models; processes that still map them keep them."""
+        """Delete the tables of models before this one; processes that still map them keep them.
+
+        A table that somebody adopted since then is of a model after this one: it stays.
+        """
         for folder in self._folder.parent.iterdir():
-            if folder != self._folder and folder.is_dir():
+            if folder != self._folder and folder.is_dir() and (
+                    _adopted_ns(folder) < self._adopted_ns):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
@@ -147,9 +156,17 @@ class SharedItems:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with (self._folder / "lock").open("ab") as file:
+        with (self._folder / LOCK).open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _adopted_ns(folder: Path) -> int:
+    """Return when a table was adopted last, in nanoseconds since 1970; 0: never."""
+    try:
+        return (folder / LOCK).stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _created(path: Path, shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
@@ -160,5 +177,3 @@ def _created(path: Path, shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]
 def _mapped(path: Path) -> npt.NDArray[Any]:
     array: npt.NDArray[Any] = np.lib.format.open_memmap(path, "r+")
     return array.view(np.ndarray)
-
-

@@ -189,6 +189,19 @@ def test_table_of_a_model_before_is_removed(shop, shared, tmp_path):
     assert shop.items.rows([shop.items.ids[3]]).tolist() == [3]
 
 
+def test_table_of_a_model_after_is_not_removed_by_who_was_slow(shop, shared, tmp_path):
+    """A second swap began while a worker still prepared the first."""
+    newest = copy_of(shop.items)
+    slow_table = copy_of(shop.items)
+    shared(shop.items)
+    slow = shared(slow_table, "v2")
+    storage = shared(newest, "v3")
+    slow.remove_others()
+    assert {folder.name for folder in tmp_path.iterdir()} == {"v2", "v3"}
+    storage.follow(newest)
+    assert storage.may_write()
+
+
 class BesideRefresh(Changes):
     """While it reads, another thread refreshes: as good as always, as each second brings one."""
 
