@@ -12,7 +12,9 @@ client may open many and be silent on most, and gunicorn's thread waits five sec
 an idle machine always lets the same one win: a pool of kept-alive connections, opened at once,
 would then keep one worker busy while the others sleep.
 
-*At a reload the old workers serve until the new ones do* (``handover.py``).
+*At a reload the old workers serve until the new ones do* (``handover.py``), and one that leaves
+waits a moment for the first request on a connection that it has taken already, as gunicorn does
+for the next request on one that it keeps alive.
 
 Accepting, waiting for idle connections, signals and stopping are gunicorn's (27); so is everything
 about a TLS connection, which is answered the usual way.
@@ -23,9 +25,11 @@ from __future__ import annotations
 import logging
 import os
 import select
+import selectors
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from gunicorn.workers import gthread
@@ -114,6 +118,27 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         finally:
             with self._lock:
                 self._held -= 1
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        """Take a connection back from a thread; as gunicorn's, in the main thread.
+
+        gunicorn would drop one on which nothing came yet, if it is about to leave: its client's
+        first search would fail.
+        """
+        is_silent = not (fs.cancelled() or fs.exception()) and fs.result() is gthread._DEFER
+        if self.alive or not is_silent:
+            super().finish_request(conn, fs)
+            return
+        conn.sock.setblocking(False)
+        conn.timeout = time.monotonic() + gthread.STOP_KEEPALIVE_LINGER
+        self.pending_conns.append(conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ,
+                             partial(self.on_pending_socket_readable, conn))
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        super()._cap_keepalive(deadline)
+        for conn in self.pending_conns:
+            conn.timeout = min(conn.timeout, deadline)
 
     def _handle(self, conn: Any) -> Any:
         if not (conn.initialized or conn.data_ready or self._lingers(conn)):

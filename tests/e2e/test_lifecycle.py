@@ -18,10 +18,11 @@ FAKE = "fake_model:application()"
 MILK = {"match": {"title": "milk"}}
 RESCORE = {"user_id": "u1", "query": "milk", "hits": [{"id": "p0", "score": 2.0},
                                                       {"id": "p7", "score": 1.0}]}
+RELOAD_S = 60.0  # four workers that start or end beside searches, on two cores
 
 
 class Shoppers:
-    """Search on kept-alive connections until told to stop; remember what went wrong."""
+    """Search on kept-alive connections while entered; remember what went wrong."""
 
     def __init__(self, sidecar, count):
         self.sidecar, self.answers, self.errors = sidecar, [], []
@@ -30,7 +31,10 @@ class Shoppers:
         for thread in self._threads:
             thread.start()
 
-    def stop(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *failure):
         self._stop.set()
         for thread in self._threads:
             thread.join()
@@ -55,13 +59,12 @@ class Shoppers:
 def test_reload_replaces_the_workers_without_a_failed_search(sidecars, shop, model_dir, until):
     sidecar = sidecars.start(FAKE, model_dir=model_dir, workers=2)
     old = children(sidecar.process.pid)
-    shoppers = Shoppers(sidecar, 4)
-    time.sleep(0.3)
-    sidecar.process.send_signal(signal.SIGHUP)
-    until(lambda: len(children(sidecar.process.pid)) == 2
-          and not old & children(sidecar.process.pid), "workers were not replaced")
-    time.sleep(0.3)
-    shoppers.stop()
+    with Shoppers(sidecar, 4) as shoppers:
+        until(lambda: len(shoppers.answers) > 20, "nobody is served")
+        sidecar.process.send_signal(signal.SIGHUP)
+        until(lambda: are_replaced(sidecar, old), "workers were not replaced", RELOAD_S)
+        answered = len(shoppers.answers)
+        until(lambda: len(shoppers.answers) > answered + 20, "nobody is served any more")
     assert shoppers.errors == []
     assert set(shoppers.answers) == {200}
 
@@ -79,8 +82,7 @@ def test_old_workers_serve_until_the_new_ones_have_loaded_the_model(
         time.sleep(0.05)
     assert time.monotonic() - began < 5.0  # the new ones cannot have answered
     assert old < children(sidecar.process.pid)
-    until(lambda: len(children(sidecar.process.pid)) == 2
-          and not old & children(sidecar.process.pid), "workers were not replaced")
+    until(lambda: are_replaced(sidecar, old), "workers were not replaced", RELOAD_S)
     assert sidecar.search(MILK).status == 200
 
 
@@ -201,6 +203,12 @@ def test_opensearch_that_hangs_or_dies_costs_no_more_than_its_deadlines(
     assert taken.json["status"] == 503
     assert not sidecar.ready().json["opensearch"]["reachable"]
     assert "u1" not in sidecar.log
+
+
+def are_replaced(sidecar, old):
+    """Return True once two workers run and none of the old ones does."""
+    now = children(sidecar.process.pid)
+    return len(now) == 2 and not old & now
 
 
 def children(pid):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts._bench_processes import ProcessGroup
 from scripts._machine import find_free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,6 +144,31 @@ def test_connections_that_stay_silent_keep_nobody_waiting():
         busy.close()
         for connection in silent:
             connection.close()
+
+
+def test_worker_that_leaves_answers_a_connection_that_was_still_silent(until):
+    """A client connects, the worker is told to leave, then the client sends its first request."""
+    with served(SIDECAR_THREADS="1") as port:
+        (master,) = ProcessGroup(f"http://127.0.0.1:{port}").roots
+        busy = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        busy.request("GET", "/slow")  # the only thread sees the next one when it is leaving
+        with socket.create_connection(("127.0.0.1", port), 20) as silent:
+            until(lambda: accepted(port) >= 2, "connection was not accepted")
+            os.kill(master, signal.SIGTERM)
+            assert busy.getresponse().read()
+            time.sleep(0.2)
+            silent.sendall(b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n")
+            head = silent.recv(65536).split(b"\r\n\r\n")[0]
+        busy.close()
+    assert head.startswith(b"HTTP/1.1 200 OK")
+    assert b"Connection: close" in head
+
+
+def accepted(port):
+    """Return how many connections to a port its server has taken (in Linux's table of them)."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(state == "01" and local.endswith(f":{port:04X}") and inode != "0"
+               for _, local, _, state, _, _, _, _, _, inode, *_ in rows)
 
 
 def test_old_clients_are_answered_and_closed(port):
