@@ -93,8 +93,12 @@ class CsvSource:
 
     def __init__(self, path: Path, required: tuple[str, ...]) -> None:
         self._path = path
-        with self._open() as text:
-            columns = next(csv.reader(text), [])
+        csv.field_size_limit(sys.maxsize)  # a vector's JSON text outgrows the default of 128 KB
+        try:
+            with self._open() as text:
+                columns = next(csv.reader(text), [])
+        except BROKEN as error:
+            raise FileError(f"{path} cannot be read as UTF-8 CSV: {error}") from error
         _check_columns(path, columns, required)
 
     def _open(self) -> io.TextIOWrapper:
@@ -102,7 +106,6 @@ class CsvSource:
 
     def rows(self) -> Iterator[tuple[int, Row]]:
         """Yield each row's cells, with the number of its last line."""
-        csv.field_size_limit(sys.maxsize)  # a vector's JSON text outgrows the default of 128 KB
         with self._open() as text:
             reader = csv.DictReader(text, restkey="", restval=None)
             for row in reader:

@@ -251,6 +251,19 @@ def test_table_without_a_required_column_is_a_file_error(tmp_path: Path) -> None
         read_events(tmp_path / "e.parquet")
 
 
+@pytest.mark.parametrize(("name", "content"), [
+    ("c.csv", "item_id,title\n1,Tée\n".encode("latin-1")),
+    ("c.csv", "item_id,title\n1,Tée\n".encode("utf-16")),
+    ("c.csv.gz", b"item_id,title\n"),
+    ("c.csv.gz", gzip.compress(b"item_id,title\n" * 99)[:14]),
+], ids=["latin-1", "utf-16", "not gzipped", "broken off"])
+def test_csv_whose_first_bytes_cannot_be_read_is_a_file_error(
+        tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(FileError, match=r"c\.csv.* cannot be read as UTF-8 CSV: "):
+        read_catalogue(tmp_path / name)
+
+
 def test_file_without_a_good_row_is_a_file_error_that_quotes_the_first_refusal(
         tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"holds no row.*e\.jsonl:1: user_id is missing"):
