@@ -27,6 +27,7 @@ from sidecar.errors import FileError
 Row = dict[str, Any]
 _BATCH_ROWS = 50_000
 _SAMPLE_BYTES = 2**20
+_BEYOND = "\n"  # key of the cells beyond a CSV's header
 BROKEN = (OSError, EOFError, zlib.error, UnicodeDecodeError, pa.ArrowException)
 
 
@@ -107,15 +108,16 @@ class CsvSource:
     def rows(self) -> Iterator[tuple[int, Row]]:
         """Yield each row's cells, with the number of its last line."""
         with self._open() as text:
-            reader = csv.DictReader(text, restkey="", restval=None)
+            reader = csv.DictReader(text, restkey=_BEYOND, restval=None)
             for row in reader:
                 yield reader.line_num, row
 
     def parse(self, raw: Row) -> Row:
         """Read nulls, lists and objects out of the cells; numbers stay text."""
-        if "" in raw:
+        if _BEYOND in raw:
             raise ValueError("row has more cells than the header has columns")
-        return {column: _cell(text) for column, text in raw.items()}
+        # pandas writes its index under no name
+        return {column: _cell(text) for column, text in raw.items() if column}
 
 
 def _cell(text: str | None) -> Any:

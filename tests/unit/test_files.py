@@ -226,6 +226,14 @@ def test_csv_row_with_too_many_cells_is_refused(tmp_path: Path) -> None:
     assert rows.refused[0].line == 2
 
 
+def test_csv_column_without_a_name_is_left_out(tmp_path: Path) -> None:
+    """As pandas writes a table's index, where nobody tells it not to."""
+    (tmp_path / "c.csv").write_text(",item_id,title\n0,a,cup\n1,b,jug,x\n")
+    rows = read_catalogue(tmp_path / "c.csv")
+    assert list(rows) == [{"item_id": "a", "title": "cup", "brand": None, "categories": []}]
+    assert [error.line for error in rows.refused] == [3]
+
+
 def test_parquet_times_nans_and_numeric_ids_are_read(tmp_path: Path) -> None:
     table = pa.table({
         "user_id": pa.array([1, 2]), "event": ["click", "click"],
