@@ -9,6 +9,8 @@ A rule is fitted at training, once, and saved with the model; training and servi
   trained: linear between two, the nearest beyond them (prices: what was paid, from the events); the
   column's median for an item without any;
 - ``drop``: the value stays NaN and the signals that read it contribute nothing for that item.
+
+A value beyond ``LARGEST`` counts as none: no product has it, and its square would end in NaN.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import numpy.typing as npt
 
 from sidecar.records import FloatArray
 
+LARGEST = 1e15
 RULES = ("drop", "mean", "median", "mode", "zero", "interpolate")
 DEFAULT_RULES: Mapping[str, str] = {
     "price": "interpolate", "rating": "mean", "review_count": "zero", "sales": "zero",
@@ -49,7 +52,7 @@ class Imputation:
         """
         if rule not in RULES:
             raise ValueError(f"imputation rule is {rule!r}, must be one of {', '.join(RULES)}")
-        known = known[np.isfinite(known)]
+        known = known[is_known(known)]
         own = dict(observed or {}) if rule == "interpolate" else {}
         known = np.concatenate([known, [*own.values()]])
         if rule == "drop":
@@ -64,12 +67,19 @@ class Imputation:
         return cls(rule, float(np.median(known)), own)
 
     def fill(self, values: npt.NDArray[np.float64], item_ids: Sequence[str]) -> FloatArray:
-        """Return ``values`` (m) of some items with every NaN replaced."""
-        found = np.where(np.isfinite(values), values, self.value).astype(np.float32)
+        """Return ``values`` (m) of some items with every one that is not known replaced."""
+        known = is_known(values)
+        found = np.where(known, values, self.value).astype(np.float32)
         if self.observed:
-            for k in np.flatnonzero(~np.isfinite(values)).tolist():
+            for k in np.flatnonzero(~known).tolist():
                 found[k] = self.observed.get(item_ids[k], self.value)
         return found
+
+
+def is_known(values: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+    """Return which values (m) are neither NaN nor beyond ``LARGEST``."""
+    known: npt.NDArray[np.bool_] = np.abs(values) <= LARGEST
+    return known
 
 
 def interpolated(items: npt.NDArray[np.integer], times: npt.NDArray[np.float64],

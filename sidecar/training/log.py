@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sidecar.ranking.imputation import is_known
 from sidecar.ranking.kinds import target_kinds
 from sidecar.records import Event
 
@@ -26,7 +27,7 @@ class EventLog:
     ``kind`` (n) codes into ``kinds``; ``ts`` (n) seconds; ``visit`` (n) codes of order, session or
     a run of events less than half an hour apart; ``query`` (n) codes into ``queries``, -1 for none;
     ``position`` (n) where an item was shown, -1 where that is not logged; ``price`` (n) of one
-    unit, NaN where that is not logged.
+    unit, NaN where that is not logged or no price (see ``ranking.imputation``).
     """
 
     users: list[str]
@@ -79,13 +80,14 @@ class EventLog:
             position.append(-1 if event.position is None else min(max(event.position, 0), 9999))
             price.append(np.nan if event.unit_price is None else event.unit_price)
         order = np.argsort(np.asarray(ts), kind="stable")
+        prices = np.asarray(price, np.float64)
         log = cls(
             users=list(users), kinds=list(kinds), queries=list(queries),
             user=np.asarray(user, np.int32)[order], item=np.asarray(item, np.int32)[order],
             kind=np.asarray(kind, np.int16)[order], ts=np.asarray(ts, np.float64)[order],
             visit=np.asarray(visit, np.int64)[order], query=np.asarray(query, np.int32)[order],
             position=np.asarray(position, np.int16)[order],
-            price=np.asarray(price, np.float32)[order],
+            price=np.where(is_known(prices), prices, np.nan).astype(np.float32)[order],
             has_times=has_times, unknown_items=unknown)
         _number_visits(log, len(visits))
         return log

@@ -22,11 +22,11 @@ import torch
 from sidecar.errors import FileError
 from sidecar.ranking.blend import Blend
 from sidecar.ranking.encoder import Encoder, EncoderConfig
-from sidecar.ranking.imputation import interpolated, rules_named
-from sidecar.ranking.items import ItemTable
+from sidecar.ranking.imputation import LARGEST, interpolated, is_known, rules_named
+from sidecar.ranking.items import COLUMNS, ItemTable
 from sidecar.ranking.ranker import Ranker, RankerConfig
 from sidecar.ranking.signals import HYBRID, Knowledge, signals_named
-from sidecar.ranking.vocabulary import Vocabulary
+from sidecar.ranking.vocabulary import Vocabulary, column_values
 from sidecar.records import Case, FloatArray
 from sidecar.training.associations import fit_associations, fit_factors, fit_rhythm
 from sidecar.training.blend_training import part_lists, train_blend
@@ -278,6 +278,11 @@ def _tell_what_is_missing(rows: Sequence[Mapping[str, Any]], events: EventLog,
             continue
         if all(row.get(name) in (None, "", []) for row in rows):
             log.warning("catalogue has no %s: signals that read it are silent", name)
+    for name in COLUMNS:
+        values = column_values(rows, name)
+        absurd = int((np.isfinite(values) & ~is_known(values)).sum())
+        if absurd:
+            log.warning("%d items have a %s beyond %g, which counts as none", absurd, name, LARGEST)
     if not events.has_times:
         log.warning("events have no times: file order counts, and rhythms mean nothing")
     if events.unknown_items:

@@ -83,6 +83,22 @@ def test_price_that_the_catalogue_lacks_is_what_was_last_paid(tmp_path, caplog):
         assert set(prices.values()) <= {*paid.values(), np.median([*paid.values()])}
 
 
+@pytest.mark.parametrize("column", ["price", "rating", "sales", "promotion"])
+def test_number_that_no_product_has_counts_as_none_and_is_told(caplog, column):
+    """One such row made every weight of the model NaN."""
+    rows = [{**row, column: 1e39} if k == 3 else row for k, row in enumerate(ROWS)]
+    events = [replace(event, unit_price=1e200) for event in EVENTS]
+    with caplog.at_level(logging.WARNING):
+        ranker, _ = train(rows, events, TINY)
+    assert_ranks(ranker, events)
+    assert any(f"1 items have a {column} beyond 1e+15" in record.getMessage()
+               for record in caplog.records)
+    assert all(np.isfinite(weight.numpy()).all() for weight in ranker.encoder.state_dict().values())
+    assert all(np.isfinite(weight.numpy()).all() for weight in ranker.blend.state_dict().values())
+    ranker.items.upsert([{**ROWS[5], column: -1e300}])  # while it serves
+    assert_ranks(ranker, events)
+
+
 def test_rules_for_what_is_missing_can_be_chosen():
     ranker, _ = train([{**row, "rating": None if k % 2 else 2.0} for k, row in enumerate(ROWS)],
                       EVENTS, replace(TINY, imputation="rating=zero"))
