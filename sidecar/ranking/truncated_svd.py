@@ -21,6 +21,8 @@ def truncated_svd(matrix: sparse.csr_matrix, rank: int, seed: int) -> tuple[Floa
     Each vector's element of greatest size is positive. Where the matrix has fewer directions, the
     remaining values and vectors are 0. ``rank`` must be less than either side of the matrix.
     """
+    if not matrix.count_nonzero():  # ARPACK refuses to begin
+        return np.zeros(rank, np.float32), np.zeros((rank, matrix.shape[1]), np.float32)
     rng = np.random.default_rng(seed)
     _, values, right = svds(matrix, k=rank, v0=rng.standard_normal(min(matrix.shape)), rng=rng)
     order = np.argsort(-values, kind="stable")

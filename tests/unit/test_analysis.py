@@ -56,6 +56,15 @@ def test_basics_count_what_is_there():
     assert found["missing"]["events"]["unit_price"] == pytest.approx(4 / 5)
 
 
+@pytest.mark.parametrize("word", ["search", "return", "purchase"])
+def test_log_without_a_positive_event_on_a_known_item_has_a_page(word):
+    item = {"search": None, "return": "i1", "purchase": "gone"}[word]
+    shop = shop_of([Event(f"u{k % 9}", word, item, 1e9 + k, "cup") for k in range(60)])
+    found = findings(shop)
+    assert found["clusters"]["clusters"] == []
+    check(behaviour_page(found, "Shoppers"))
+
+
 def test_spend_is_what_was_paid_for_before_the_end():
     shop = shop_of([buy("u", 0, 0, quantity=2, unit_price=1.5), buy("u", 1, 9, unit_price=7.0),
                     Event("u", "view", "i1", 1e9, unit_price=9.0), buy("v", 1, 0, unit_price=4.0)],

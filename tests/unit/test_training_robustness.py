@@ -125,8 +125,10 @@ def test_events_that_lack_something_train_and_say_so(caplog, events, said):
     [replace(event, ts=START) for event in EVENTS],
     [*EVENTS, *(Event("u1", "search", None, START + k, "red cup") for k in range(50))],
     [*EVENTS, *(Event("u1", "return", "i3", START + k) for k in range(50))],
+    [replace(event, ts=START) for event in make_events(ROWS, users=45, visits=4)],
+    [*(Event("u1", "return", f"i{k % 9}", START - 1e6 + k) for k in range(600)), *EVENTS],
 ], ids=["no optional columns", "only clicks", "one user", "users of one event", "one instant",
-        "searches", "returns"])
+        "searches", "returns", "many users at one instant", "returns before all else"])
 def test_plain_logs_train(events):
     ranker, _ = train(ROWS, events, TINY)
     assert_ranks(ranker, events)
