@@ -86,7 +86,8 @@ def boosted_scores(events: EventLog, rows: Sequence[Mapping[str, Any]], table: I
 
     Args:
         events: the log up to the instant at which the model under test was trained.
-        rows: the catalogue that the lists' queries and candidates come from.
+        rows: the catalogue that the lists' queries and candidates come from, in any order; it may
+            lack items of the table.
         table: the model's item table; it is not changed.
         dev: the lists to score (N, K).
         seed: of lists and trees.
@@ -96,13 +97,15 @@ def boosted_scores(events: EventLog, rows: Sequence[Mapping[str, Any]], table: I
         scores (N, K) of each of ``VARIANTS``.
 
     Raises:
-        FileError: LightGBM is not installed.
+        FileError: LightGBM is not installed, or the log teaches nothing.
     """
     try:
         import lightgbm
     except ImportError as error:
         raise FileError("the baseline lightgbm needs the package lightgbm; pip install lightgbm"
                         ) from error
+    by_id = {row["item_id"]: row for row in rows}
+    rows = [by_id.get(item_id, {"item_id": item_id}) for item_id in table.ids]  # as in the log
     config = replace(TrainConfig(), seed=seed, foreign_share=0.0,
                      most_candidates=100)  # trees learn best from whole lists
     train = make_lists(events, rows, table, config, _silently)

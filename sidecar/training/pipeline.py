@@ -99,14 +99,12 @@ def train_ranker(rows: Sequence[Mapping[str, Any]], events: EventLog, config: Tr
                                      {"price": prices}))
     table.upsert(rows)
     _tell_what_is_missing(rows, events, prices)
-    strong = events.target_kinds()
-    if not strong:
-        raise FileError("events hold no purchase, click or other positive event on a known item")
     encoder = _new_encoder(table, config)
     lists = make_lists(events, rows, table, config, progress, encoder, cases)
     evidence = _evidence(lists, config, progress("blend, on all but the latest lists"))
     blend = _train_blend(lists, config, config.blend_epochs, progress("blend"))
     learned = _learn(events, table, config, encoder, attributes)
+    strong = events.target_kinds()
     walk = Walk(events, len(table), kept=config.kept, strong_kinds=strong)
     walk.advance(float(events.ts[-1]) + 1.0)
     clock = float(events.ts[-1]) + 1.0
@@ -126,9 +124,11 @@ def make_lists(events: EventLog, rows: Sequence[Mapping[str, Any]], table: ItemT
     without one, interest and segments stay silent.
 
     Raises:
-        FileError: no list could be made.
+        FileError: no event could be a target, or no list could be made.
     """
     strong = events.target_kinds()
+    if not strong:
+        raise FileError("events hold no purchase, click or other positive event on a known item")
     starts = _block_starts(events, config)
     examples = make_examples(events, rows, Retrieval(rows), since=float(events.ts[starts[0]]),
                              most=config.most_lists, per_visit=config.lists_per_visit,

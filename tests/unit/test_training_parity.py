@@ -279,6 +279,23 @@ def test_boosted_trees_stand_beside_the_model_and_learn_the_same_period(monkeypa
         assert figures["model"][f"ndcg@10 vs {name}"].keys() >= {"low", "high", "worst_tenth"}
 
 
+def test_boosted_trees_are_the_same_whatever_the_order_of_the_catalogue():
+    """And a catalogue that lacks an item of the model is none the worse."""
+    ranker = fresh_ranker()
+    ranker.items.upsert([{**ROWS[0], "item_id": "sold out"}])
+    scores = [evaluate(ranker, log_of([*EVENTS, replace(EVENTS[0], item_id="sold out")], ranker),
+                       CASES, quiet(""), ("lightgbm",), rows).scores["lightgbm"]
+              for rows in (ROWS, ROWS[::-1])]
+    np.testing.assert_array_equal(*scores)
+
+
+def test_boosted_trees_without_events_to_learn_from_are_an_error():
+    ranker = trained()
+    late = [event for event in EVENTS if event.ts >= LEARNT]
+    with pytest.raises(FileError, match="events hold no purchase, click or other positive event"):
+        evaluate(ranker, log_of(late, ranker), CASES, quiet(""), ("lightgbm",), ROWS)
+
+
 def test_every_fact_that_the_afternoons_trees_read_is_one():
     named = {(signal, name) for signal, names in FORTY.items() for name in names}
     assert named <= set(FEATURES)
