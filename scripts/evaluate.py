@@ -80,10 +80,10 @@ def _evaluate(options: argparse.Namespace) -> tuple[list[Case], Evaluated, ItemT
 
 def _write_rankings(path: Path, cases: Sequence[Case], evaluated: Evaluated) -> None:
     """Write every case in file order; a case without candidates has an empty ranking."""
-    place = {case.case_id: k for k, case in enumerate(evaluated.cases)}
+    place = {id(case): k for k, case in enumerate(evaluated.cases)}  # a case_id may be there twice
     with path.open("wb") as file:
         for case in cases:
-            k = place.get(case.case_id)
+            k = place.get(id(case))
             ranking = [] if k is None else [case.candidates[p] for p in
                                             evaluated.order("model", k).tolist()]
             file.write(msgspec.json.encode({"case_id": case.case_id, "ranking": ranking}) + b"\n")

@@ -141,12 +141,12 @@ def evaluate(ranker: Ranker, log: EventLog, cases: Sequence[Case],
 def _timeless(cases: Sequence[Case], ranker: Ranker) -> tuple[EventLog, list[Case]]:
     """Return the cases at the model's own instant, each by a user of its own, and their events."""
     now = ranker.knowledge.statistics.clock
-    events = [Event(case.case_id, word, item_id, now - len(case.history) + k)
-              for case in cases
+    events = [Event(f"case {place}", word, item_id, now - len(case.history) + k)
+              for place, case in enumerate(cases)
               for k, (word, item_id) in enumerate(zip(case.history.events, case.history.item_ids,
                                                       strict=True))]
     return (EventLog.from_events(events, ranker.items.row_of),
-            [replace(case, user_id=case.case_id, ts=now) for case in cases])
+            [replace(case, user_id=f"case {place}", ts=now) for place, case in enumerate(cases)])
 
 
 def simple_rules(lists: Lists) -> dict[str, FloatArray]:

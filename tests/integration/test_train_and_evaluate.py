@@ -158,6 +158,17 @@ def test_evaluation_writes_a_page_with_plots(files, model, capsys):
     assert figures["curves"]["model"]["roc"][-1] == [1.0, 1.0]
 
 
+def test_cases_that_share_an_id_are_each_ranked_whole(files, model):
+    rows = [{**row, "case_id": "same"} for row in case_rows()[:6]]
+    rows[0] |= {"candidates": rows[0]["candidates"][:3], "bm25": None}
+    write_lines(files / "same.jsonl.gz", rows)
+    ranked = files / "same-rankings.jsonl"
+    assert evaluate_on(files, "parquet", model, "--rankings-out", str(ranked), "--cases",
+                       str(files / "same.jsonl.gz")) == 0
+    found = [json.loads(line)["ranking"] for line in ranked.read_text().splitlines()]
+    assert [sorted(ranking) for ranking in found] == [sorted(row["candidates"]) for row in rows]
+
+
 def test_cases_without_candidates_or_answers_are_ranked_too(files, model, capsys):
     rows = case_rows()[:2]
     rows[0] |= {"candidates": [], "bm25": [], "in_candidates": False}
