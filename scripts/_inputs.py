@@ -19,6 +19,8 @@ from sidecar.stores.file_values import seconds
 from sidecar.stores.files import Rows, row_count_hint
 from sidecar.stores.models import load_ranker
 
+LARGEST_SEED = 2**31 - 1
+
 
 def counted(rows: Rows, what: str):  # type: ignore[type-arg, no-untyped-def]
     """Yield a file's rows under a progress bar; tell how many were refused, and the first why."""
@@ -51,6 +53,14 @@ def instant(text: str) -> float:
         return seconds(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no ISO 8601 instant") from error
+
+
+def seed(text: str) -> int:
+    """Return a seed that every generator takes, for argparse."""
+    value = int(text)
+    if not 0 <= value <= LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"{value} is not between 0 and {LARGEST_SEED}")
+    return value
 
 
 def ranker_over(model: Path, device: str, catalogue: Path, rows: Sequence[dict[str, Any]],

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scripts._inputs import bar, counted, digest, write_whole
+from scripts._inputs import bar, counted, digest, seed, write_whole
 from scripts.evaluate import known
 from scripts.train import overrides
 from sidecar.errors import FileError, SidecarError
@@ -144,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
                         help="JSON object of training options, as a tuning run writes it")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     return parser
 

@@ -99,11 +99,12 @@ def _table(figures: dict[str, Any]) -> str:
         rankers = part["rankers"]
         wanted = [*SHOWN, *(r for r in rankers if r not in SHOWN)] if name == "all" else SHOWN
         lines.extend(_line(ranker, rankers[ranker]) for ranker in wanted if ranker in rankers)
+    if not figures["counted"]:
+        return "\n".join(lines)
     gain = figures["personal_gain"]
     verdict = "excludes" if gain["low"] > 0 or gain["high"] < 0 else "includes"
     lines.append(f"\npersonal gain in MRR: {gain['difference']:+.4f} "
                  f"[{gain['low']:+.4f}, {gain['high']:+.4f}]: the interval {verdict} zero; "
-                 f""
                  f"{gain['loss']:.1%} of cases lose by it, worst tenth {gain['worst_tenth']:+.3f}")
     against = figures["slices"].get("all", {}).get("rankers", {}).get("model", {}).get(
         "mrr vs BM25")

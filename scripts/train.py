@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from scripts._inputs import bar, counted, instant
+from scripts._inputs import LARGEST_SEED, bar, counted, instant, seed
 from sidecar.errors import FileError, SidecarError
 from sidecar.ranking.encoder import CELLS
 from sidecar.ranking.imputation import DEFAULT_RULES, RULES, rules_named
@@ -116,8 +116,9 @@ def unfit(name: str, value: object, default: object) -> str | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int):
         return "a whole number"
-    least = 0 if name == "seed" else 1
-    return None if value >= least else f"at least {least}"
+    if name == "seed":
+        return None if 0 <= value <= LARGEST_SEED else f"from 0 to {LARGEST_SEED}"
+    return None if value >= 1 else "at least 1"
 
 
 def _read_by(read: Callable[[str], object]) -> Callable[[str], str]:
@@ -150,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--until", type=instant, metavar="TS",
                         help="ISO 8601 (default: all events)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--cell", choices=CELLS, default="torch")
     parser.add_argument("--config", type=Path, metavar="FILE",

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scripts._inputs import bar, counted, digest, instant, write_whole
+from scripts._inputs import bar, counted, digest, instant, seed, write_whole
 from scripts.train import unfit
 from sidecar.errors import FileError, SidecarError
 from sidecar.records import Case
@@ -188,7 +188,7 @@ def _parser() -> argparse.ArgumentParser:
                         help=f"searches that a trial is judged by (default: {MOST_CASES})")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--space", type=Path, metavar="FILE", help="see below")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     return parser
 

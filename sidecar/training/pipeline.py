@@ -161,7 +161,8 @@ def make_lists(events: EventLog, rows: Sequence[Mapping[str, Any]], table: ItemT
 def _block_starts(events: EventLog, config: TrainConfig) -> list[int]:
     """Return the first event of each block, at instants of their own."""
     share = np.linspace(1 - config.list_share, 1, config.blocks, endpoint=False)
-    at = np.searchsorted(events.ts, events.ts[(share * len(events)).astype(int)], side="left")
+    first = np.minimum((share * len(events)).astype(int), len(events) - 1)  # a share may be 0
+    at = np.searchsorted(events.ts, events.ts[first], side="left")
     return list(np.unique(at).tolist())
 
 

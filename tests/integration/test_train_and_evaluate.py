@@ -182,6 +182,8 @@ def test_cases_without_candidates_or_answers_are_ranked_too(files, model, capsys
     assert sorted(found[CASES[1].case_id]) == sorted(CASES[1].candidates)
     figures = json.loads(capsys.readouterr().out, parse_constant=lambda word: pytest.fail(word))
     assert figures["counted"] == 0
+    assert evaluate_on(files, "parquet", model, "--cases", str(files / "odd.jsonl.gz")) == 0
+    assert capsys.readouterr().out.startswith("0 of 1 cases count")
 
 
 def test_cases_from_the_time_that_was_learnt_are_told(files, model, caplog):
@@ -235,6 +237,7 @@ def test_files_that_cannot_be_learnt_from_exit_with_one_line(files, tmp_path, ch
     ('{"depth": 3}', "depth is not a training option"),
     ('{"hidden": "many"}', "hidden is 'many', must be a whole number"),
     ('{"hidden": 0}', "hidden is 0, must be at least 1"),
+    ('{"seed": -1}', "seed is -1, must be from 0 to"),
     ('{"cell": "lstm"}', "cell is 'lstm', must be one of torch, cho, article")])
 def test_configuration_that_cannot_be_used_is_told(files, tmp_path, config, said, capsys):
     path = tmp_path / "config.json"
@@ -251,7 +254,8 @@ def test_missing_file_is_told(files, tmp_path, capsys):
     assert "cannot be read" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["--cell", "lstm"], ["--until", "tomorrow"]])
+@pytest.mark.parametrize("arguments", [[], ["--cell", "lstm"], ["--until", "tomorrow"],
+                                       ["--seed", "-1"], ["--seed", str(2**70)]])
 def test_misuse_exits_with_two(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         train.main(arguments)

@@ -161,9 +161,11 @@ def test_few_lists_ship_with_personalization_off_and_say_so(caplog):
     assert caught.value.reason is SkipReason.GATED
 
 
-@pytest.mark.parametrize("cell", ["cho", "article"])
-def test_other_cells_train(cell):
-    ranker, _ = train(ROWS, EVENTS, replace(TINY, cell=cell))
+@pytest.mark.parametrize("change", [
+    {"cell": "cho"}, {"cell": "article"}, {"list_share": 0.0}, {"most_candidates": 1},
+    {"evidence_share": 0.0}, {"most_lists": 1}, {"kept": 1}], ids=str)
+def test_other_options_train(change):
+    ranker, _ = train(ROWS, EVENTS, replace(TINY, **change))
     assert_ranks(ranker, EVENTS)
 
 
