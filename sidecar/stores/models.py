@@ -269,10 +269,11 @@ class _Replaced:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        self._file.close()
-        if error is None:
-            self._partial.replace(self._path)
-        else:
+        try:
+            self._file.close()  # writes what is left, which a full disk refuses
+            if error is None:
+                self._partial.replace(self._path)
+        finally:
             self._partial.unlink(missing_ok=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import pickle
+import resource
 import shutil
 import threading
 import weakref
@@ -54,6 +55,23 @@ def test_loaded_model_ranks_as_the_saved_one(saved):
     np.testing.assert_allclose(theirs.scores, ours.scores, atol=2e-3)
     np.testing.assert_array_equal(theirs.order, ours.order)
     np.testing.assert_array_equal(loaded.advance(None, HISTORY), ranker.advance(None, HISTORY))
+
+
+@pytest.mark.parametrize("most_bytes", [0, 10, 60_000])
+def test_full_disk_keeps_the_model_there_and_leaves_nothing_half_written(model_dir, most_bytes):
+    """The last bytes are written when the file is closed: that may be what fails."""
+    other = fresh_ranker()
+    other.knowledge.statistics.first[0] += 1.0
+    before = {path.name: path.read_bytes() for path in model_dir.iterdir()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, hard))
+    try:
+        with pytest.raises(ModelError, match="cannot be written: "):
+            save_ranker(other, model_dir, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert before.items() <= {p.name: p.read_bytes() for p in model_dir.iterdir()}.items()
+    assert not list(model_dir.glob("*.partial-*"))
 
 
 def test_loaded_model_saves_as_the_same_version(saved, tmp_path):
