@@ -156,7 +156,7 @@ class Study:
         return self._study.ask(self.space.distributions())
 
     def _sampler(self, method: str) -> BaseSampler:
-        seed = self.seed * 100_003 + self._counted()
+        seed = (self.seed * 100_003 + self._counted()) % 2**32  # as many as its generator takes
         if method == "bayesian":
             return TPESampler(seed=seed, multivariate=True)
         return RandomSampler(seed=seed)

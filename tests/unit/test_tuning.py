@@ -95,6 +95,12 @@ def test_first_trial_is_the_default(method, tmp_path):
     assert rows[0].config == {"hidden": 64, "layers": 2, "empty_share": 0.15}
 
 
+@pytest.mark.parametrize("method", ["bayesian", "random"])
+def test_any_seed_that_training_takes_can_be_tuned_with(method, tmp_path):
+    with open_study(tmp_path / "study.db", SPACE, 2**31 - 1, {}) as study:
+        assert len(list(study.run(method, 2, lambda config: {"mrr": 0.5}, TrainConfig()))) == 2
+
+
 def test_grid_ends_when_every_point_was_tried(tmp_path):
     space = Space.of({"hidden": {"choices": [8, 16]}, "layers": {"choices": [1, 2]}}, unfit)
     rows, _, best = run(tmp_path / "study.db", 50, "grid", space=space)
