@@ -28,7 +28,7 @@ Row = dict[str, Any]
 _BATCH_ROWS = 50_000
 _SAMPLE_BYTES = 2**20
 _BEYOND = "\n"  # key of the cells beyond a CSV's header
-BROKEN = (OSError, EOFError, zlib.error, UnicodeDecodeError, pa.ArrowException)
+BROKEN = (OSError, EOFError, zlib.error, UnicodeDecodeError, OverflowError, pa.ArrowException)
 
 
 class Source(Protocol):
@@ -159,10 +159,11 @@ class ParquetSource:
 
 
 def _values(column: pa.Array) -> list[Any]:
-    """Return a column's Python values; nanoseconds are cut, as Python's times have none."""
+    """Return a column's Python values, maps as dicts; nanoseconds are cut, as Python's times have
+    none."""
     if pa.types.is_timestamp(column.type):
         column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
-    return list(column.to_pylist())
+    return list(column.to_pylist(maps_as_pydicts="lossy"))
 
 
 def _check_columns(path: Path, columns: list[str], required: tuple[str, ...]) -> None:

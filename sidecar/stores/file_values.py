@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import sys
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +22,8 @@ def seconds(text: str) -> float:
     Raises:
         ValueError: it is not ISO 8601.
     """
+    if len(text) > 8 and text.isdigit():  # milliseconds since 1970, of which some read as 17xx
+        raise ValueError(f"{text!r} has no T between date and time")
     moment = datetime.fromisoformat(text)
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
@@ -38,10 +41,11 @@ def as_ts(value: Any, column: str = "ts") -> float | None:
 
 
 def as_id(value: Any, column: str) -> str:
-    """Return an id as text: files hold numbers too, and pandas makes them floats."""
+    """Return an id as text: files hold numbers too; pandas makes them floats, warehouses decimals.
+    """
     if type(value) is str and value:
         return sys.intern(value)
-    if type(value) is int or (type(value) is float and value.is_integer()):
+    if type(value) is int or (isinstance(value, float | Decimal) and value % 1 == 0):
         return sys.intern(str(int(value)))
     if value is None or value == "":
         raise ValueError(f"{column} is missing")

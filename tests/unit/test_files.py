@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ def test_ts_without_zone_is_utc(tmp_path: Path, text: str) -> None:
     ({"event": None}, "event is missing"),
     ({"item_id": 1.5}, "item_id is 1.5, must be text or a whole number"),
     ({"ts": "yesterday"}, "ts is 'yesterday', must be ISO 8601 or null"),
+    ({"ts": "1700123112345"}, "ts is '1700123112345', must be ISO 8601 or null"),
     ({"ts": 1483228810}, "ts is 1483228810, must be ISO 8601 or null"),
     ({"quantity": "many"}, "quantity is 'many', must be a number"),
     ({"quantity": True}, "quantity is True, must be a number"),
@@ -242,6 +244,27 @@ def test_parquet_times_nans_and_numeric_ids_are_read(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "e.parquet")
     assert list(read_events(tmp_path / "e.parquet")) == [
         Event("1", "click", "1", 1483228810.0), Event("2", "click")]
+
+
+def test_parquet_decimal_ids_and_maps_of_vectors_are_read(tmp_path: Path) -> None:
+    """As data warehouses and Spark write them."""
+    pq.write_table(pa.table({
+        "item_id": pa.array([Decimal(7), Decimal("7.5")], pa.decimal128(38, 1)),
+        "title": ["a", "b"],
+        "price": pa.array([Decimal("1.50"), None], pa.decimal128(9, 2)),
+        "vectors": pa.array([[("text", [1.0, 2.0])], None],
+                            pa.map_(pa.string(), pa.list_(pa.float32())))}), tmp_path / "c.parquet")
+    rows = read_catalogue(tmp_path / "c.parquet")
+    [item] = rows
+    assert (item["item_id"], item["price"], item["vectors"]) == ("7", 1.5, {"text": [1.0, 2.0]})
+    assert rows.refused[0].reason == "item_id is Decimal('7.5'), must be text or a whole number"
+
+
+def test_parquet_time_that_is_no_date_is_a_file_error(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"user_id": ["u"], "event": ["view"],
+                             "ts": pa.array([2**62], pa.timestamp("us"))}), tmp_path / "e.parquet")
+    with pytest.raises(FileError, match="breaks off after line 0: date value out of range"):
+        list(read_events(tmp_path / "e.parquet"))
 
 
 @pytest.mark.parametrize("name", ["e.jsonl", "e.jsonl.gz", "e.csv", "e.parquet"])
