@@ -24,8 +24,9 @@ class EventLog:
     """Columns of one length n, sorted by ``ts``.
 
     ``user`` (n) codes into ``users``; ``item`` (n) rows of the catalogue, -1 for none or unknown;
-    ``kind`` (n) codes into ``kinds``; ``ts`` (n) seconds; ``visit`` (n) codes of order, session or
-    a run of events less than half an hour apart; ``query`` (n) codes into ``queries``, -1 for none;
+    ``kind`` (n) codes into ``kinds``; ``ts`` (n) seconds; ``visit`` (n) codes of session, order or
+    a run of events less than half an hour apart, of which the second joins the visit that it ends
+    (see ``_join_orders``); ``query`` (n) codes into ``queries``, -1 for none;
     ``position`` (n) where an item was shown, -1 where that is not logged; ``price`` (n) of one
     unit, NaN where that is not logged or no price (see ``ranking.imputation``).
     """
@@ -57,8 +58,9 @@ class EventLog:
         users: dict[str, int] = {}
         kinds: dict[str, int] = {}
         queries: dict[str, int] = {}
-        visits: dict[tuple[int, str], int] = {}
+        visits: dict[tuple[int, str, bool], int] = {}
         user, item, kind, ts, visit, query, position, price = [], [], [], [], [], [], [], []
+        of_order = []
         unknown, clock, has_times = 0, 0.0, False
         for event in events:
             code = users.setdefault(event.user_id, len(users))
@@ -70,12 +72,15 @@ class EventLog:
                 clock += 1.0
             else:
                 clock, has_times = event.ts, True
-            key = event.order_id or event.session_id
+            key = event.session_id or event.order_id
+            is_order = bool(key) and not event.session_id
+            of_order.append(is_order)
             user.append(code)
             item.append(row)
             kind.append(kinds.setdefault(event.event, len(kinds)))
             ts.append(clock)
-            visit.append(visits.setdefault((code, key), len(visits)) if key else -1)
+            visit.append(visits.setdefault((code, key, is_order), len(visits))
+                         if key else -1)
             query.append(queries.setdefault(event.query, len(queries)) if event.query else -1)
             position.append(-1 if event.position is None else min(max(event.position, 0), 9999))
             price.append(np.nan if event.unit_price is None else event.unit_price)
@@ -90,6 +95,7 @@ class EventLog:
             price=np.where(is_known(prices), prices, np.nan).astype(np.float32)[order],
             has_times=has_times, unknown_items=unknown)
         _number_visits(log, len(visits))
+        _join_orders(log, np.asarray(of_order, bool)[order])
         return log
 
     def until(self, ts: float) -> EventLog:
@@ -140,3 +146,18 @@ def _number_visits(log: EventLog, first_free: int) -> None:
     runs = np.cumsum(breaks) - 1 + first_free
     absent = log.visit[order] < 0
     log.visit[order[absent]] = runs[absent]
+
+
+def _join_orders(log: EventLog, of_order: npt.NDArray[np.bool_]) -> None:
+    """Give the events that have but an order the visit of what the user did within the half hour
+    before it: else no search would be followed by a purchase where only orders have ids."""
+    if not of_order.any() or of_order.all():
+        return
+    order, _ = log.by_user()
+    ts, user, visit, of_order = log.ts[order], log.user[order], log.visit[order], of_order[order]
+    last = np.maximum.accumulate(np.where(of_order, -1, np.arange(len(order))))
+    place = np.maximum(last, 0)
+    joins = (last >= 0) & (user[place] == user) & (ts - ts[place] <= VISIT_GAP_S)
+    _, first, inverse = np.unique(visit[of_order], return_index=True, return_inverse=True)
+    start = np.flatnonzero(of_order)[first[inverse]]  # each event's order's first
+    log.visit[order[of_order]] = np.where(joins[start], visit[place[start]], visit[of_order])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from sidecar.records import Event
 from sidecar.training.log import VISIT_GAP_S, EventLog
@@ -43,7 +44,7 @@ def test_unknown_items_and_searches_have_no_row_and_unknown_ones_are_counted():
     assert [log.queries[q] if q >= 0 else None for q in log.query] == [None, "cup"]
 
 
-def test_visit_is_the_order_then_the_session_then_a_run_of_events():
+def test_visit_is_the_session_then_the_order_then_a_run_of_events():
     log = log_of(Event("u", "purchase", "a", 0.0, order_id="o"),
                  Event("u", "purchase", "b", 1.0, order_id="o"),
                  Event("u", "view", "a", 2.0, session_id="s"),
@@ -55,6 +56,30 @@ def test_visit_is_the_order_then_the_session_then_a_run_of_events():
     assert visit[0] == visit[1]
     assert visit[3] == visit[4]
     assert len({visit[0], visit[2], visit[3], visit[5], visit[6], visit[7]}) == 6
+
+
+@pytest.mark.parametrize("ids", [
+    {"session_id": "s", "order_id": "o"}, {"order_id": "o"}, {"session_id": "s"}], ids=str)
+@pytest.mark.parametrize("browsing", [{"session_id": "s"}, {}], ids=str)
+def test_purchase_answers_the_search_of_its_visit_whatever_ids_are_logged(ids, browsing):
+    """Shops give a session to what is browsed and an order to what is bought, or both to that."""
+    if "session_id" in ids and not browsing:
+        pytest.skip("a session that only purchases have is a visit of its own")
+    log = log_of(Event("u", "search", None, 1.0, "cup", **browsing),
+                 Event("v", "search", None, 2.0, "lamp"),
+                 Event("u", "view", "a", 10.0, **browsing),
+                 Event("u", "purchase", "a", 20.0, **ids), Event("u", "purchase", "b", 21.0, **ids),
+                 Event("u", "purchase", "c", 30.0 + VISIT_GAP_S, order_id="later"))
+    visit = log.visit.tolist()
+    assert visit[0] == visit[2] == visit[3] == visit[4]
+    assert len({visit[0], visit[1], visit[5]}) == 3
+    asked = [log.queries[code] if code >= 0 else None for code in log.asked()]
+    assert asked == ["cup", "lamp", "cup", "cup", "cup", None]
+
+
+def test_orders_are_visits_of_their_own_where_nothing_else_is_logged():
+    log = log_of(*(Event("u", "purchase", "a", float(k), order_id=f"o{k // 2}") for k in range(6)))
+    assert log.visit.tolist() == [0, 0, 1, 1, 2, 2]
 
 
 def test_until_is_strictly_before():
