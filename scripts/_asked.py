@@ -32,6 +32,7 @@ from sidecar.stores.file_values import seconds
 from sidecar.stores.files import read_catalogue, read_events
 from sidecar.training.retrieval import Retrieval
 
+LAST_INSTANT = 253_402_300_799.0  # a moment after it has no date: 9999-12-31 stands for "never"
 FIELDS = ("title", "brand", "categories")
 
 
@@ -195,8 +196,8 @@ def search_body(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def when(ts: float) -> str:
-    """Return an instant as ISO 8601 to the second."""
-    return datetime.fromtimestamp(ts, UTC).isoformat(timespec="seconds")
+    """Return an instant as ISO 8601 to the second; what comes after the year 9999, as its end."""
+    return datetime.fromtimestamp(min(ts, LAST_INSTANT), UTC).isoformat(timespec="seconds")
 
 
 def ago(ts: float, now: float) -> str:

@@ -14,11 +14,11 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from scripts._asked import when
 from scripts._inputs import bar, counted, digest, seed, write_whole
 from scripts.evaluate import known
 from scripts.train import overrides
@@ -94,8 +94,7 @@ def _write(path: Path, value: object) -> None:
 
 
 def _tell(fold: dict[str, Any], folds: int) -> None:
-    since, until = (datetime.fromtimestamp(fold[name], UTC).strftime("%Y-%m-%d")
-                    for name in ("since", "until"))
+    since, until = (when(fold[name])[:len("2017-01-01")] for name in ("since", "until"))
     said = "no case counts"
     if fold["counted"]:
         rankers = fold["slices"]["all"]["rankers"]

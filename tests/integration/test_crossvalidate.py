@@ -86,6 +86,12 @@ def test_run_goes_on_where_it_broke_off(files, tmp_path, monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out)["folds"] == 2
 
 
+def test_fold_up_to_the_end_of_time_is_told(done, capsys):
+    fold = json.loads((done / "fold-2.json").read_text())
+    crossvalidate._tell({**fold, "until": 253_402_300_800.0}, 2)
+    assert "to 9999-12-31, " in capsys.readouterr().err
+
+
 def test_folder_of_other_inputs_is_refused(files, done, capsys):
     assert run(files, done, "--seed", "1") == 1
     assert "holds folds of other inputs (config differ)" in capsys.readouterr().err

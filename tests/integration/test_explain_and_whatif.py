@@ -63,6 +63,16 @@ def test_moment_of_the_search_ends_the_history(files, capsys):
     assert all(row["ts"] < told["at"] for row in told["history"])
 
 
+@pytest.mark.parametrize("program", [explain, whatif])
+def test_event_at_the_end_of_time_is_told_as_any_other(files, tmp_path, capsys, program):
+    last = {"user_id": USER, "event": "view", "item_id": "i1", "ts": "9999-12-31T23:59:59.9Z"}
+    (tmp_path / "events.jsonl").write_text(
+        (files / "events.jsonl").read_text() + json.dumps(last) + "\n")
+    more = ["--add", "view:i2"] if program is whatif else []
+    told = run(program, files, capsys, "--json", "--events", str(tmp_path / "events.jsonl"), *more)
+    assert told["at"] == "9999-12-31T23:59:59+00:00"
+
+
 def test_text_tells_ranks_scores_parts_and_events(files, capsys):
     out = run(explain, files, capsys, "--top", "3")
     told = run(explain, files, capsys, "--json")
