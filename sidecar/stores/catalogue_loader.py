@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from opensearchpy import OpenSearch, helpers
 
-from sidecar.errors import ModelError, RowError, UpstreamError, UpstreamUnavailable
+from sidecar.errors import FileError, ModelError, RowError, UpstreamError, UpstreamUnavailable
 from sidecar.records import FloatArray
 from sidecar.stores.catalogue_columns import mapped, merged, type_of
 from sidecar.stores.catalogue_versions import (
@@ -99,7 +99,7 @@ class CatalogueLoader:
         """Load the file unless it is what is searched already.
 
         Raises:
-            FileError: the file cannot be read, or holds no row that can be taken.
+            FileError: the file cannot be read, or holds no row that can be taken, here or there.
             ModelError: the model knows none of the items.
             InputError: the alias is an index.
             UpstreamError: OpenSearch could not be asked, or does not hold what it took.
@@ -115,6 +115,7 @@ class CatalogueLoader:
         version, load = self._begin(survey)
         start = load.lines
         load = self._fill(version, load, survey, progress)
+        self._check_taken(version, load, survey.items)
         self._check_count(version, survey.items - len(load.refused))
         self._versions.note(version, replace(load, is_complete=True))
         self._versions.publish(version, self._body["settings"])
@@ -237,6 +238,12 @@ class CatalogueLoader:
             raise UpstreamError(f"opensearch refused {len(load.refused)} rows up to line "
                                 f"{load.lines}, the last because {load.refused[-1][1]}; the alias "
                                 f"was left as it was, see {self._refused.path}")
+
+    def _check_taken(self, version: Version, load: Load, items: int) -> None:
+        if len(load.refused) == items:
+            self._versions.drop(version.name)
+            raise FileError(f"{self._path} holds no row that opensearch takes, the first because "
+                            f"{load.refused[0][1]}; the alias was left as it was")
 
     def _check_count(self, version: Version, wanted: int) -> None:
         found = self._versions.count(version)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sidecar.records import Case, Event, History
@@ -19,6 +19,7 @@ from sidecar.stores.file_values import (
     as_number,
     as_text,
     as_ts,
+    jsonable,
     optional_id,
     optional_number,
     optional_text,
@@ -98,7 +99,7 @@ def _other(column: str, value: Any) -> Any:
         return datetime.fromtimestamp(as_ts(value, column) or 0.0, UTC).isoformat()
     if column == "vectors":
         return _vectors(value)
-    return value.isoformat() if isinstance(value, date) else value
+    return jsonable(value)
 
 
 def _vectors(value: Any) -> dict[str, list[float]] | None:

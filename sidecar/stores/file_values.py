@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import sys
-from datetime import UTC, date, datetime
+from base64 import b64encode
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -95,3 +96,21 @@ def optional_id(value: Any, column: str) -> str | None:
 def optional_text(value: Any, column: str) -> str | None:
     """Return text, or None for None."""
     return None if value is None else as_text(value, column)
+
+
+def jsonable(value: Any) -> Any:
+    """Return what a Parquet column holds as JSON has it: times as ISO 8601, durations in seconds,
+    bytes in base64, decimals as float, and null for a number that is none."""
+    if isinstance(value, float | Decimal):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    if isinstance(value, list):
+        return [jsonable(entry) for entry in value]
+    if isinstance(value, dict):
+        return {name: jsonable(entry) for name, entry in value.items()}
+    return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import datetime as dt
 import json
 import os
 import signal
@@ -100,6 +101,30 @@ def test_rows_are_served_as_given_under_their_item_ids(
     assert capsys.readouterr().out == f"{alias}-v1\n"
     assert client.get(index=alias, id="2")["_source"] == rows[2]
     assert client.count(index=alias)["count"] == 3
+
+
+def test_catalogue_of_which_opensearch_takes_nothing_leaves_the_alias_as_it_was(
+        client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    assert load(write(tmp_path / "c.jsonl", items(3))) == 0
+    assert load(write(tmp_path / "d.jsonl", items(2, rating=1e300))) == 1
+    assert "holds no row that opensearch takes, the first because" in capsys.readouterr().err
+    assert client.count(index=alias)["count"] == 3
+    assert versions(client, alias) == {"-v1": True}
+
+
+def test_columns_that_json_has_no_form_for_are_served_as_text_or_null(
+        client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path) -> None:
+    pq.write_table(pa.table({
+        "item_id": ["a"], "title": ["cup"], "photo": [b"\xff\x00"], "opens": [dt.time(9, 30)],
+        "lasts": [dt.timedelta(hours=1)], "seen": [[dt.date(2020, 1, 2)]],
+        "facts": [{"width": float("nan"), "height": 2.0}], "limits": [[1.0, float("inf")]]}),
+        tmp_path / "c.parquet")
+    assert load(tmp_path / "c.parquet") == 0
+    assert client.get(index=alias, id="a")["_source"] == {
+        "item_id": "a", "title": "cup", "brand": None, "categories": [], "photo": "/wA=",
+        "opens": "09:30:00", "lasts": 3600.0, "seen": ["2020-01-02"],
+        "facts": {"width": None, "height": 2.0}, "limits": [1.0, None]}
 
 
 @pytest.mark.usefixtures("small_batches")
