@@ -14,7 +14,7 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -107,10 +107,17 @@ class CsvSource:
 
     def rows(self) -> Iterator[tuple[int, Row]]:
         """Yield each row's cells, with the number of its last line."""
+        own: list[str] = []  # the lines of the row that is being read
+        last: list[str] = []
         with self._open() as text:
-            reader = csv.DictReader(text, restkey=_BEYOND, restval=None)
+            reader = csv.DictReader(_noted(text, own), restkey=_BEYOND, restval=None)
             for row in reader:
+                last[:] = own
+                own.clear()
                 yield reader.line_num, row
+        if _is_open(last):
+            raise EOFError(f"a quote in the row that begins with {last[0][:80].rstrip()!r} is "
+                           "never closed, so all after it is one cell")
 
     def parse(self, raw: Row) -> Row:
         """Read nulls, lists and objects out of the cells; numbers stay text."""
@@ -118,6 +125,21 @@ class CsvSource:
             raise ValueError("row has more cells than the header has columns")
         # pandas writes its index under no name
         return {column: _cell(text) for column, text in raw.items() if column}
+
+
+def _noted(lines: Iterable[str], into: list[str]) -> Iterator[str]:
+    for line in lines:
+        into.append(line)
+        yield line
+
+
+def _is_open(lines: Sequence[str]) -> bool:
+    """Return True if a CSV row ends within a quoted cell, which the reader takes as it is."""
+    try:
+        list(csv.reader(lines, strict=True))
+    except csv.Error as error:
+        return str(error) == "unexpected end of data"
+    return False
 
 
 def _cell(text: str | None) -> Any:

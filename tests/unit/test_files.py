@@ -228,6 +228,18 @@ def test_csv_row_with_too_many_cells_is_refused(tmp_path: Path) -> None:
     assert rows.refused[0].line == 2
 
 
+def test_csv_whose_quote_is_never_closed_is_a_file_error(tmp_path: Path) -> None:
+    """All rows after it would be one cell, and nobody would miss them."""
+    path = tmp_path / "c.csv"
+    path.write_text('item_id,title\na,"cup"\nb,"jug\n' + "".join(f"i{k},t\n" for k in range(9)))
+    with pytest.raises(FileError, match=r"breaks off after line 12: a quote in the row that begins"
+                                        r" with 'b,\"jug' is never closed"):
+        list(read_catalogue(path))
+    path.write_text('item_id,title\na,"17"" screen"\nb,17" screen\nc,"17" screen"\nd,"x\ny"')
+    assert [row["title"] for row in read_catalogue(path)] == [
+        '17" screen', '17" screen', '17 screen"', "x\ny"]
+
+
 def test_csv_column_without_a_name_is_left_out(tmp_path: Path) -> None:
     """As pandas writes a table's index, where nobody tells it not to."""
     (tmp_path / "c.csv").write_text(",item_id,title\n0,a,cup\n1,b,jug,x\n")
