@@ -211,6 +211,16 @@ def test_bad_rows_are_told_and_the_others_used(files, caplog, capsys):
     assert any("1 rows refused, the first: " in line for line in told)
 
 
+def test_event_that_is_still_to_come_is_told(files, caplog):
+    write_lines(files / "events.ahead.jsonl.gz", [
+        *event_rows(), {**event_rows()[-1], "ts": "2199-01-01"}])
+    write_lines(files / "catalogue.ahead.jsonl.gz", ROWS)
+    assert train_on(files, "ahead.jsonl.gz", files / "model-ahead") == 0
+    assert "still to come" not in caplog.text  # it lies after --until
+    assert train_on(files, "ahead.jsonl.gz", files / "model-ahead", "--until", "2200-01-01") == 0
+    assert "the last event is of 2199-01-01T00:00:00+00:00, which is still to come" in caplog.text
+
+
 @pytest.mark.parametrize(("change", "said"), [
     ({"events": [{"user_id": "u"}, {"event": "view"}]}, "holds no row that can be taken"),
     ({"catalogue": [{"title": "x"}]}, "holds no row that can be taken"),
