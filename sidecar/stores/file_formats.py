@@ -14,6 +14,7 @@ import io
 import json
 import sys
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -78,7 +79,9 @@ class JsonLinesSource:
         """Yield each line that is not blank, with its number."""
         with open_bytes(self._path) as lines:
             for number, line in enumerate(lines, 1):
-                if not line.isspace():
+                if number == 1:
+                    line = line.removeprefix(BOM_UTF8)
+                if line and not line.isspace():
                     yield number, line
 
     def parse(self, raw: bytes) -> Row:

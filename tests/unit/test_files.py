@@ -122,6 +122,13 @@ def test_lines_that_are_no_json_object_are_refused_and_blank_ones_passed_over(
     assert rows.refused[1].reason == "row is a list, must be a JSON object"
 
 
+def test_mark_at_the_beginning_of_a_file_is_passed_over(tmp_path: Path) -> None:
+    """As PowerShell and Excel write it."""
+    for name, text in (("e.jsonl", json.dumps(EVENT)), ("e.csv", "user_id,event\nu,click")):
+        (tmp_path / name).write_text(text, encoding="utf-8-sig")
+        assert [event.user_id for event in read_events(tmp_path / name)] == ["u"]
+
+
 def test_iterating_again_starts_over(tmp_path: Path) -> None:
     rows = read_catalogue(write_lines(tmp_path / "c.jsonl", [ITEM, {"item_id": "b"}]))
     assert list(rows) == list(rows)
