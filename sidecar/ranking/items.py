@@ -77,7 +77,8 @@ class ItemTable:
 
     - ``brand`` (n) int32, ``categories`` (n, CATEGORY_LEVELS) int32, narrowest first, 0 for none;
     - ``words`` (n, ITEM_WORDS) int32 codes, 0 for none;
-    - ``text`` (n, TEXT_WIDTH) int8 unit vectors in parts of TEXT_STEPS, for ``texts`` to read;
+    - ``text`` (n, TEXT_WIDTH) int8 unit vectors of words and of vectors made elsewhere, in parts of
+      TEXT_STEPS, for ``texts`` to read;
     - ``numbers`` (n, len(COLUMNS)) float32, imputed by the vocabulary's rules;
     - ``vectors`` (n, D) float32, the item tower's output (zeros until ``encode`` is set), float16
       where the table is shared.
@@ -148,7 +149,7 @@ class ItemTable:
         return np.fromiter(map(get, item_ids, repeat(-1)), np.int64)
 
     def texts(self, rows: npt.NDArray[np.int64]) -> FloatArray:
-        """Return the text vectors (m, TEXT_WIDTH) of some rows, zero for -1."""
+        """Return the content vectors (m, TEXT_WIDTH) of some rows, zero for -1."""
         return _scaled(self.text, rows)
 
     def upsert(self, rows: Sequence[Mapping[str, Any]]) -> int:
@@ -184,7 +185,7 @@ class ItemTable:
             categories[k, :len(codes)] = codes
             codes = known.word_codes(item_words(row))
             words[k, :min(ITEM_WORDS, len(codes))] = codes[:ITEM_WORDS]
-            text[k] = np.rint(TEXT_STEPS * known.text_vector(codes))
+            text[k] = np.rint(TEXT_STEPS * known.content_vector(codes, row))
         numbers = np.stack([known.imputations[c].fill(column_values(rows, c), ids)
                             for c in COLUMNS], axis=1)
         changed = np.zeros(len(rows), bool)

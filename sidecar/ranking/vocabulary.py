@@ -10,7 +10,7 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from sys import intern
 from typing import Any
@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from sidecar.ranking import embeddings
+from sidecar.ranking.embeddings import Embeddings
 from sidecar.ranking.imputation import DEFAULT_RULES, Imputation
 from sidecar.ranking.truncated_svd import truncated_svd
 from sidecar.records import FloatArray
@@ -54,6 +56,8 @@ class Vocabulary:
 
     ``idf`` (V+1), ``word_vectors`` (V+1, TEXT_WIDTH; row 0 is zero) come from a truncated SVD of
     the TF-IDF matrix of the catalogue. ``category_counts`` tells narrow categories from wide ones.
+    ``embeddings`` reduces vectors that were made elsewhere; where there are any, words leave them
+    the last ``embeddings.WIDTH`` of their numbers.
     """
 
     words: dict[str, int]
@@ -63,6 +67,7 @@ class Vocabulary:
     idf: FloatArray
     word_vectors: FloatArray
     imputations: dict[str, Imputation]
+    embeddings: Embeddings = field(default_factory=Embeddings.none)
 
     @classmethod
     def fit(cls, rows: Sequence[Mapping[str, Any]], rules: Mapping[str, str] | None = None,
@@ -78,13 +83,15 @@ class Vocabulary:
         idf = np.zeros(len(words) + 1, np.float32)
         for word, code in words.items():
             idf[code] = np.log((1 + len(rows)) / (1 + frequency[word])) + 1e-3
-        vectors = _word_vectors(documents, words, idf, seed)
+        reduction = Embeddings.fit(rows, seed)
+        vectors = _word_vectors(documents, words, idf, seed,
+                                TEXT_WIDTH - (embeddings.WIDTH if reduction.widths else 0))
         chosen = {**DEFAULT_RULES, **(rules or {})}
         columns = {name: Imputation.fit(rule, column_values(rows, name),
                                         (observed or {}).get(name))
                    for name, rule in chosen.items()}
         return cls(words, brands, categories, [0, *(counts[c] for c in categories)],
-                   idf, vectors, columns)
+                   idf, vectors, columns, reduction)
 
     def word_codes(self, words: Iterable[str]) -> list[int]:
         """Return the codes of the known words among ``words``, each once, in order."""
@@ -98,6 +105,16 @@ class Vocabulary:
     def text_vector(self, codes: Sequence[int]) -> FloatArray:
         """Return the unit vector (TEXT_WIDTH) of some words; zero if none is known."""
         vector: FloatArray = self.word_vectors[list(codes)].sum(axis=0)
+        norm = float(np.linalg.norm(vector))
+        return vector / norm if norm > 0 else vector
+
+    def content_vector(self, codes: Sequence[int], row: Mapping[str, Any]) -> FloatArray:
+        """Return the unit vector (TEXT_WIDTH) of a catalogue row: of its words, whose codes are
+        given, and in equal parts of its vectors, if it has any; zero if neither is known."""
+        vector = self.text_vector(codes)
+        if not self.embeddings.widths:
+            return vector
+        vector[-embeddings.WIDTH:] = self.embeddings.reduced(row)
         norm = float(np.linalg.norm(vector))
         return vector / norm if norm > 0 else vector
 
@@ -124,8 +141,9 @@ def _codes(names: Iterable[str]) -> dict[str, int]:
 
 
 def _word_vectors(documents: Sequence[Sequence[str]], words: Mapping[str, int],
-                  idf: FloatArray, seed: int) -> FloatArray:
-    """Return (V+1, TEXT_WIDTH): each word's share of an item's text vector, idf included."""
+                  idf: FloatArray, seed: int, width: int) -> FloatArray:
+    """Return (V+1, TEXT_WIDTH): each word's share of an item's text vector, idf included, in its
+    first ``width`` numbers."""
     vectors = np.zeros((len(words) + 1, TEXT_WIDTH), np.float32)
     columns, offsets = array("i"), array("q", [0])  # a set of pairs took 2 GB at a million items
     for doc in documents:
@@ -138,7 +156,7 @@ def _word_vectors(documents: Sequence[Sequence[str]], words: Mapping[str, int],
                                shape=(len(documents), len(words) + 1), dtype=np.float32)
     norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1))).ravel()
     matrix = sparse.diags(1 / np.maximum(norms, 1e-6)) @ matrix
-    rank = min(TEXT_WIDTH, min(matrix.shape) - 1)
+    rank = min(width, min(matrix.shape) - 1)
     if rank < 1:
         return vectors
     _, right = truncated_svd(matrix, rank, seed)

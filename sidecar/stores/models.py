@@ -27,6 +27,7 @@ import torch
 from sidecar.errors import ModelError
 from sidecar.ranking.association import Association
 from sidecar.ranking.blend import Blend
+from sidecar.ranking.embeddings import Embeddings
 from sidecar.ranking.encoder import Encoder, EncoderConfig
 from sidecar.ranking.imputation import Imputation
 from sidecar.ranking.items import ItemTable
@@ -160,7 +161,8 @@ def _describe(ranker: Ranker) -> dict[str, Any]:
         "context": CONTEXT,
         "vocabulary": {"words": list(known.words), "brands": list(known.brands),
                        "categories": list(known.categories),
-                       "category_counts": known.category_counts},
+                       "category_counts": known.category_counts,
+                       "vector_widths": dict(known.embeddings.widths)},
         "imputation": {name: dataclasses.asdict(rule)
                        for name, rule in known.imputations.items()},
         "associations": sorted(ranker.knowledge.associations),
@@ -173,6 +175,9 @@ def _knowledge_arrays(knowledge: Knowledge) -> Arrays:
     arrays: Arrays = {f"items.{name}": getattr(items, name)[:size] for name in TABLE}
     arrays |= {"words.idf": items.vocabulary.idf, "words.vectors": items.vocabulary.word_vectors,
                "factors": knowledge.factors, "rhythm": knowledge.rhythm}
+    reduction = items.vocabulary.embeddings
+    if reduction.widths:
+        arrays |= {"embeddings.mean": reduction.mean, "embeddings.axes": reduction.axes}
     arrays |= {f"statistics.{k}": v for k, v in knowledge.statistics.arrays().items()}
     arrays |= {f"segments.{k}": v for k, v in knowledge.segments.arrays().items()}
     arrays |= {f"memory.{k}": v for k, v in knowledge.memory.arrays().items()}
@@ -185,10 +190,13 @@ def _knowledge(described: Mapping[str, Any], arrays: Arrays) -> Knowledge:
     words = described["vocabulary"]
     codes = [{name: code for code, name in enumerate(words[kind], 1)}
              for kind in ("words", "brands", "categories")]
+    widths = words.get("vector_widths")  # a model from before there were any has none
     vocabulary = Vocabulary(
         codes[0], codes[1], codes[2], words["category_counts"],
         arrays["words.idf"], arrays["words.vectors"],
-        {name: Imputation(**rule) for name, rule in described["imputation"].items()})
+        {name: Imputation(**rule) for name, rule in described["imputation"].items()},
+        Embeddings(widths, arrays["embeddings.mean"], arrays["embeddings.axes"]) if widths
+        else Embeddings.none())
     items = ItemTable.from_arrays(vocabulary, described["items"],
                                   {name: arrays[f"items.{name}"] for name in TABLE})
     statistics = ItemStatistics.from_arrays(_under("statistics.", arrays))

@@ -98,7 +98,7 @@ def train_ranker(rows: Sequence[Mapping[str, Any]], events: EventLog, config: Tr
     table = ItemTable(Vocabulary.fit(rows, rules_named(config.imputation), config.seed,
                                      {"price": prices}))
     table.upsert(rows)
-    _tell_what_is_missing(rows, events, prices)
+    _tell_what_is_missing(rows, events, prices, table)
     encoder = _new_encoder(table, config)
     lists = make_lists(events, rows, table, config, progress, encoder, cases)
     evidence = _evidence(lists, config, progress("blend, on all but the latest lists"))
@@ -272,7 +272,7 @@ def _prices_paid(rows: Sequence[Mapping[str, Any]], events: EventLog) -> dict[st
 
 
 def _tell_what_is_missing(rows: Sequence[Mapping[str, Any]], events: EventLog,
-                          prices: Mapping[str, float]) -> None:
+                          prices: Mapping[str, float], table: ItemTable) -> None:
     """Log which columns are absent, so that nobody wonders why a signal is silent."""
     for name in ("brand", "categories", "price"):
         if name == "price" and prices:
@@ -284,6 +284,9 @@ def _tell_what_is_missing(rows: Sequence[Mapping[str, Any]], events: EventLog,
         absurd = int((np.isfinite(values) & ~is_known(values)).sum())
         if absurd:
             log.warning("%d items have a %s beyond %g, which counts as none", absurd, name, LARGEST)
+    for name, count in table.vocabulary.embeddings.lacking(rows).items():
+        if count:
+            log.warning("%d of %d items have no vector %s", count, len(rows), name)
     if not events.has_times:
         log.warning("events have no times: file order counts, and rhythms mean nothing")
     if events.unknown_items:
