@@ -39,8 +39,14 @@ class Outcome(msgspec.Struct, frozen=True):
 
     @property
     def is_overload(self) -> bool:
-        """True where the same line may pass a moment later."""
-        return self.status in _OVERLOADED
+        """True where the same line may pass a moment later.
+
+        An index that is read-only because its node's disk is full has status 429 as well, and lasts
+        until somebody makes room.
+        """
+        is_full = (self.status == 429 and self.error is not None
+                   and self.error.type == "cluster_block_exception")
+        return self.status in _OVERLOADED and not is_full
 
     @property
     def reason(self) -> str:

@@ -129,6 +129,22 @@ def test_forbidden_index_is_told_with_opensearchs_reason(node: Node) -> None:
         node.states.begin_get("u").result(time.monotonic() + 5)
 
 
+@pytest.mark.parametrize("index", ["events_index", "states_index"])
+def test_full_disk_is_told_at_once_and_keeps_no_thread(node: Node, index: str) -> None:
+    """At a disk's flood stage OpenSearch makes its indices read-only, with the status of a rush."""
+    intake = EventIntake(node.settings, node.states, node.logs, lambda: None, Telemetry())
+    click = {"user_id": "u", "item_id": "1", "event": "click"}
+    assert intake.take([click]).taken == 1
+    settings = f"/{getattr(node.settings, index)}/_settings"
+    node.ask("PUT", settings, {"index.blocks.read_only_allow_delete": True})
+    began = time.monotonic()
+    with pytest.raises(UpstreamError, match="flood-stage watermark"):
+        intake.take([click])
+    assert time.monotonic() - began < 5.0
+    node.ask("PUT", settings, {"index.blocks.read_only_allow_delete": None})
+    assert intake.take([click]).taken == 1
+
+
 def test_shown_order_is_logged_behind_the_searchs_back(node: Node) -> None:
     log = QueryLog(node.settings, node.upstream)
     log.append(RECORD)
