@@ -12,7 +12,9 @@ import gc
 import importlib
 import os
 import shutil
+import signal
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,17 @@ def on_starting(server: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
             importlib.import_module(name)
     gc.collect()
     gc.freeze()  # a collection in a worker would touch, and so copy, the pages that are shared
+
+
+def when_ready(server: Any) -> None:
+    """Let a stop end a reload; workers, which inherit these handlers, have their own at once."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, partial(_stop, server))
+
+
+def _stop(server: Any, number: int, frame: Any) -> None:
+    handover.end()
+    server.signal(number, frame)
 
 
 def on_reload(server: Any) -> None:

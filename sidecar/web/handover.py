@@ -4,7 +4,8 @@ gunicorn's master sends the old workers SIGTERM right after it has forked the ne
 take seconds to load a model: nobody would accept meanwhile, and every search would wait. So the
 master notes in memory that all its workers share which ones are new, each of those notes there when
 it is about to serve, and an old one goes on until all have. A new worker that dies, or is told to
-leave itself because the sidecar stops, ends the handover at once.
+leave itself because the sidecar stops, ends the handover at once. So does the master when it is
+told to stop: it sits in its reload until the old workers have gone, and sees to that only then.
 """
 
 from __future__ import annotations
@@ -41,9 +42,12 @@ class Handover:
 
     def leave(self, age: int) -> None:
         """Note that a worker ends: if it is a new one, nobody waits for it, or for the others."""
-        last_age, _, _ = self._head()
-        if age > last_age:
-            self._memory[:_HEAD.size] = _HEAD.pack(last_age, 0, 0.0)
+        if age > self._head()[0]:
+            self.end()
+
+    def end(self) -> None:
+        """Note that nobody is waited for any longer."""
+        self._memory[:_HEAD.size] = _HEAD.pack(self._head()[0], 0, 0.0)
 
     def may_go(self, age: int) -> bool:
         """Return True if a worker that was told to leave need not wait for others to take over."""

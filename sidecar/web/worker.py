@@ -26,6 +26,7 @@ import logging
 import os
 import select
 import selectors
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -58,6 +59,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         self._lingering = 0  # those of them that wait for its next request
         self._waiting = 0  # connections that wait for a thread
         self._bell: _Bell
+        self._is_loaded = False
         self._is_leaving = False  # told to, and waiting for those who take over
 
     def init_process(self) -> None:
@@ -72,11 +74,15 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         except BaseException:
             handover.leave(self.age)
             raise
+        self._is_loaded = True
         handover.arrive(self.age)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """Leave on SIGTERM, at a reload once others have taken over."""
+        """Leave on SIGTERM, at a reload once others have taken over; at once while it loads, which
+        may take longer than whoever stops the sidecar waits."""
         handover.leave(self.age)
+        if not self._is_loaded:
+            sys.exit(0)
         self._is_leaving = True
         if handover.may_go(self.age):
             super().handle_exit(sig, frame)

@@ -43,6 +43,11 @@ def test_end_of_a_new_worker_ends_the_handover_and_that_of_an_old_one_does_not(
     assert handover.may_go(1) is is_over
 
 
+def test_stop_ends_the_handover(handover):
+    handover.end()
+    assert handover.may_go(1)
+
+
 def test_stuck_new_workers_are_not_waited_for_for_ever(handover, monkeypatch):
     monkeypatch.setattr(module, "PATIENCE_S", -1.0)
     handover.begin(last_age=2, count=2)
