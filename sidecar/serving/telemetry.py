@@ -16,7 +16,7 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from sidecar.records import SkipReason
 
@@ -114,8 +114,3 @@ def exposition() -> bytes:
     except ValueError:  # one process: no directory is set
         return generate_latest(REGISTRY)
     return generate_latest(registry)
-
-
-def forget_process(pid: int) -> None:
-    """Drop the gauges of a worker that ended; its counts stay in the sums."""
-    mark_process_dead(pid)  # type: ignore[no-untyped-call]

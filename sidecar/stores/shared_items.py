@@ -126,11 +126,21 @@ class SharedItems:
 
     def _write(self, table: ItemTable, size: int, text_bytes: int) -> None:
         """Write a table's rows into a new generation with room for more than ``size``."""
-        count, name = len(table), str(int(self._current() or 0) + 1)
+        name = str(int(self._current() or 0) + 1)
         capacity = size + max(LEAST_SPARE, int(SPARE * size))
         folder = self._folder / name
         shutil.rmtree(folder, ignore_errors=True)  # of a writer that was killed
         folder.mkdir()
+        try:
+            self._fill(folder, table, capacity, text_bytes)
+            self._replace("current", name.encode())
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)  # or a full disk would stay so
+            raise
+
+    @staticmethod
+    def _fill(folder: Path, table: ItemTable, capacity: int, text_bytes: int) -> None:
+        count = len(table)
         for column in SHARED:
             old = getattr(table, column)
             new = _created(folder / f"{column}.npy", (capacity, *old.shape[1:]),
@@ -140,7 +150,6 @@ class SharedItems:
         text_bytes += sum(len(i.encode()) for i in ids) + MEAN_BYTES * (capacity - count)
         ItemIds({key: _created(folder / f"ids-{key}.npy", (length,), dtype) for key, (length, dtype)
                  in ItemIds.shapes(capacity, text_bytes).items()}).extend(ids)
-        self._replace("current", name.encode())
 
     def _map(self, table: ItemTable, generation: str) -> None:
         folder = self._folder / generation
@@ -170,7 +179,11 @@ def _adopted_ns(folder: Path) -> int:
 
 
 def _created(path: Path, shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
+    """Make an array in a file that has all its room: what a full disk has no page for would end
+    the process that writes there, by SIGBUS."""
     array: npt.NDArray[Any] = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array.view(np.ndarray)
 
 

@@ -57,8 +57,11 @@ def _folder_until_exit(prefix: str) -> str:
     return folder
 
 
-if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:  # where the workers' counts are added up
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = _folder_until_exit("personalize-metrics-")
+_METRICS = "PROMETHEUS_MULTIPROC_DIR"  # where the workers' counts are added up
+_METRICS_BYTES = 2**20  # room for a worker's
+
+if _METRICS not in os.environ:
+    os.environ[_METRICS] = _folder_until_exit("personalize-metrics-")
 if not _settings.shared_dir:
     os.environ[variable("shared_dir")] = _folder_until_exit("personalize-items-")
 
@@ -89,6 +92,20 @@ def _stop(server: Any, number: int, frame: Any) -> None:
     server.signal(number, frame)
 
 
+def post_fork(server: Any, worker: Any) -> None:
+    """Let a worker count by itself where the disk is full.
+
+    prometheus_client maps files with holes, and a page that there is no room for would end the
+    worker by SIGBUS, and the next, and so on.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=os.environ[_METRICS]) as probe:
+            os.posix_fallocate(probe.fileno(), 0, _METRICS_BYTES)
+    except OSError as error:
+        server.log.warning("Worker (pid:%s) has metrics of its own: %s", worker.pid, error)
+        del os.environ[_METRICS]
+
+
 def on_reload(server: Any) -> None:
     """Let the workers that are there serve until those that are forked next do."""
     handover.begin(server.worker_age, server.cfg.workers)
@@ -108,8 +125,10 @@ def on_exit(server: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
 
 
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
-    """Take an ended worker's gauges out of the metrics; nobody waits for it any longer."""
-    handover.leave(worker.age)
-    from sidecar.serving.telemetry import forget_process
+    """Take an ended worker's gauges out of the metrics; nobody waits for it any longer.
 
-    forget_process(worker.pid)
+    As ``prometheus_client.multiprocess.mark_process_dead``, which would make files of the master's.
+    """
+    handover.leave(worker.age)
+    for gauges in Path(os.environ[_METRICS]).glob(f"gauge_live*_{worker.pid}.db"):
+        gauges.unlink(missing_ok=True)

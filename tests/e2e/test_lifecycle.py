@@ -157,6 +157,34 @@ def test_stopped_sidecar_leaves_no_process_and_no_metrics_folder(
     assert not list(tmp_path.glob("personalize-metrics-*"))
 
 
+@pytest.fixture
+def full_disk(tmp_path):
+    """Give a folder on a disk of its own, with room for a few small files."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder],
+                             check=False, capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a disk is not allowed here")
+    (folder / "filler").write_bytes(bytes(200 * 1024))
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_full_disk_ends_no_worker_and_not_the_master(
+        full_disk, sidecars, shop, model_dir, monkeypatch, until):
+    monkeypatch.setenv("TMPDIR", str(full_disk))
+    sidecar = sidecars.start(FAKE, model_dir=model_dir, workers=1)
+    assert sidecar.search(MILK).status == 200
+    worker = children(sidecar.process.pid).pop()
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: worker not in children(sidecar.process.pid)
+          and sidecar.search(MILK).status == 200, "worker was not replaced")
+    assert b"personalize_searches_total" in sidecar.request("GET", "/metrics").body
+    assert "SIGBUS" not in sidecar.log
+    assert sidecar.stop() == 0
+
+
 @pytest.mark.parametrize(("environ", "arguments", "said"), [
     ({"SIDECAR_WINDOW": "0"}, [], "SIDECAR_WINDOW is 0, must be 1-10000"),
     ({"SIDECAR_WIDNOW": "5"}, [], "SIDECAR_WIDNOW is not a setting"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 
@@ -278,3 +279,19 @@ def test_worker_whose_models_table_was_removed_keeps_its_rows(shop, shared, tmp_
     storage.follow(shop.items)
     assert not storage.may_write()
     assert len(shop.items) == count
+
+
+def test_full_disk_is_an_error_that_leaves_nothing_behind(shop, tmp_path):
+    """Not a SIGBUS, which would end the process."""
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path],
+                             check=False, capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a disk is not allowed here")
+    try:
+        count = len(shop.items)
+        with pytest.raises(OSError, match="No space left"):
+            SharedItems(tmp_path, "v1").adopt(shop.items)
+        assert not list(tmp_path.glob("v1/*/*.npy"))
+        assert len(shop.items) == count
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path], check=True)
