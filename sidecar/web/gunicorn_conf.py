@@ -11,6 +11,7 @@ import atexit
 import gc
 import importlib
 import os
+import resource
 import shutil
 import signal
 import tempfile
@@ -28,12 +29,25 @@ from sidecar.web.handover import handover  # noqa: E402
 
 _settings = Settings.from_environ()
 
+MOST_FILES = 16_384
+
+
+def _files() -> int:
+    """Let a process have as many open files as it may; systemd gives 1,024 to who does not ask,
+    which clients' connections alone exceed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return most
+
+
 wsgi_app = "sidecar.web.wsgi:application()"
 bind = _settings.listen
 workers = _settings.workers or min(os.cpu_count() or 1, 8)
 worker_class = "sidecar.web.worker.Worker"
 threads = _settings.threads
-worker_connections = 1000 + threads
+worker_connections = min(1000, _files() // 2) + threads
 preload_app = False
 timeout = 300  # covers a worker's start on a busy machine; a request is bounded by its deadlines
 graceful_timeout = 30

@@ -94,9 +94,16 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
             self.alive = False
 
     def accept(self, listener: Any) -> None:
-        """Accept a connection, the later the more this worker has."""
+        """Accept a connection, the later the more this worker has.
+
+        One that has as many as it may closes the one that has been idle for longest: the kernel
+        would keep the new one waiting until then, health checks included.
+        """
         if self.cfg.workers > 1 and self.nr_conns:
             time.sleep(YIELD_S * min(self.nr_conns, MOST_YIELDS))
+        if self.nr_conns + 1 >= self.worker_connections and self.keepalived_conns:
+            self.keepalived_conns[0].timeout = 0.0
+            self.murder_keepalived()
         super().accept(listener)
 
     def enqueue_req(self, conn: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -23,11 +24,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
-def served(**environ):
-    """Run one worker; yield its port."""
+def served(*command, **environ):
+    """Run one worker, by a command that runs another if one is given; yield its port."""
     port = find_free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "gunicorn", "--config", "python:sidecar.web.gunicorn_conf",
+        [*command, sys.executable, "-m", "gunicorn", "--config", "python:sidecar.web.gunicorn_conf",
          "echo_app:app"], cwd=ROOT, stderr=subprocess.DEVNULL,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parent), "SIDECAR_WORKERS": "1",
                           "SIDECAR_LISTEN": f"127.0.0.1:{port}", **environ})
@@ -143,6 +144,33 @@ def test_connections_that_stay_silent_keep_nobody_waiting():
         assert silent[7].recv(65536).startswith(b"HTTP/1.1 200 OK")
         busy.close()
         for connection in silent:
+            connection.close()
+
+
+@pytest.fixture
+def most_files():
+    """Let the test open as many files as it may; give how many that is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_more_idle_connections_than_a_worker_takes_keep_nobody_out(most_files):
+    """It closes the oldest of them; nor does it end for lack of files, of which it asks for more
+    than systemd's 1,024."""
+    with served("prlimit", f"--nofile=1024:{most_files}") as port:
+        idle = []
+        for _ in range(1100):
+            idle.append(http.client.HTTPConnection("127.0.0.1", port, timeout=20))
+            idle[-1].request("GET", "/x")
+            assert idle[-1].getresponse().read()
+        began = time.monotonic()
+        assert b"200 OK" in exchange(port, b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert time.monotonic() - began < 5.0
+        idle[-1].request("GET", "/x")
+        assert idle[-1].getresponse().read()
+        for connection in idle:
             connection.close()
 
 
