@@ -14,19 +14,23 @@ cannot be told from a new one: send either.)
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sidecar.errors import EventError
+from sidecar.errors import EventError, UpstreamError
 from sidecar.records import Event
 from sidecar.serving.event_forms import parse_event, parse_query
 from sidecar.serving.event_writer import Arrival, EventWriter
+from sidecar.serving.faults import Unsaid
 from sidecar.serving.gathering import Gatherer
 from sidecar.serving.models import RankerSource
 from sidecar.serving.telemetry import Telemetry
 from sidecar.settings import Settings
 from sidecar.stores.protocols import EventLog, Logs, StateStore
+
+log = logging.getLogger(__name__)
 
 CHUNK_EVENTS = 500  # written at once: with full histories at most some 20 MB of states
 FEW_EVENTS = 20  # a batch that may join others; a larger one would hold them up
@@ -69,6 +73,7 @@ class EventIntake:
         self._queries = _Door(parse_query, into(logs.queries))
         self._telemetry = telemetry
         self._clock = clock
+        self._unsaid = Unsaid()
 
     def take(self, raw: Sequence[object]) -> IntakeAnswer:
         """Take events of either form in; see the module's head for what holds when.
@@ -88,11 +93,22 @@ class EventIntake:
 
     def _take(self, raw: Sequence[object], door: _Door) -> IntakeAnswer:
         entries = door.read(raw, self._clock())
-        door.write([entry for entry in entries if isinstance(entry, Arrival)])
+        arrivals = [entry for entry in entries if isinstance(entry, Arrival)]
+        try:
+            door.write(arrivals)
+        except UpstreamError as error:
+            self._tell_of(error, len(arrivals))
+            raise
         answer = _answer(entries)
         self._telemetry.events(taken=answer.taken - answer.duplicates,
                                refused=len(answer.refused), duplicates=answer.duplicates)
         return answer
+
+    def _tell_of(self, error: UpstreamError, count: int) -> None:
+        self._telemetry.events(failed=count)
+        if unsaid := self._unsaid.due("events", count):
+            reason = str(error).partition(" in document with id ")[0]  # a user's, and values
+            log.warning("events not taken", extra={"error": reason, "count": unsaid})
 
 
 class _Door:

@@ -1,4 +1,4 @@
-"""Which skips an operator should look at, and how often they are told of one."""
+"""Which failures an operator should look at, and how often they are told of one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,28 @@ from sidecar.records import SkipReason
 log = logging.getLogger(__name__)
 
 
+class Unsaid:
+    """Counts what is not told yet, so that a lasting fault is one line a second; thread-safe."""
+
+    def __init__(self, every_s: float = 1.0) -> None:
+        self._every_s = every_s
+        self._lock = threading.Lock()
+        self._quiet_until: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
+
+    def due(self, what: str, count: int = 1) -> int:
+        """Add to what happened; return how much did since it was told last, 0: not to be told."""
+        now = time.monotonic()
+        with self._lock:
+            count += self._counts.get(what, 0)
+            is_quiet = now < self._quiet_until.get(what, 0.0)
+            self._counts[what] = count if is_quiet else 0
+            if is_quiet:
+                return 0
+            self._quiet_until[what] = now + self._every_s
+        return count
+
+
 class FaultLog:
     """Logs skips that an operator should look at: one line a reason a second, with their number."""
 
@@ -19,24 +41,15 @@ class FaultLog:
                         SkipReason.RANKING_ERROR, SkipReason.OVERLOAD})
 
     def __init__(self, every_s: float = 1.0) -> None:
-        self._every_s = every_s
-        self._lock = threading.Lock()
-        self._quiet_until: dict[SkipReason, float] = {}
-        self._unsaid: dict[SkipReason, int] = {}
+        self._unsaid = Unsaid(every_s)
 
     def log(self, skip: Skip) -> None:
         """Write the line, or count the skip towards the next one."""
         if skip.reason not in self.FAULTS:
             log.debug("search not personalised", extra={"reason": str(skip.reason)})
             return
-        now = time.monotonic()
-        with self._lock:
-            count = self._unsaid.get(skip.reason, 0) + 1
-            is_quiet = now < self._quiet_until.get(skip.reason, 0.0)
-            self._unsaid[skip.reason] = count if is_quiet else 0
-            if is_quiet:
-                return
-            self._quiet_until[skip.reason] = now + self._every_s
+        if not (count := self._unsaid.due(skip.reason)):
+            return
         is_bug = skip.reason is SkipReason.RANKING_ERROR
         log.warning("search not personalised", exc_info=skip.__cause__ if is_bug else None,
                     extra={"reason": str(skip.reason), "detail": skip.detail, "count": count})

@@ -64,9 +64,11 @@ class Telemetry:
         """Time one of ``STAGES``."""
         self._stages[stage].observe(milliseconds / 1000.0)
 
-    def events(self, *, taken: int, refused: int = 0, duplicates: int = 0) -> None:
-        """Count one answered batch of events."""
-        for outcome, count in (("taken", taken), ("refused", refused), ("duplicate", duplicates)):
+    def events(self, *, taken: int = 0, refused: int = 0, duplicates: int = 0,
+               failed: int = 0) -> None:
+        """Count one answered batch of events; ``failed``: OpenSearch could not take them."""
+        for outcome, count in (("taken", taken), ("refused", refused), ("duplicate", duplicates),
+                               ("failed", failed)):
             if count:
                 _EVENTS.labels(outcome).inc(count)
 

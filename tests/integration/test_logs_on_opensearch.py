@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 
 from sidecar.errors import EventError, UpstreamError, UpstreamUnavailable
 from sidecar.records import Event, HttpRequest, HttpResponse, UserState
@@ -143,6 +144,23 @@ def test_full_disk_is_told_at_once_and_keeps_no_thread(node: Node, index: str) -
     assert time.monotonic() - began < 5.0
     node.ask("PUT", settings, {"index.blocks.read_only_allow_delete": None})
     assert intake.take([click]).taken == 1
+
+
+def test_events_that_fail_are_one_line_a_second_without_a_user_and_counted(
+        node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    node.ask("PUT", f"/{node.settings.states_index}",
+             {"mappings": {"properties": {"user_id": {"type": "long"}}}})
+    intake = EventIntake(node.settings, node.states, node.logs, lambda: None, Telemetry())
+    before = REGISTRY.get_sample_value("personalize_events_total", {"outcome": "failed"}) or 0.0
+    for number in range(5):
+        with pytest.raises(UpstreamError, match="state was not written"):
+            intake.take([{"user_id": "somebody", "item_id": str(number), "event": "click"}] * 2)
+    after = REGISTRY.get_sample_value("personalize_events_total", {"outcome": "failed"})
+    assert after == before + 10
+    lines = [vars(record) for record in caplog.records if record.message == "events not taken"]
+    assert 1 <= len(lines) < 5
+    assert "failed to parse field [user_id] of type [long]" in lines[0]["error"]
+    assert "somebody" not in str(lines)
 
 
 def test_shown_order_is_logged_behind_the_searchs_back(node: Node) -> None:
