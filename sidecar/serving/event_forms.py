@@ -181,7 +181,7 @@ def _ts(value: object, now: float) -> float | None:
     except (ValueError, EventError):
         raise EventError(
             f"ts is {_shown(value)}, must be ISO 8601 or seconds since 1970") from None
-    if ts >= FIRST_MILLISECONDS:
+    if ts >= FIRST_MILLISECONDS and not isinstance(value, str):
         ts /= 1000.0
     if ts < 0:
         raise EventError(f"ts is {_shown(value)}, must be 1970 or later")

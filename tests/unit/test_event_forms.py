@@ -132,6 +132,7 @@ def test_times_are_iso_seconds_or_milliseconds(given: object, seconds: float) ->
     ({"ts": True}, "ts is True, must be ISO 8601"),
     ({"ts": -1}, "ts is -1, must be 1970 or later"),
     ({"ts": NOW + MAX_AHEAD_S + 1}, "more than a day ahead"),
+    ({"ts": "9999-12-31T23:59:59Z"}, "more than a day ahead"),
     ({"user_id": ""}, "user_id is missing"),
     ({"user_id": None}, "user_id is missing"),
     ({"user_id": ["u"]}, "user_id is ['u'], must be text or a whole number"),
