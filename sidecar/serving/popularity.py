@@ -17,6 +17,7 @@ import numpy as np
 
 from sidecar.ranking.kinds import strength
 from sidecar.ranking.ranker import Ranker
+from sidecar.serving.event_forms import MAX_AHEAD_S
 from sidecar.serving.models import RankerSource
 from sidecar.stores.event_changes import ItemEvent
 
@@ -81,15 +82,16 @@ def _count(ranker: Ranker, events: Sequence[ItemEvent]) -> int:
     """Count events on top of a ranker's counts: in a copy, which a search sees whole or not at all.
     """
     rows = ranker.items.rows([event.item_id for event in events])
-    known = rows >= 0
+    ts = np.array([event.ts for event in events], np.float64)
+    # A clock that is years ahead would make what its item's counts hold, and all to come, old.
+    known = (rows >= 0) & (ts <= time.time() + MAX_AHEAD_S)
     if not known.any():
         return 0
     statistics = ranker.knowledge.statistics.copy()
     statistics.grow(len(ranker.items))
-    ts = np.array([event.ts for event in events], np.float64)
     strong = ranker.config.strong_kinds
     statistics.advance(
-        max(time.time(), float(ts.max())), rows[known], ts[known],
+        max(time.time(), float(ts[known].max())), rows[known], ts[known],
         np.array([strength(event.event) for event in events], np.float64)[known],
         np.array([event.event in strong for event in events], bool)[known])
     ranker.knowledge = dataclasses.replace(ranker.knowledge, statistics=statistics)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -72,6 +74,18 @@ def test_event_is_counted_once(log, ranker, popularity):
     after = ranker.knowledge.statistics
     assert popularity.refresh() == 0
     assert ranker.knowledge.statistics is after
+
+
+def test_event_of_a_clock_that_is_years_ahead_counts_for_nothing(log, ranker, popularity):
+    """Other programs write to the log too, as browsers tell them."""
+    before, item = ranker.knowledge.statistics, ranker.items.ids[3]
+    log.events = [ItemEvent(item, "purchase", time.time() + 20 * 365 * DAY_S)]
+    assert popularity.refresh() == 0
+    assert ranker.knowledge.statistics is before
+    log.events.append(ItemEvent(item, "purchase", time.time()))
+    assert popularity.refresh() == 1
+    now = ranker.knowledge.statistics.at(time.time())["strong"][3]
+    assert (now > before.at(time.time())["strong"][3]).all()
 
 
 def test_search_under_way_keeps_the_counts_it_began_with(log, ranker, popularity):
