@@ -55,6 +55,29 @@ def instant(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is no ISO 8601 instant") from error
 
 
+def new_file(text: str) -> Path:
+    """Return the path of a file that can be written, for argparse: before the work, not after."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a directory, must be a file")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{str(path.parent)!r} is no directory; make it first")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text!r} may not be written")
+    return path
+
+
+def new_directory(text: str) -> Path:
+    """Return the path of a directory that is there or can be made, for argparse."""
+    path = Path(text)
+    there = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise argparse.ArgumentTypeError(f"{str(there)!r} is a file, must be a directory")
+    if not os.access(there, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{str(there)!r} may not be written")
+    return path
+
+
 def seed(text: str) -> int:
     """Return a seed that every generator takes, for argparse."""
     value = int(text)

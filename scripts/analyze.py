@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from scripts._inputs import counted, instant, ranker_over, seed
+from scripts._inputs import counted, instant, new_file, ranker_over, seed
 from sidecar.analysis.behaviour_report import behaviour_page, findings
 from sidecar.analysis.shop import Shop, Tally
 from sidecar.errors import SidecarError
@@ -85,8 +85,8 @@ def _parser() -> argparse.ArgumentParser:
                         help="user_id and attributes, such as an age range")
     parser.add_argument("--until", type=instant, metavar="TS",
                         help="ISO 8601 (default: all events)")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--out", type=new_file, required=True, metavar="FILE")
+    parser.add_argument("--json", type=new_file, metavar="FILE")
     parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     return parser

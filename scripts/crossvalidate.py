@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts._asked import when
-from scripts._inputs import bar, counted, digest, seed, write_whole
+from scripts._inputs import bar, counted, digest, new_directory, seed, write_whole
 from scripts.evaluate import known
 from scripts.train import overrides
 from sidecar.errors import FileError, SidecarError
@@ -141,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
                         help=f"searches that a fold is judged by (default: {MOST_CASES})")
     parser.add_argument("--config", type=Path, metavar="FILE",
                         help="JSON object of training options, as a tuning run writes it")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=new_directory, required=True, metavar="DIR")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from scripts._inputs import bar, counted, ranker_over
+from scripts._inputs import bar, counted, new_file, ranker_over
 from sidecar.analysis.evaluation_report import evaluation_page, more_figures
 from sidecar.errors import SidecarError
 from sidecar.ranking.items import ItemTable
@@ -145,8 +145,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--events", type=Path, required=True, metavar="FILE")
     parser.add_argument("--cases", type=Path, required=True, metavar="FILE")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--rankings-out", type=Path, metavar="FILE")
-    parser.add_argument("--report", type=Path, metavar="FILE",
+    parser.add_argument("--rankings-out", type=new_file, metavar="FILE")
+    parser.add_argument("--report", type=new_file, metavar="FILE",
                         help="write one self-contained HTML page with plots")
     parser.add_argument("--baselines", type=_names, default=(), metavar="NAME[,NAME]",
                         help="trained baselines to put beside the model")

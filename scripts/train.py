@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from scripts._asked import when
-from scripts._inputs import LARGEST_SEED, bar, counted, instant, seed
+from scripts._inputs import LARGEST_SEED, bar, counted, instant, new_directory, seed
 from sidecar.errors import FileError, SidecarError
 from sidecar.ranking.encoder import CELLS
 from sidecar.ranking.imputation import DEFAULT_RULES, RULES, rules_named
@@ -155,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
                         help="user_id and any attributes, which place users without events")
     parser.add_argument("--until", type=instant, metavar="TS",
                         help="ISO 8601 (default: all events)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=new_directory, required=True, metavar="DIR")
     parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--cell", choices=CELLS, default="torch")

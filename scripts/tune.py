@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scripts._inputs import bar, counted, digest, instant, seed, write_whole
+from scripts._inputs import bar, counted, digest, instant, new_directory, seed, write_whole
 from scripts.train import unfit
 from sidecar.errors import FileError, SidecarError
 from sidecar.records import Case
@@ -186,7 +186,7 @@ def _parser() -> argparse.ArgumentParser:
                         help="trials of the study, those of earlier runs among them (default: 20)")
     parser.add_argument("--most-cases", type=_at_least(1), default=MOST_CASES, metavar="N",
                         help=f"searches that a trial is judged by (default: {MOST_CASES})")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=new_directory, required=True, metavar="DIR")
     parser.add_argument("--space", type=Path, metavar="FILE", help="see below")
     parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")

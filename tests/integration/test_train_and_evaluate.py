@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scripts import evaluate, train
+from scripts import analyze, crossvalidate, evaluate, train, tune
 from sidecar.stores.models import model_version
 from tests.shops import LEARNT, make_cases, make_events, make_rows
 
@@ -262,6 +262,23 @@ def test_missing_file_is_told(files, tmp_path, capsys):
     assert "no.jsonl" in capsys.readouterr().err
     assert evaluate_on(files, "jsonl.gz", tmp_path / "never") == 1
     assert "cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("program", "name"), [
+    (train, "--out"), (tune, "--out"), (crossvalidate, "--out"), (evaluate, "--rankings-out"),
+    (evaluate, "--report"), (analyze, "--out"), (analyze, "--json")],
+    ids=lambda value: getattr(value, "__name__", value))
+@pytest.mark.parametrize("place", ["file/below", "there"])
+def test_place_that_cannot_be_written_is_told_before_the_work(tmp_path, capsys, program, name,
+                                                              place):
+    (tmp_path / "file").touch()
+    path = tmp_path / place
+    if place == "there":  # the other kind of thing is
+        path.touch() if program in (train, tune, crossvalidate) else path.mkdir()
+    with pytest.raises(SystemExit) as caught:
+        program.main([name, str(path)])
+    assert caught.value.code == 2
+    assert "argument " + name in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["--cell", "lstm"], ["--until", "tomorrow"],
