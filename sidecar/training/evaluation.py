@@ -222,7 +222,7 @@ def _metrics(evaluated: Evaluated, ranker: str) -> dict[str, npt.NDArray[np.floa
     for k, case in enumerate(evaluated.cases):
         order = evaluated.order(ranker, k)
         hits = evaluated.lists.target[k][order]
-        found.append(case_metrics(hits, max(len(case.relevant), 1)))
+        found.append(case_metrics(hits, max(len(set(case.relevant)), 1)))
     return {name: np.array([entry[name] for entry in found]) for name in RANKING_METRICS}
 
 

@@ -31,7 +31,13 @@ from sidecar.records import Case, FloatArray
 from sidecar.training.associations import fit_associations, fit_factors, fit_rhythm
 from sidecar.training.blend_training import part_lists, train_blend
 from sidecar.training.encoder_training import TableTensors, train_encoder
-from sidecar.training.examples import Example, Walk, examples_of_cases, make_examples
+from sidecar.training.examples import (
+    FEWEST_CANDIDATES,
+    Example,
+    Walk,
+    examples_of_cases,
+    make_examples,
+)
 from sidecar.training.lists import ListMaker, Lists
 from sidecar.training.log import EventLog
 from sidecar.training.metrics import compare, reciprocal_ranks
@@ -137,7 +143,8 @@ def make_lists(events: EventLog, rows: Sequence[Mapping[str, Any]], table: ItemT
                                                      float(events.ts[starts[0]]))],
                       key=lambda e: e.ts)
     if not examples:
-        raise FileError("no list could be made of the events: no title or category finds an item")
+        raise FileError(f"no list could be made of the events: no query finds {FEWEST_CANDIDATES} "
+                        "items or more of which the shopper took one, and not all")
     users = _whose_history(examples, len(events.users), config)
     walk = Walk(events, len(table), kept=config.kept, strong_kinds=strong)
     maker = ListMaker(events, examples, users, walk, dtype=np.float16,

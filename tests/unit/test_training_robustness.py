@@ -12,8 +12,10 @@ from sidecar.errors import FileError, Skip
 from sidecar.records import Candidates, Event, History, SkipReason
 from sidecar.stores.models import load_ranker, save_ranker
 from sidecar.training.evaluation import evaluate
+from sidecar.training.examples import make_examples
 from sidecar.training.log import EventLog
 from sidecar.training.pipeline import TrainConfig
+from sidecar.training.retrieval import Retrieval
 from tests.shops import (
     START,
     context,
@@ -149,6 +151,19 @@ def test_catalogue_in_which_no_query_finds_anything_is_an_error(title):
             for row in ROWS]
     with pytest.raises(FileError, match="no list could be made of the events"):
         train(rows, EVENTS, TINY)
+
+
+@pytest.mark.parametrize("query", ["-", "4006381333931", "杯子"])
+def test_searches_that_find_nothing_teach_by_what_was_taken(query):
+    """Else a log whose every purchase follows a scanned code would teach nothing."""
+    found = {}
+    for words in (query, None):
+        log = EventLog.from_events([replace(event, query=words) for event in EVENTS],
+                                   {row["item_id"]: k for k, row in enumerate(ROWS)})
+        found[words] = make_examples(log, ROWS, Retrieval(ROWS), since=0.0, most=100, per_visit=3,
+                                     seed=0)
+    assert len(found[query]) == len(found[None]) == 100
+    assert query not in {example.query for example in found[query]}
 
 
 def test_few_lists_ship_with_personalization_off_and_say_so(caplog):
