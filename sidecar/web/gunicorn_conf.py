@@ -8,6 +8,7 @@ it accepts its first connection; until then the kernel holds what arrives.
 from __future__ import annotations
 
 import atexit
+import fcntl
 import gc
 import importlib
 import os
@@ -15,6 +16,7 @@ import resource
 import shutil
 import signal
 import tempfile
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from sidecar.web.handover import handover  # noqa: E402
 _settings = Settings.from_environ()
 
 MOST_FILES = 16_384
+_HELD = "held"  # in a folder of ours: locked for as long as it is in use
 
 
 def _files() -> int:
@@ -60,8 +63,13 @@ loglevel = _settings.log_level.lower()
 
 
 def _folder_until_exit(prefix: str) -> str:
-    """Make a folder that goes when the master does."""
+    """Make a folder that goes when the master does, or, where that was killed, with the next start.
+    """
+    _remove_deserted(prefix)
     folder, master = tempfile.mkdtemp(prefix=prefix), os.getpid()
+    held = os.open(Path(folder, "held.new"), os.O_CREAT | os.O_RDWR)
+    fcntl.flock(held, fcntl.LOCK_EX)  # until the master and all that it forked have ended
+    Path(folder, "held.new").rename(Path(folder, _HELD))
 
     def remove() -> None:
         if os.getpid() == master:  # workers inherit this hook with the fork
@@ -69,6 +77,14 @@ def _folder_until_exit(prefix: str) -> str:
 
     atexit.register(remove)
     return folder
+
+
+def _remove_deserted(prefix: str) -> None:
+    """Remove the folders of sidecars that were killed: a million products take 384 MB each time."""
+    for held in Path(tempfile.gettempdir()).glob(f"{prefix}*/{_HELD}"):
+        with suppress(OSError), held.open("rb") as file:  # another user's, or held
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(held.parent, ignore_errors=True)
 
 
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"  # where the workers' counts are added up

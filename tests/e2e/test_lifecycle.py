@@ -185,6 +185,21 @@ def test_full_disk_ends_no_worker_and_not_the_master(
     assert sidecar.stop() == 0
 
 
+def test_folders_of_a_killed_sidecar_go_at_the_next_start_and_those_in_use_stay(
+        sidecars, tmp_path, monkeypatch, until):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    killed, running = sidecars.start(workers=1), sidecars.start(workers=1)
+    workers = children(killed.process.pid)
+    assert len(list(tmp_path.glob("personalize-*"))) == 4  # the items and the metrics of each
+    os.kill(killed.process.pid, signal.SIGKILL)
+    until(lambda: not any(os.path.exists(f"/proc/{worker}") for worker in workers),
+          "workers outlived their master", RELOAD_S)
+    assert len(list(tmp_path.glob("personalize-*"))) == 4
+    sidecars.start(workers=1)
+    assert len(list(tmp_path.glob("personalize-*"))) == 4
+    assert running.request("GET", "/metrics").status == 200
+
+
 @pytest.mark.parametrize(("environ", "arguments", "said"), [
     ({"SIDECAR_WINDOW": "0"}, [], "SIDECAR_WINDOW is 0, must be 1-10000"),
     ({"SIDECAR_WIDNOW": "5"}, [], "SIDECAR_WIDNOW is not a setting"),
