@@ -45,7 +45,8 @@ from sidecar.training.retrieval import Retrieval
 from sidecar.training.segments import fit_segments_on_factors
 
 log = logging.getLogger(__name__)
-FEWEST_LISTS = 100
+FEWEST_LISTS = 30  # held out, for an interval that can be trusted
+ENOUGH_LISTS = 100  # held out, of a small shop's: at most a third of all
 Progress = Callable[[str], Callable[[int, float], None]]
 Attributes = Mapping[str, Mapping[str, Any]]  # user id → {column: value}
 
@@ -71,7 +72,7 @@ class TrainConfig:
     blend_epochs: int = 8
     signals: str = HYBRID  # those switched on, comma-separated
     imputation: str = ""  # COLUMN=RULE, comma-separated, in place of the default rules
-    evidence_share: float = 0.15  # latest lists, on which the personal gain must show
+    evidence_share: float = 0.15  # latest lists, on which the personal gain must show; more if few
     device: str = "cpu"
     # The products of a step are small: a second thread gains little on a quiet machine, and on a
     # busy one each waits for the other at every product, which took ten times as long.
@@ -190,7 +191,7 @@ def _evidence(lists: Lists, config: TrainConfig,
     keep only their sampled candidates (``TrainConfig.most_candidates``), so that the MRR told is
     higher than the one over whole windows; only the difference is used.
     """
-    held = max(1, int(len(lists) * config.evidence_share))
+    held = max(1, int(len(lists) * config.evidence_share), min(ENOUGH_LISTS, len(lists) // 3))
     early = len(lists) - held
     late = np.arange(early, len(lists))
     late = late[lists.has_history[late]]

@@ -14,7 +14,7 @@ from sidecar.stores.models import load_ranker, save_ranker
 from sidecar.training.evaluation import evaluate
 from sidecar.training.examples import make_examples
 from sidecar.training.log import EventLog
-from sidecar.training.pipeline import TrainConfig
+from sidecar.training.pipeline import TrainConfig, train_ranker
 from sidecar.training.retrieval import Retrieval
 from tests.shops import (
     START,
@@ -174,6 +174,21 @@ def test_few_lists_ship_with_personalization_off_and_say_so(caplog):
         ranker.rank(Candidates(("i1",), np.ones(1, np.float32)), state_of(history_of(EVENTS[:5])),
                     context())
     assert caught.value.reason is SkipReason.GATED
+
+
+@pytest.mark.parametrize("is_shuffled", [False, True], ids=["own histories", "anybody's"])
+def test_small_shop_is_personalised_if_its_few_lists_show_a_gain(is_shuffled):
+    """Some hundred lists: a third of them are held out, not a seventh."""
+    rows = make_rows(items=120)
+    events = make_events(rows, users=20, visits=8)
+    if is_shuffled:
+        users = np.random.default_rng(0).permutation([event.user_id for event in events])
+        events = [replace(event, user_id=str(user), session_id=f"{user} {k}")
+                  for k, (event, user) in enumerate(zip(events, users, strict=True))]
+    log = EventLog.from_events(events, {row["item_id"]: k for k, row in enumerate(rows)})
+    _, evidence = train_ranker(rows, log, replace(TrainConfig(), epochs=1), quiet)
+    assert 30 <= evidence["lists"] < 100
+    assert evidence["is_personal"] is not is_shuffled
 
 
 @pytest.mark.parametrize("change", [
