@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from sidecar.ranking.item_ids import MEAN_BYTES, ItemIds
 from sidecar.ranking.items import SHARED, ItemTable
+from sidecar.stores.disk import take_room
 
 HALF = frozenset({"vectors"})  # kept as float16
 SPARE = 0.1  # room for new items, of those there are
@@ -183,7 +184,7 @@ def _created(path: Path, shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]
     the process that writes there, by SIGBUS."""
     array: npt.NDArray[Any] = np.lib.format.open_memmap(path, "w+", dtype, shape)
     with path.open("r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        take_room(file.fileno(), path.stat().st_size)
     return array.view(np.ndarray)
 
 

@@ -27,6 +27,7 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
 from sidecar.settings import Settings, variable  # noqa: E402 (see above)
+from sidecar.stores.disk import take_room  # noqa: E402
 from sidecar.web.handover import handover  # noqa: E402
 
 _settings = Settings.from_environ()
@@ -40,8 +41,12 @@ def _files() -> int:
     which clients' connections alone exceed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < most:
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        return most
+    try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    except (OSError, ValueError):  # macOS tells of no limit, and has one
+        return soft
     return most
 
 
@@ -130,7 +135,7 @@ def post_fork(server: Any, worker: Any) -> None:
     """
     try:
         with tempfile.TemporaryFile(dir=os.environ[_METRICS]) as probe:
-            os.posix_fallocate(probe.fileno(), 0, _METRICS_BYTES)
+            take_room(probe.fileno(), _METRICS_BYTES)
     except OSError as error:
         server.log.warning("Worker (pid:%s) has metrics of its own: %s", worker.pid, error)
         del os.environ[_METRICS]
