@@ -115,13 +115,14 @@ def trained() -> Ranker:
 
 
 def fresh_ranker() -> Ranker:
-    """Return the trained ranker over an item table of its own."""
+    """Return the trained ranker over an item table and counts of its own."""
     known = trained()
     items = known.items
     arrays = {name: getattr(items, name)[:len(items)].copy() for name in
               ("brand", "categories", "words", "text", "numbers", "vectors")}
-    knowledge = replace(known.knowledge, items=ItemTable.from_arrays(
-        items.vocabulary, items.ids, arrays))
+    knowledge = replace(
+        known.knowledge, statistics=known.knowledge.statistics.copy(),
+        items=ItemTable.from_arrays(items.vocabulary, items.ids, arrays))
     return Ranker(known.version, known.config, knowledge, known.encoder, known.blend)
 
 
