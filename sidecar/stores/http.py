@@ -24,6 +24,9 @@ from sidecar.records import Headers, HttpRequest
 RECEIVE_BYTES = 64 * 1024
 ONE_WRITE_BYTES = 64 * 1024  # below this, head and body leave in one write: one packet, one wake-up
 CONNECT_TIMEOUT_S = 5.0
+# What a node answers to what it could not read. One whose header was too long it answers, and from
+# then on takes everything on the connection for the rest of it, without a word.
+_UNREAD = frozenset({400, 413, 414, 431})
 
 
 class NothingReceived(UpstreamUnavailable):
@@ -280,7 +283,8 @@ class Connection:
     def can_be_kept(self) -> bool:
         """Return True if the answer is complete and the connection may carry another request."""
         answer = self._answer
-        return self._may_keep and answer.done and answer.keep_alive and not answer.is_dirty
+        return (self._may_keep and answer.done and answer.keep_alive and not answer.is_dirty
+                and answer.status not in _UNREAD)
 
     def _receive(self, deadline: float, client: socket.socket | None, received: bool) -> bool:
         """Feed the parser with what comes next; returns True once anything was received."""

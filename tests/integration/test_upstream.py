@@ -153,6 +153,15 @@ def test_one_connection_carries_many_requests(serve, upstream_of) -> None:
     assert (server.connections, len(server.requests)) == (1, 5)
 
 
+@pytest.mark.parametrize("status", [400, 413, 414, 431])
+def test_connection_of_a_request_that_was_not_read_is_given_up(serve, upstream_of, status) -> None:
+    server = serve(answer(b"HTTP/1.1 %d No\r\ncontent-length: 0\r\n\r\n" % status))
+    upstream = upstream_of(server)
+    for _ in range(3):
+        assert upstream.fetch(SEARCH, idempotent=True).status == status
+    assert server.connections == 3
+
+
 def test_one_thread_has_two_requests_under_way(serve, upstream_of) -> None:
     both_are_there = threading.Barrier(2, timeout=20)  # each answer waits for the other request
     upstream = upstream_of(serve(lambda c, _r: (both_are_there.wait(), c.sendall(OK))[1]))
@@ -408,3 +417,11 @@ def test_real_node_answers_through_the_lean_client(opensearch, upstream_of) -> N
     theirs = plain.getresponse()
     assert (ours.status, ours.body) == (theirs.status, theirs.read())
     plain.close()
+
+
+def test_header_that_a_node_finds_too_long_costs_no_other_request(opensearch, upstream_of) -> None:
+    """Such a connection looks open, and nothing on it is ever answered again."""
+    upstream = upstream_of(opensearch)
+    refused = upstream.fetch(HttpRequest("GET", "/", (("X-Long", "x" * 20_000),)), idempotent=True)
+    assert (refused.status, b"too_long_http_header" in refused.body) == (400, True)
+    assert upstream.fetch(HttpRequest("GET", "/"), idempotent=True).status == 200
