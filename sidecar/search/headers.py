@@ -70,8 +70,8 @@ def unpacked(request: HttpRequest, limit: int) -> HttpRequest:
         body = unpacker.decompress(request.body, limit + 1)
     except zlib.error as error:
         raise UnreadableError(f"body is no {coding}: {error}") from None
-    if len(body) > limit or not unpacker.eof:
-        raise UnreadableError("body is cut short, or too large once unpacked")
+    if len(body) > limit or not unpacker.eof or unpacker.unused_data:
+        raise UnreadableError("body is cut short, goes on, or is too large once unpacked")
     return replace(request, body=body,
                    headers=replaced(request.headers, content_encoding=None, content_length=None))
 

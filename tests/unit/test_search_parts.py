@@ -127,6 +127,7 @@ def test_answer_is_packed_for_who_accepts_it(accepted, is_packed):
 
 @pytest.mark.parametrize(("body", "coding"), [
     (b"junk", "gzip"), (gzip.compress(b"x" * 5000), "gzip"), (gzip.compress(b"abc")[:-6], "gzip"),
+    (gzip.compress(b"a") + gzip.compress(b"b"), "gzip"),
     (b"x", "br"), (b"x", "gzip, gzip")])
 def test_body_that_does_not_unpack_within_the_limit_is_unreadable(body, coding):
     with pytest.raises(UnreadableError):
