@@ -28,7 +28,8 @@ def read_items(body: bytes) -> list[Item]:
     """Split a multi-search's body into its searches.
 
     Raises:
-        UnreadableError: not pairs of lines, or not ended by a line break; or too many.
+        UnreadableError: not pairs of lines, an empty search (which OpenSearch refuses, with all the
+            others), or not ended by a line break; or too many.
     """
     if not body.endswith(b"\n"):
         raise UnreadableError("a multi-search ends with a line break")
@@ -37,6 +38,8 @@ def read_items(body: bytes) -> list[Item]:
         lines = lines[1:]  # OpenSearch takes a first line that is empty
     if not lines or len(lines) % 2:
         raise UnreadableError("a multi-search consists of pairs of lines")
+    if not all(search.strip() for search in lines[1::2]):
+        raise UnreadableError("a multi-search with a search that is empty")
     if len(lines) > 2 * MOST_ITEMS:
         raise UnreadableError(f"a multi-search of more than {MOST_ITEMS} searches")
     return [Item(header, search) for header, search in zip(lines[::2], lines[1::2], strict=True)]

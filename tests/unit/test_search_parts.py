@@ -246,7 +246,8 @@ def test_lines_of_a_multi_search_are_pairs():
     items = multi.read_items(b'\n{"index":"i"}\n{"size":1}\n\n{}\n')
     assert [item.header for item in items] == [b'{"index":"i"}', b""]
     assert multi.write_items(items) == b'{"index":"i"}\n{"size":1}\n\n{}\n'
-    for broken in (b"", b"{}", b"{}\n", b"{}\n{}", b"{}\n{}\n" * 201):
+    for broken in (b"", b"{}", b"{}\n", b"{}\n{}", b"{}\n{}\n" * 201,
+                   b"{}\n{}\n{}\n \n"):
         with pytest.raises(UnreadableError):
             multi.read_items(broken)
 
