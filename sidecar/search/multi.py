@@ -45,6 +45,17 @@ def read_items(body: bytes) -> list[Item]:
     return [Item(header, search) for header, search in zip(lines[::2], lines[1::2], strict=True)]
 
 
+def items_of(request: HttpRequest) -> list[Item]:
+    """Return a multi-search's searches.
+
+    Raises:
+        UnreadableError: as ``read_items``; or its answers are not to be told apart.
+    """
+    if "filter_path" in parse(request.target) or not isinstance(request.body, bytes):
+        raise UnreadableError("answers under a filter_path are not told apart line by line")
+    return read_items(request.body)
+
+
 def write_items(items: Sequence[Item]) -> bytes:
     """Return a multi-search's body."""
     return b"".join(item.header + b"\n" + item.body + b"\n" for item in items)

@@ -26,11 +26,15 @@ OWN_TRACES = (b'"personalize', b'"ext"')
 
 
 @dataclass(slots=True)
-class _Line:
-    """One search of a multi-search: as it came, what is planned for it, and its ticket."""
+class Line:
+    """One search of a multi-search: as it came, what is planned for it, and its ticket.
+
+    ``holds_own``: something stands in it that OpenSearch is not to see.
+    """
 
     item: Item
     plan: SearchPlan
+    holds_own: bool
     ticket: Ticket | None = None
 
 
@@ -55,6 +59,11 @@ class MultiSearches:
         except UnreadableError:
             outcome.skipped(SkipReason.UNREADABLE)
             return passed(self._personal.upstream, plain(request), outcome, client)
+        return self.reply_to(request, lines, outcome, client)
+
+    def reply_to(self, request: HttpRequest, lines: Sequence[Line], outcome: Outcome,
+                 client: socket.socket | None) -> Reply:
+        """Answer a multi-search whose lines are planned; raises as ``reply``."""
         own = self._without_own(request, lines)
         first = next((line.plan.skip for line in lines if line.plan.skip is not None), None)
         if all(line.plan.skip is not None for line in lines):
@@ -70,25 +79,22 @@ class MultiSearches:
                 if line.ticket is not None:
                     line.ticket.cancel()
 
-    def _planned(self, request: HttpRequest) -> list[_Line]:
-        target = parse(request.target)
-        if "filter_path" in target or not isinstance(request.body, bytes):
-            raise UnreadableError("answers under a filter_path are not told apart line by line")
+    def _planned(self, request: HttpRequest) -> list[Line]:
+        target, items = parse(request.target), multi.items_of(request)
         now = time.time()
-        return [_Line(item, self._personal.clamped(plan_search(
-                    multi.as_search(item, request, target), self._settings, now)))
-                for item in multi.read_items(request.body)]
+        return [Line(item, self._personal.clamped(plan_search(
+                    multi.as_search(item, request, target), self._settings, now)),
+                     any(trace in item.body for trace in OWN_TRACES)) for item in items]
 
     @staticmethod
-    def _without_own(request: HttpRequest, lines: Sequence[_Line]) -> HttpRequest:
+    def _without_own(request: HttpRequest, lines: Sequence[Line]) -> HttpRequest:
         """Return the request as OpenSearch may see it; its bytes as they came where they may."""
-        assert isinstance(request.body, bytes)
-        if not any(trace in request.body for trace in OWN_TRACES):
+        if not any(line.holds_own for line in lines):
             return plain(request)
         return _with_lines(request, [multi.as_item(line.plan.request, line.item)
                                      for line in lines])
 
-    def _personalised(self, request: HttpRequest, lines: Sequence[_Line], outcome: Outcome,
+    def _personalised(self, request: HttpRequest, lines: Sequence[Line], outcome: Outcome,
                       client: socket.socket | None) -> Reply:
         asked = []
         for line in lines:
@@ -115,7 +121,7 @@ class MultiSearches:
             raise Skip(SkipReason.UPSTREAM_ERROR)
         return response, multi.read_multi_answer(response.body)
 
-    def _with_own_refusals(self, request: HttpRequest, lines: Sequence[_Line],
+    def _with_own_refusals(self, request: HttpRequest, lines: Sequence[Line],
                            bodies: Sequence[bytes], outcome: Outcome,
                            client: socket.socket | None) -> list[bytes]:
         """Return the answers; those of refused lines, and of lines whose shards failed over hits
@@ -137,7 +143,7 @@ class MultiSearches:
                 lines[place].plan = replace(lines[place].plan, skip=SkipReason.UPSTREAM_ERROR)
         return items
 
-    def _written(self, line: _Line, body: bytes, whole: Outcome,
+    def _written(self, line: Line, body: bytes, whole: Outcome,
                  client: socket.socket | None) -> bytes:
         """Return one line's answer with its page in it; a refusal as it came."""
         if line.ticket is None or line.plan.skip is not None:

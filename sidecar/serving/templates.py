@@ -10,11 +10,10 @@ from sidecar.errors import UnreadableError
 from sidecar.records import HttpRequest, SkipReason
 from sidecar.search import multi, templates
 from sidecar.search.controls import own_sections
-from sidecar.search.multi import Item
-from sidecar.search.plans import plan_search
+from sidecar.search.plans import SearchPlan, plan_search
 from sidecar.search.targets import parse
 from sidecar.search.templates import Template
-from sidecar.serving.multi_searches import MultiSearches
+from sidecar.serving.multi_searches import Line, MultiSearches
 from sidecar.serving.outcomes import Outcome
 from sidecar.serving.passing import Reply, passed
 from sidecar.serving.personal_searches import PersonalSearches
@@ -45,10 +44,7 @@ class Templates:
         if search is None:
             outcome.skipped(reason or SkipReason.UPSTREAM_ERROR)
             return passed(self._personal.upstream, template.untouched, outcome, client)
-        plan = plan_search(search, self._personal.settings, time.time(), is_template=True)
-        is_altered = templates.holds_own_ext(search, self._own)
-        if plan.skip is not SkipReason.BEYOND_WINDOW and not is_altered:
-            plan = replace(plan, request=template.untouched)
+        plan = self._planned(search, template)
         if plan.skip is None:
             return self._personal.reply(plan, outcome, client)
         outcome.skipped(plan.skip)
@@ -56,16 +52,25 @@ class Templates:
 
     def reply_to_many(self, request: HttpRequest, outcome: Outcome,
                       client: socket.socket | None) -> Reply:
-        """Answer a multi-search of templates; raises as ``SearchPath.answer``."""
+        """Answer a multi-search of templates; raises as ``SearchPath.answer``.
+
+        OpenSearch gets templates to the end: unlike ``_msearch`` it then answers a search that it
+        cannot parse in that search's place, not in that of them all.
+        """
         try:
-            searches = self._all_rendered(request, outcome, client)
+            lines = self._all_planned(request, outcome, client)
         except UnreadableError:
             outcome.skipped(SkipReason.UNREADABLE)
             return passed(self._personal.upstream, templates.plain(request), outcome, client)
-        target = parse(request.target)
-        path = target.path.rstrip("/").removesuffix("/template")
-        return self._multi.reply(replace(request, target=str(target.with_path(path)),
-                                         body=multi.write_items(searches)), outcome, client)
+        return self._multi.reply_to(request, lines, outcome, client)
+
+    def _planned(self, search: HttpRequest, template: Template) -> SearchPlan:
+        """Plan a rendered search; what passes through passes as the template that came."""
+        plan = plan_search(search, self._personal.settings, time.time(), is_template=True)
+        is_altered = templates.holds_own_ext(search, self._own) and plan.search is not None
+        if plan.skip is SkipReason.BEYOND_WINDOW or is_altered:
+            return plan
+        return replace(plan, request=template.untouched)
 
     def _rendered(self, request: HttpRequest, template: Template, outcome: Outcome,
                   client: socket.socket | None) -> HttpRequest | None:
@@ -79,27 +84,28 @@ class Templates:
         except UnreadableError:
             return None
 
-    def _all_rendered(self, request: HttpRequest, outcome: Outcome,
-                      client: socket.socket | None) -> list[Item]:
-        """Return the lines of the multi-search that the templates stand for.
+    def _all_planned(self, request: HttpRequest, outcome: Outcome,
+                     client: socket.socket | None) -> list[Line]:
+        """Return the lines, each planned as the search that its template stands for.
 
         Raises:
             UnreadableError: one of them cannot be read or rendered.
         """
-        items = multi.read_items(request.body if isinstance(request.body, bytes) else b"")
-        rendered: list[Item] = []
+        target, items = parse(request.target), multi.items_of(request)
+        lines: list[Line] = []
         for begin in range(0, len(items), AT_ONCE):
             some = items[begin:begin + AT_ONCE]
-            lines = [replace(request, body=item.body) for item in some]
-            parts = [templates.take_template_apart(line, self._own) for line in lines]
+            parts = [templates.take_template_apart(replace(request, body=item.body), self._own)
+                     for item in some]
             with outcome.stage("upstream"):
                 under_way = [self._personal.upstream.begin(part.rendering, idempotent=True,
                                                            client=client) for part in parts]
                 answers = [exchange.result() for exchange in under_way]
-            for item, line, part, answer in zip(some, lines, parts, answers, strict=True):
+            for item, part, answer in zip(some, parts, answers, strict=True):
                 if answer.status != 200:
                     raise UnreadableError("a template that OpenSearch does not render")
-                search = templates.rendered_search(line, part, answer.body)
-                assert isinstance(search.body, bytes)
-                rendered.append(Item(item.header, search.body))
-        return rendered
+                search = templates.rendered_search(
+                    multi.as_search(item, request, target), part, answer.body)
+                plan = self._personal.clamped(self._planned(search, part))
+                lines.append(Line(item, plan, templates.holds_own_ext(search, self._own)))
+        return lines
