@@ -71,7 +71,7 @@ def plan_search(request: HttpRequest, settings: Settings, now: float, *,
         ControlError: a personalization control with a value that it cannot have.
     """
     target = parse(request.target)
-    if _is_other_format(request, target):
+    if is_other_format(request, target):
         return _as_it_came(request, target, SkipReason.FORMAT)
     try:
         search = take_apart(request, target, own=own_sections(settings), is_template=is_template)
@@ -136,11 +136,13 @@ def _as_it_came(request: HttpRequest, target: Target, reason: SkipReason) -> Sea
                               headers=foreign(request.headers)), reason)
 
 
-def _is_other_format(request: HttpRequest, target: Target) -> bool:
-    """Return True for CBOR, SMILE and YAML, going in or coming out."""
+def is_other_format(request: HttpRequest, target: Target) -> bool:
+    """Return True for CBOR, SMILE and YAML, going in or coming out, and for a body that is said to
+    be nothing: OpenSearch takes none without a Content-Type."""
     wanted = target.get("format")
     if wanted is not None and wanted.lower() != "json":
         return True
+    is_named = not request.body
     for name, text in request.headers:
         if len(name) not in _FORMAT_LENGTHS:
             continue
@@ -150,7 +152,8 @@ def _is_other_format(request: HttpRequest, target: Target) -> bool:
         if name == "accept" and any(
                 other in kind for other in ("yaml", "cbor", "smile", "text/plain")):
             return True
-    return False
+        is_named = is_named or name == "content-type"
+    return not is_named
 
 
 _FORMAT_LENGTHS = frozenset({len("content-type"), len("accept")})

@@ -16,12 +16,15 @@ from sidecar.errors import UnreadableError
 from sidecar.records import HttpRequest, SkipReason
 from sidecar.search import headers, spans
 from sidecar.search.controls import OWN_EXT, read_controls
-from sidecar.search.plans import unwanted
+from sidecar.search.plans import is_other_format, unwanted
 from sidecar.search.requests import foreign, take_apart, without_own
 from sidecar.search.targets import Target, parse
 from sidecar.settings import Settings
 
 _PASSED_ON = ("explain", "profile")  # flags beside the template that speak of the search
+# What OpenSearch takes of a search, and ignores where the search stands in a template.
+_IGNORED = frozenset({"from", "size", "sort", "q", "stored_fields", "docvalue_fields",
+                      "seq_no_primary_term"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,10 @@ def reason_to_pass(request: HttpRequest, template: Template,
     Raises:
         ControlError: a control with a value that it cannot have.
     """
+    if is_other_format(request, template.target):
+        return SkipReason.FORMAT
+    if not _IGNORED.isdisjoint(template.target.names):
+        return SkipReason.UNREADABLE
     controls = read_controls(request.headers, template.target, template.ext, settings)
     body = request.body if isinstance(request.body, bytes) else b""
     return None if b"ext" in body or b'"id"' in body else unwanted(controls, settings)

@@ -262,8 +262,10 @@ def test_item_becomes_a_search_and_an_item_again():
 
 
 def test_template_is_rendered_only_where_its_search_could_be_personalised():
-    def reason(body: bytes, *sent: tuple[str, str]) -> SkipReason | None:
-        request = HttpRequest("POST", "/i/_search/template", sent, body)
+    def reason(body: bytes, *sent: tuple[str, str], kind: str = "application/json",
+               parameters: str = "") -> SkipReason | None:
+        request = HttpRequest("POST", f"/i/_search/template{parameters}",
+                              (*sent, ("Content-Type", kind)), body)
         return templates.reason_to_pass(request, templates.take_template_apart(request), Settings())
 
     user = ("X-Personalize-User", "u1")
@@ -272,6 +274,10 @@ def test_template_is_rendered_only_where_its_search_could_be_personalised():
     assert reason(b'{"source":"{}"}', user) is None
     assert reason(b'{"id":"stored"}') is None
     assert reason(b'{"source":{"ext":{}}}') is None
+    assert reason(b'{"source":"{}"}', user, kind="application/yaml") is SkipReason.FORMAT
+    assert reason(b'{"source":"{}"}', user, parameters="?format=yaml") is SkipReason.FORMAT
+    assert reason(b'{"source":"{}"}', user, parameters="?from=3") is SkipReason.UNREADABLE
+    assert reason(b'{"source":"{}"}', user, parameters="?typed_keys") is None
 
 
 def test_rendered_template_carries_flags_and_the_block_beside_it():

@@ -62,6 +62,13 @@ def test_reason_to_pass_is_found(body, parameters, reason):
     assert plan(body, parameters).skip is reason
 
 
+def test_body_of_no_said_kind_passes_to_be_refused():
+    sent = (("X-Personalize-User", "u1"),)
+    found = [plan_search(HttpRequest("POST", "/i/_search", sent, body), SETTINGS, 1.0).skip
+             for body in (b"{}", b"", None)]
+    assert found == [SkipReason.FORMAT, None, None]
+
+
 def test_nobody_named_is_anonymous_unless_the_model_orders_strangers():
     assert plan(X_Personalize_User="").skip is SkipReason.ANONYMOUS
     assert plan(settings=Settings(without_history="model"), X_Personalize_User="").skip is None
