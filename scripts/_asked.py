@@ -14,14 +14,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
-from scripts._inputs import counted, instant, ranker_over
+from scripts._arguments import instant, whole
+from scripts._inputs import counted, ranker_over, when
 from sidecar.errors import FileError, UpstreamError
 from sidecar.ranking.ranker import Ranker
 from sidecar.records import Candidates, Event, History, QueryContext
@@ -32,7 +32,6 @@ from sidecar.stores.file_values import seconds
 from sidecar.stores.files import read_catalogue, read_events
 from sidecar.training.retrieval import Retrieval
 
-LAST_INSTANT = 253_402_300_799.0  # a moment after it has no date: 9999-12-31 stands for "never"
 FIELDS = ("title", "brand", "categories")
 
 
@@ -62,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, is_model_needed: bool) -> 
     parser.add_argument("--at", type=instant, metavar="TS",
                         help="moment of the search, ISO 8601; later events are not read "
                              "(default: after the file's last event; with --sidecar: now)")
-    parser.add_argument("--window", type=_window, default=100, metavar="K",
+    parser.add_argument("--window", type=whole(1, 10_000), default=100, metavar="K",
                         help="hits that are reordered (default: 100)")
     parser.add_argument("--weight", type=_weight, default=1.0, help="strength, 0 to 1")
     parser.add_argument("--opensearch", metavar="URL",
@@ -73,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, is_model_needed: bool) -> 
                         help="JSON search body for OpenSearch (default: a multi_match of the "
                              f"query over {', '.join(FIELDS)})")
     parser.add_argument("--sidecar", metavar="URL", help="a sidecar that runs")
-    parser.add_argument("--top", type=_window, metavar="N",
+    parser.add_argument("--top", type=whole(1, 10_000), metavar="N",
                         help="hits that are printed (default: the window)")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu")
@@ -195,11 +194,6 @@ def search_body(options: argparse.Namespace) -> dict[str, Any]:
     return body | {"from": 0, "size": options.window}
 
 
-def when(ts: float) -> str:
-    """Return an instant as ISO 8601 to the second; what comes after the year 9999, as its end."""
-    return datetime.fromtimestamp(min(ts, LAST_INSTANT), UTC).isoformat(timespec="seconds")
-
-
 def ago(ts: float, now: float) -> str:
     """Return how long before ``now`` an instant lies, in words."""
     hours = max(now - ts, 0.0) / 3600.0
@@ -223,13 +217,6 @@ def history_rows(history: History, titles: dict[str, str]) -> list[dict[str, Any
              "title": titles.get(item_id or "")}
             for k, (event, item_id, query, ts) in enumerate(zip(
                 history.events, history.item_ids, history.queries, history.ts, strict=True))]
-
-
-def _window(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 10_000:
-        raise argparse.ArgumentTypeError(f"{value} is not between 1 and 10000")
-    return value
 
 
 def _weight(text: str) -> float:

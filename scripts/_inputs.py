@@ -1,13 +1,13 @@
 """What the programs share: reading files under a progress bar, loading a model for a catalogue,
-arguments, and files that are written whole."""
+telling an instant, and files that are written whole."""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import logging
 import os
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,10 @@ from tqdm import tqdm
 
 from sidecar.errors import ModelError
 from sidecar.ranking.ranker import Ranker
-from sidecar.stores.file_values import seconds
 from sidecar.stores.files import Rows, row_count_hint
 from sidecar.stores.models import load_ranker
 
-LARGEST_SEED = 2**31 - 1
+LAST_INSTANT = 253_402_300_799.0  # a moment after it has no date: 9999-12-31 stands for "never"
 
 
 def counted(rows: Rows, what: str):  # type: ignore[type-arg, no-untyped-def]
@@ -47,43 +46,9 @@ def bar(step: str, *, leave: bool = True) -> Callable[[int, float], None]:
     return progress
 
 
-def instant(text: str) -> float:
-    """Return an ISO 8601 argument as seconds, for argparse."""
-    try:
-        return seconds(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no ISO 8601 instant") from error
-
-
-def new_file(text: str) -> Path:
-    """Return the path of a file that can be written, for argparse: before the work, not after."""
-    path = Path(text)
-    if path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r} is a directory, must be a file")
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"{str(path.parent)!r} is no directory; make it first")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise argparse.ArgumentTypeError(f"{text!r} may not be written")
-    return path
-
-
-def new_directory(text: str) -> Path:
-    """Return the path of a directory that is there or can be made, for argparse."""
-    path = Path(text)
-    there = next(p for p in (path, *path.absolute().parents) if p.exists())
-    if not there.is_dir():
-        raise argparse.ArgumentTypeError(f"{str(there)!r} is a file, must be a directory")
-    if not os.access(there, os.W_OK):
-        raise argparse.ArgumentTypeError(f"{str(there)!r} may not be written")
-    return path
-
-
-def seed(text: str) -> int:
-    """Return a seed that every generator takes, for argparse."""
-    value = int(text)
-    if not 0 <= value <= LARGEST_SEED:
-        raise argparse.ArgumentTypeError(f"{value} is not between 0 and {LARGEST_SEED}")
-    return value
+def when(ts: float) -> str:
+    """Return an instant as ISO 8601 to the second; what comes after the year 9999, as its end."""
+    return datetime.fromtimestamp(min(ts, LAST_INSTANT), UTC).isoformat(timespec="seconds")
 
 
 def ranker_over(model: Path, device: str, catalogue: Path, rows: Sequence[dict[str, Any]],

@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 
-from scripts._inputs import counted, instant, new_file, ranker_over, seed
+from scripts._arguments import instant, new_file, seed
+from scripts._inputs import counted, ranker_over
 from sidecar.analysis.behaviour_report import behaviour_page, findings
 from sidecar.analysis.shop import Shop, Tally
 from sidecar.errors import SidecarError

@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scripts._asked import when
-from scripts._inputs import bar, counted, digest, new_directory, seed, write_whole
+from scripts._arguments import new_directory, seed, whole
+from scripts._inputs import bar, counted, digest, when, write_whole
 from scripts.evaluate import known
 from scripts.train import overrides
 from sidecar.errors import FileError, SidecarError
@@ -122,22 +122,15 @@ def _spread(spread: dict[str, float | None], sign: str = "") -> str:
             f"[{spread['min']:{sign}.4f}, {spread['max']:{sign}.4f}]")
 
 
-def _at_least_one(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is below 1")
-    return value
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m scripts.crossvalidate", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--catalogue", type=Path, required=True, metavar="FILE")
     parser.add_argument("--events", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--folds", type=_at_least_one, default=4, metavar="N",
+    parser.add_argument("--folds", type=whole(1), default=4, metavar="N",
                         help="trainings (default: 4)")
-    parser.add_argument("--most-cases", type=_at_least_one, default=MOST_CASES, metavar="N",
+    parser.add_argument("--most-cases", type=whole(1), default=MOST_CASES, metavar="N",
                         help=f"searches that a fold is judged by (default: {MOST_CASES})")
     parser.add_argument("--config", type=Path, metavar="FILE",
                         help="JSON object of training options, as a tuning run writes it")

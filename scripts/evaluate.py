@@ -19,7 +19,8 @@ from typing import Any
 
 import msgspec
 
-from scripts._inputs import bar, counted, new_file, ranker_over
+from scripts._arguments import new_file
+from scripts._inputs import bar, counted, ranker_over
 from sidecar.analysis.evaluation_report import evaluation_page, more_figures
 from sidecar.errors import SidecarError
 from sidecar.ranking.items import ItemTable

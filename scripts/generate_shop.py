@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from scripts._arguments import whole
 from scripts._lines import write_lines
 from scripts._shop_products import DAY_S, Products, make_products
 from scripts._shop_visits import Events, make_events
@@ -61,30 +62,15 @@ def _date_back(products: Products, events: Events) -> None:
     np.minimum.at(products.created, events.item[has_item], events.ts[has_item] - DAY_S)
 
 
-def _at_least(least: int, text: str) -> int:
-    value = int(text)
-    if value < least:
-        raise argparse.ArgumentTypeError(f"{value} is below {least}")
-    return value
-
-
-def _count(text: str) -> int:
-    return _at_least(1, text)
-
-
-def _seed(text: str) -> int:
-    return _at_least(0, text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m scripts.generate_shop", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--products", type=_count, required=True, metavar="N")
-    add("--users", type=_count, required=True, metavar="N")
-    add("--events", type=_count, required=True, metavar="N")
-    add("--seed", type=_seed, default=0, metavar="N")
+    add("--products", type=whole(1), required=True, metavar="N")
+    add("--users", type=whole(1), required=True, metavar="N")
+    add("--events", type=whole(1), required=True, metavar="N")
+    add("--seed", type=whole(0), default=0, metavar="N")
     add("--out", type=Path, required=True, metavar="DIR",
         help="directory for the two files; made if absent")
     return parser

@@ -24,6 +24,7 @@ from typing import Any
 import msgspec
 from tqdm import tqdm
 
+from scripts._arguments import whole
 from scripts._event_client import EventClient
 from sidecar.errors import SidecarError
 from sidecar.records import Event
@@ -167,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
                         help="events as JSON lines (.gz too), Parquet or CSV")
     parser.add_argument("--speed", metavar="X", type=_positive,
                         help="times real time; absent: as fast as it goes")
-    parser.add_argument("--batch", metavar="N", type=_batch_size, default=100,
+    parser.add_argument("--batch", metavar="N", type=whole(1, MAX_BATCH), default=100,
                         help=f"events a request, 1 to {MAX_BATCH:,} (100)")
     parser.add_argument("--user", metavar="ID", action="append", default=[],
                         help="only this user's events; may be given again")
@@ -182,13 +183,6 @@ def _positive(text: str) -> float:
     value = float(text)
     if not value > 0:
         raise argparse.ArgumentTypeError(f"{text} must be above 0")
-    return value
-
-
-def _batch_size(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= MAX_BATCH:
-        raise argparse.ArgumentTypeError(f"{text} must be 1 to {MAX_BATCH}")
     return value
 
 

@@ -18,13 +18,13 @@ from pathlib import Path
 
 import torch
 
-from scripts._asked import when
-from scripts._inputs import LARGEST_SEED, bar, counted, instant, new_directory, seed
+from scripts._arguments import LARGEST_SEED, instant, new_directory, seed
+from scripts._inputs import bar, counted, when
 from sidecar.errors import FileError, SidecarError
 from sidecar.ranking.encoder import CELLS
 from sidecar.ranking.imputation import DEFAULT_RULES, RULES, rules_named
 from sidecar.ranking.signals import HYBRID, SIGNALS, signals_named
-from sidecar.ranking.statistics import DAY_S
+from sidecar.serving.event_forms import MAX_AHEAD_S
 from sidecar.stores.files import (
     read_cases,
     read_catalogue,
@@ -69,7 +69,7 @@ def _train(options: argparse.Namespace) -> dict[str, object]:
         cases = [case for case in cases if case.ts < options.until]
     if not len(log):
         raise FileError(f"{options.events} has no event before --until; give a later instant")
-    if log.ts[-1] > time.time() + DAY_S:
+    if log.ts[-1] > time.time() + MAX_AHEAD_S:
         logging.warning("the last event is of %s, which is still to come: what followed a query is "
                         "forgotten by then; mend its time, or give --until", when(log.ts[-1]))
     users = dict(counted(read_users(options.users), "users")) if options.users else None

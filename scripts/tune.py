@@ -16,13 +16,14 @@ import hashlib
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scripts._inputs import bar, counted, digest, instant, new_directory, seed, write_whole
+from scripts._arguments import instant, new_directory, seed, whole
+from scripts._inputs import bar, counted, digest, write_whole
 from scripts.train import unfit
 from sidecar.errors import FileError, SidecarError
 from sidecar.records import Case
@@ -156,16 +157,6 @@ def _winner(folder: Path, study: Study) -> dict[str, Any]:
             **{name: value for name, value in best.as_json().items() if name != "config"}}
 
 
-def _at_least(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{value} is below {least}")
-        return value
-
-    return number
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m scripts.tune", description=__doc__,
@@ -182,9 +173,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dev-until", type=instant, metavar="TS",
                         help="end of the dev window (default: of the events)")
     parser.add_argument("--method", choices=METHODS, default="bayesian")
-    parser.add_argument("--trials", type=_at_least(1), default=20, metavar="N",
+    parser.add_argument("--trials", type=whole(1), default=20, metavar="N",
                         help="trials of the study, those of earlier runs among them (default: 20)")
-    parser.add_argument("--most-cases", type=_at_least(1), default=MOST_CASES, metavar="N",
+    parser.add_argument("--most-cases", type=whole(1), default=MOST_CASES, metavar="N",
                         help=f"searches that a trial is judged by (default: {MOST_CASES})")
     parser.add_argument("--out", type=new_directory, required=True, metavar="DIR")
     parser.add_argument("--space", type=Path, metavar="FILE", help="see below")

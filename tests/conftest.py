@@ -61,6 +61,20 @@ def node_home(launcher: Launcher) -> Iterator[Path]:
     yield from _home(launcher)
 
 
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """Give a folder on a disk of its own with 56 KB left."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder],
+                             check=False, capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a disk is not allowed here")
+    (folder / "filler").write_bytes(bytes(200 * 1024))
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
 @pytest.fixture(scope="session")
 def opensearch(launcher: Launcher) -> Iterator[str]:
     """Give the base URL of a running OpenSearch."""

@@ -2,24 +2,25 @@
 
 A catalogue row may have several, each under a name. Each is made a unit vector and centred by the
 mean of its name (embeddings of one kind of thing all point in about one direction, which says
-nothing); laid end to end they are reduced to WIDTH numbers along the catalogue's principal axes.
-What comes out is a unit vector again: the product of two is about the cosine of what they tell of
-two products, mean taken off. It joins the words in ``Vocabulary.content_vector``.
+nothing); laid end to end they are reduced to EMBEDDING_WIDTH numbers along the catalogue's
+principal axes. What comes out is a unit vector again: the product of two is about the cosine of
+what they tell of two products, mean taken off. It joins the words in ``Vocabulary.content_vector``.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import linalg
 
 from sidecar.records import FloatArray
 
-WIDTH = 16
+EMBEDDING_WIDTH = 16
 _SAMPLE = 20_000  # products that the axes are fitted on
 _BATCH = 1_000
 _LEAST_VARIANCE = 1e-6  # of an axis, as a share of the first's: less is rounding
@@ -28,8 +29,8 @@ _LEAST_VARIANCE = 1e-6  # of an axis, as a share of the first's: less is roundin
 @dataclass(frozen=True, slots=True)
 class Embeddings:
     """How vectors are reduced: ``widths`` by name, in the order in which they are laid end to end
-    (d numbers in all), ``mean`` (d) of the unit vectors, and ``axes`` (d, WIDTH), zero beyond the
-    directions that there are. None of it where the catalogue has no vectors."""
+    (d numbers in all), ``mean`` (d) of the unit vectors, and ``axes`` (d, EMBEDDING_WIDTH), zero
+    beyond the directions that there are. None of it where the catalogue has no vectors."""
 
     widths: Mapping[str, int]
     mean: FloatArray
@@ -38,7 +39,7 @@ class Embeddings:
     @classmethod
     def none(cls) -> Embeddings:
         """Return what a catalogue without vectors gives."""
-        return cls({}, np.zeros(0, np.float32), np.zeros((0, WIDTH), np.float32))
+        return cls({}, np.zeros(0, np.float32), np.zeros((0, EMBEDDING_WIDTH), np.float32))
 
     @classmethod
     def fit(cls, rows: Sequence[Mapping[str, Any]], seed: int = 0) -> Embeddings:
@@ -67,9 +68,9 @@ class Embeddings:
         return cls(widths, mean.astype(np.float32), _principal_axes(spread))
 
     def reduced(self, row: Mapping[str, Any]) -> FloatArray:
-        """Return a row's unit vector (WIDTH); zero where it has none, or none of a width known."""
+        """Return a row's unit vector (EMBEDDING_WIDTH); zero where it has none of a known width."""
         if not self.widths or not _vectors_of(row):
-            return np.zeros(WIDTH, np.float32)
+            return np.zeros(EMBEDDING_WIDTH, np.float32)
         centred = np.nan_to_num(_units(row, self.widths) - self.mean)
         found: FloatArray = (centred @ self.axes).astype(np.float32)
         norm = float(np.linalg.norm(found))
@@ -85,12 +86,13 @@ def _vectors_of(row: Mapping[str, Any]) -> Mapping[str, Sequence[float]]:
     return row.get("vectors") or {}
 
 
-def _batches(rows: Sequence[Mapping[str, Any]], widths: Mapping[str, int]) -> Any:
+def _batches(rows: Sequence[Mapping[str, Any]],
+             widths: Mapping[str, int]) -> Iterator[npt.NDArray[np.float64]]:
     for start in range(0, len(rows), _BATCH):
         yield np.stack([_units(row, widths) for row in rows[start:start + _BATCH]])
 
 
-def _units(row: Mapping[str, Any], widths: Mapping[str, int]) -> np.ndarray[Any, Any]:
+def _units(row: Mapping[str, Any], widths: Mapping[str, int]) -> npt.NDArray[np.float64]:
     """Return a row's vectors end to end (d), each of length one; NaN where there is none."""
     found = []
     for name, width in widths.items():
@@ -102,17 +104,17 @@ def _units(row: Mapping[str, Any], widths: Mapping[str, int]) -> np.ndarray[Any,
     return np.concatenate(found)
 
 
-def _principal_axes(spread: np.ndarray[Any, Any]) -> FloatArray:
-    """Return the axes (d, WIDTH) of greatest variance, the greatest first, each with its element
-    of greatest size positive."""
+def _principal_axes(spread: npt.NDArray[np.float64]) -> FloatArray:
+    """Return the axes (d, EMBEDDING_WIDTH) of greatest variance, the greatest first, each with its
+    element of greatest size positive."""
     size = len(spread)
-    rank = min(WIDTH, size)
+    rank = min(EMBEDDING_WIDTH, size)
     variance, axes = linalg.eigh(spread, subset_by_index=[size - rank, size - 1])
     variance, axes = variance[::-1], axes[:, ::-1]
     axes = axes[:, variance > _LEAST_VARIANCE * max(variance[0], 1e-12)]
     if axes.shape[1]:
         largest = np.abs(axes).argmax(axis=0)
         axes = axes * np.sign(axes[largest, np.arange(axes.shape[1])])
-    result = np.zeros((size, WIDTH), np.float32)
+    result = np.zeros((size, EMBEDDING_WIDTH), np.float32)
     result[:, :axes.shape[1]] = axes
     return result

@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from sidecar.ranking import embeddings
-from sidecar.ranking.embeddings import Embeddings
+from sidecar.ranking.embeddings import EMBEDDING_WIDTH, Embeddings
 from sidecar.ranking.imputation import DEFAULT_RULES, Imputation
 from sidecar.ranking.truncated_svd import truncated_svd
 from sidecar.records import FloatArray
@@ -57,7 +56,7 @@ class Vocabulary:
     ``idf`` (V+1), ``word_vectors`` (V+1, TEXT_WIDTH; row 0 is zero) come from a truncated SVD of
     the TF-IDF matrix of the catalogue. ``category_counts`` tells narrow categories from wide ones.
     ``embeddings`` reduces vectors that were made elsewhere; where there are any, words leave them
-    the last ``embeddings.WIDTH`` of their numbers.
+    the last ``EMBEDDING_WIDTH`` of their numbers.
     """
 
     words: dict[str, int]
@@ -85,7 +84,7 @@ class Vocabulary:
             idf[code] = np.log((1 + len(rows)) / (1 + frequency[word])) + 1e-3
         reduction = Embeddings.fit(rows, seed)
         vectors = _word_vectors(documents, words, idf, seed,
-                                TEXT_WIDTH - (embeddings.WIDTH if reduction.widths else 0))
+                                TEXT_WIDTH - (EMBEDDING_WIDTH if reduction.widths else 0))
         chosen = {**DEFAULT_RULES, **(rules or {})}
         columns = {name: Imputation.fit(rule, column_values(rows, name),
                                         (observed or {}).get(name))
@@ -114,7 +113,7 @@ class Vocabulary:
         vector = self.text_vector(codes)
         if not self.embeddings.widths:
             return vector
-        vector[-embeddings.WIDTH:] = self.embeddings.reduced(row)
+        vector[-EMBEDDING_WIDTH:] = self.embeddings.reduced(row)
         norm = float(np.linalg.norm(vector))
         return vector / norm if norm > 0 else vector
 

@@ -80,15 +80,13 @@ def _of_visit(log: EventLog, events: IntVector, queries: npt.NDArray[np.int32],
     asked: set[str] = set()
     for event in rng.permutation(events)[: 3 * per_visit].tolist():
         code = int(queries[event])
-        logged = log.queries[code] if code >= 0 else None
-        query = logged or maker.draw(int(log.item[event]))
-        hits, scores = retrieval.search(query or "")
-        if logged and len(hits) < FEWEST_CANDIDATES:  # an id, "-", another language: it finds none
-            query = maker.draw(int(log.item[event]))
-            hits, scores = retrieval.search(query or "")
+        query = log.queries[code] if code >= 0 else None
+        if query is None or len(retrieval.search(query)[0]) < FEWEST_CANDIDATES:
+            query = maker.draw(int(log.item[event]))  # none was logged, or an id, "-", …
         if query is None or query in asked:
             continue
         asked.add(query)
+        hits, scores = retrieval.search(query)
         target = np.isin(hits, bought)
         if len(hits) >= FEWEST_CANDIDATES and target.any() and not target.all():
             yield Example(int(log.user[event]), float(log.ts[events].min()), query, hits, scores,

@@ -7,16 +7,12 @@ it accepts its first connection; until then the kernel holds what arrives.
 
 from __future__ import annotations
 
-import atexit
-import fcntl
 import gc
 import importlib
 import os
 import resource
-import shutil
 import signal
 import tempfile
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,16 +25,16 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 from sidecar.settings import Settings, variable  # noqa: E402 (see above)
 from sidecar.stores.disk import take_room  # noqa: E402
 from sidecar.web.handover import handover  # noqa: E402
+from sidecar.web.own_folders import folder_until_exit  # noqa: E402
 
 _settings = Settings.from_environ()
 
-MOST_FILES = 16_384
-_HELD = "held"  # in a folder of ours: locked for as long as it is in use
+MOST_FILES = 16_384  # asked for; a worker's connections take up to half of them
 
 
-def _files() -> int:
-    """Let a process have as many open files as it may; systemd gives 1,024 to who does not ask,
-    which clients' connections alone exceed."""
+def _raise_file_limit() -> int:
+    """Let a process have as many open files as it may, and return their number; systemd gives 1,024
+    to who does not ask, which clients' connections alone exceed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
     if soft == resource.RLIM_INFINITY or soft >= most:
@@ -55,7 +51,7 @@ bind = _settings.listen
 workers = _settings.workers or min(os.cpu_count() or 1, 8)
 worker_class = "sidecar.web.worker.Worker"
 threads = _settings.threads
-worker_connections = min(1000, _files() // 2) + threads
+worker_connections = min(1000, _raise_file_limit() // 2) + threads
 preload_app = False
 timeout = 300  # covers a worker's start on a busy machine; a request is bounded by its deadlines
 graceful_timeout = 30
@@ -66,39 +62,13 @@ control_socket_disable = True
 accesslog = None
 loglevel = _settings.log_level.lower()
 
-
-def _folder_until_exit(prefix: str) -> str:
-    """Make a folder that goes when the master does, or, where that was killed, with the next start.
-    """
-    _remove_deserted(prefix)
-    folder, master = tempfile.mkdtemp(prefix=prefix), os.getpid()
-    held = os.open(Path(folder, "held.new"), os.O_CREAT | os.O_RDWR)
-    fcntl.flock(held, fcntl.LOCK_EX)  # until the master and all that it forked have ended
-    Path(folder, "held.new").rename(Path(folder, _HELD))
-
-    def remove() -> None:
-        if os.getpid() == master:  # workers inherit this hook with the fork
-            shutil.rmtree(folder, ignore_errors=True)
-
-    atexit.register(remove)
-    return folder
-
-
-def _remove_deserted(prefix: str) -> None:
-    """Remove the folders of sidecars that were killed: a million products take 384 MB each time."""
-    for held in Path(tempfile.gettempdir()).glob(f"{prefix}*/{_HELD}"):
-        with suppress(OSError), held.open("rb") as file:  # another user's, or held
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(held.parent, ignore_errors=True)
-
-
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"  # where the workers' counts are added up
 _METRICS_BYTES = 2**20  # room for a worker's
 
 if _METRICS not in os.environ:
-    os.environ[_METRICS] = _folder_until_exit("personalize-metrics-")
+    os.environ[_METRICS] = folder_until_exit("personalize-metrics-")
 if not _settings.shared_dir:
-    os.environ[variable("shared_dir")] = _folder_until_exit("personalize-items-")
+    os.environ[variable("shared_dir")] = folder_until_exit("personalize-items-")
 
 
 def on_starting(server: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
@@ -160,10 +130,9 @@ def on_exit(server: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
 
 
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
-    """Take an ended worker's gauges out of the metrics; nobody waits for it any longer.
-
-    As ``prometheus_client.multiprocess.mark_process_dead``, which would make files of the master's.
-    """
+    """Take an ended worker's gauges out of the metrics; nobody waits for it any longer."""
     handover.leave(worker.age)
-    for gauges in Path(os.environ[_METRICS]).glob(f"gauge_live*_{worker.pid}.db"):
-        gauges.unlink(missing_ok=True)
+    # Not by way of telemetry.py: its metrics would make files of the master's own.
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

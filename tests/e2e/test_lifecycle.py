@@ -158,20 +158,6 @@ def test_stopped_sidecar_leaves_no_process_and_no_metrics_folder(
     assert not list(tmp_path.glob("personalize-metrics-*"))
 
 
-@pytest.fixture
-def full_disk(tmp_path):
-    """Give a folder on a disk of its own, with room for a few small files."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder],
-                             check=False, capture_output=True)
-    if mounted.returncode:
-        pytest.skip("mounting a disk is not allowed here")
-    (folder / "filler").write_bytes(bytes(200 * 1024))
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
-
-
 def test_full_disk_ends_no_worker_and_not_the_master(
         full_disk, sidecars, shop, model_dir, monkeypatch, until):
     monkeypatch.setenv("TMPDIR", str(full_disk))

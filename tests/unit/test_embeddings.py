@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sidecar.ranking.embeddings import WIDTH, Embeddings
+from sidecar.ranking.embeddings import EMBEDDING_WIDTH, Embeddings
 from sidecar.ranking.items import TEXT_STEPS, ItemTable
 from sidecar.ranking.vocabulary import TEXT_WIDTH, Vocabulary
 from sidecar.records import Case, Event
@@ -37,7 +37,7 @@ def test_alike_is_what_looks_alike_and_not_what_lies_in_the_same_cone():
     rows = prints()
     table = ItemTable(Vocabulary.fit(rows))
     table.upsert(rows)
-    vectors = table.texts(np.arange(len(rows)))[:, -WIDTH:]
+    vectors = table.texts(np.arange(len(rows)))[:, -EMBEDDING_WIDTH:]
     likeness = vectors @ vectors.T
     same = np.equal.outer(np.arange(len(rows)) % STYLES, np.arange(len(rows)) % STYLES)
     np.fill_diagonal(same, False)
@@ -74,7 +74,7 @@ def test_catalogue_without_vectors_leaves_all_the_room_to_words():
             for k in range(200)]
     known = Vocabulary.fit(rows)
     assert not known.embeddings.widths
-    assert np.abs(known.word_vectors).sum(axis=0)[TEXT_WIDTH - WIDTH:].all()
+    assert np.abs(known.word_vectors).sum(axis=0)[TEXT_WIDTH - EMBEDDING_WIDTH:].all()
     codes = known.word_codes(["w1", "w2"])
     assert known.content_vector(codes, rows[0]) == pytest.approx(known.text_vector(codes))
 
