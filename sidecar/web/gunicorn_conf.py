@@ -132,7 +132,7 @@ def on_exit(server: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
     """Take an ended worker's gauges out of the metrics; nobody waits for it any longer."""
     handover.leave(worker.age)
-    # Not by way of telemetry.py: its metrics would make files of the master's own.
-    from prometheus_client.multiprocess import mark_process_dead
-
-    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+    # What prometheus_client's mark_process_dead does. Its import chooses, for the workers forked
+    # from here on too, that counts lie in files: one without room for a file would not start.
+    for gauges in Path(os.environ[_METRICS]).glob(f"gauge_live*_{worker.pid}.db"):
+        gauges.unlink(missing_ok=True)
