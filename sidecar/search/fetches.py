@@ -41,7 +41,8 @@ _PAGE = ("from", "size")
 _UNSPLITTABLE_MEMBERS = frozenset({"collapse", "rescore", "profile", "explain", "search_pipeline",
                                    "sort", "terminate_after"})
 _UNSPLITTABLE_PARAMETERS = frozenset({"search_pipeline", "verbose_pipeline", "explain", "q",
-                                      "sort", "terminate_after", "filter_path"})
+                                      "sort", "terminate_after", "filter_path",
+                                      "seq_no_primary_term"})
 _SPLITTABLE_EXT = frozenset({"ubi", *OWN_EXT})
 _UNSPLITTABLE_WORDS = (b'"inner_hits"', b'"hybrid"', b'"require_field_match"')
 
@@ -58,6 +59,8 @@ def can_split(plan: SearchPlan, item_id_field: str) -> bool:
         return False
     if hides_ids(search) or not search.ext.keys() <= _SPLITTABLE_EXT:
         return False
+    if search.members.get("seq_no_primary_term", b"true") not in (b"true", b"false"):
+        return False  # "true" is one of OpenSearch's words for it, and there are wrong ones
     return not any(word in search.body for word in _UNSPLITTABLE_WORDS)
 
 
@@ -93,24 +96,21 @@ def whole_fetch(plan: SearchPlan, item_id_field: str) -> HttpRequest:
     return search.rewritten(target, _paged(members, 0, window.needed))
 
 
-def id_fetch(plan: SearchPlan, item_id_field: str, *, with_versions: bool = False) -> HttpRequest:
-    """Ask for ids and scores of the same hits, their versions too, and for everything around them.
-    """
+def id_fetch(plan: SearchPlan, item_id_field: str) -> HttpRequest:
+    """Ask for ids, scores and versions of the same hits, and for everything around them."""
     search, window = _parts(plan)
     members = {name: raw for name, raw in search.members.items() if name not in _HIT_MEMBERS}
     members |= {"_source": b"false", "stored_fields": b'"_none_"',
-                "docvalue_fields": msgspec.json.encode([item_id_field])}
-    if with_versions:
-        members["seq_no_primary_term"] = b"true"
+                "docvalue_fields": msgspec.json.encode([item_id_field]),
+                "seq_no_primary_term": b"true"}
     if search.kept_ext is not None:
         members["ext"] = search.kept_ext
     target = search.target.without((*_PAGE, *_HIT_PARAMETERS))
     return search.rewritten(target, _paged(members, 0, window.needed))
 
 
-def page_fetch(plan: SearchPlan, ids: Sequence[str], *,
-               with_versions: bool = False) -> HttpRequest:
-    """Ask for the hits with these ids, written as the client wants them, with versions on demand.
+def page_fetch(plan: SearchPlan, ids: Sequence[str]) -> HttpRequest:
+    """Ask for the hits with these ids, written as the client wants them, and for their versions.
 
     The client's query stays as it is, inside a ``bool`` whose filter adds nothing to a score: so
     each hit's score, matched queries and highlights are those of the client's query.
@@ -120,9 +120,7 @@ def page_fetch(plan: SearchPlan, ids: Sequence[str], *,
     query = members.get("query", b'{"match_all":{}}')
     members["query"] = (b'{"bool":{"must":[' + query + b'],"filter":[{"ids":{"values":'
                         + msgspec.json.encode(list(ids)) + b"}}]}}")
-    members["track_total_hits"] = b"false"
-    if with_versions:
-        members["seq_no_primary_term"] = b"true"
+    members |= {"track_total_hits": b"false", "seq_no_primary_term": b"true"}
     target = search.target.without((*_PAGE, *_WHOLE_PARAMETERS))
     # One hit too many where an id stands in several indices: all are needed to tell them apart.
     return search.rewritten(target, _paged(members, 0, 2 * len(ids)))

@@ -19,7 +19,7 @@ _CHOOSING_PARAMETERS = frozenset({
 # And those that shape each hit.
 _SHAPING_MEMBERS = ("_source", "docvalue_fields", "seq_no_primary_term", "stored_fields", "version")
 _SHAPING_PARAMETERS = ("_source", "_source_excludes", "_source_includes", "docvalue_fields",
-                       "seq_no_primary_term", "stored_fields", "version")
+                       "stored_fields", "version")
 _KNOWN_MEMBERS = _CHOOSING_MEMBERS.union(_SHAPING_MEMBERS)
 _KNOWN_PARAMETERS = _CHOOSING_PARAMETERS.union(_SHAPING_PARAMETERS)
 # Queries that write into hits: by a name, or hits of hits.
@@ -33,10 +33,8 @@ Shape = tuple[object, ...]
 
 
 def shows_versions(search: SearchRequest) -> bool:
-    """Return True if the client asked for ``_seq_no`` and ``_primary_term`` itself."""
-    asked = search.target.get("seq_no_primary_term")
-    if asked is not None:
-        return asked != "false"
+    """Return True if the client asked for ``_seq_no`` and ``_primary_term`` itself, in a search
+    that ``fetches.can_split``."""
     return search.members.get("seq_no_primary_term") == b"true"
 
 

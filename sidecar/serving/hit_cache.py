@@ -68,13 +68,13 @@ class HitCache:
                 for position, score, halves in kept}
 
     def put(self, shape: int, answer: Answer | IdAnswer, hits: Mapping[int, Versioned]) -> None:
-        """Keep those hits (by position) that are of the very version that the answer tells."""
+        """Keep hits (by position), which are of the very versions that the answer tells."""
         keys = self._keys(shape, answer, list(hits))
         with self._lock:
             for position, _, key in keys:
-                hit = hits[position]
-                if hit.version == key[3] and hit.around_score is not None:
-                    self._keep(key, hit.around_score)
+                around_score = hits[position].around_score
+                if around_score is not None:
+                    self._keep(key, around_score)
 
     def _keep(self, key: Key, halves: Halves) -> None:
         if _size(halves) > self._most_bytes:
@@ -111,25 +111,25 @@ class KeptHits:
         self._shape = None if shape is None or cache is None else cache.number_of(shape)
         self._shows_versions = shows_versions(search)
 
-    @property
-    def is_used(self) -> bool:
-        """Return True if this search's hits can be kept, so that versions have to be asked for."""
-        return self._shape is not None
-
     def get(self, answer: Answer | IdAnswer, positions: Sequence[int]) -> dict[int, bytes]:
         """Return position → hit for those that are kept."""
         if self._cache is None or self._shape is None:
             return {}
         return self._cache.get(self._shape, answer, positions)
 
-    def taken(self, answer: Answer | IdAnswer, hits: Mapping[int, bytes]) -> dict[int, bytes]:
-        """Keep fetched hits (by position) that are of the version that was ranked; return them as
-        asked for."""
-        if self._cache is None or self._shape is None:
-            return dict(hits)
+    def taken(self, answer: Answer | IdAnswer,
+              hits: Mapping[int, bytes]) -> dict[int, bytes] | None:
+        """Keep fetched hits (by position) if they can be kept; return them as asked for.
+
+        None unless each is of the version that was ranked: it may be another document, where an
+        index keeps documents under other ids than their items'.
+        """
         apart = {position: versioned(hit, shows_version=self._shows_versions)
                  for position, hit in hits.items()}
-        self._cache.put(self._shape, answer, apart)
+        if any(hit.version != answer.version(position) for position, hit in apart.items()):
+            return None
+        if self._cache is not None and self._shape is not None:
+            self._cache.put(self._shape, answer, apart)
         return {position: hit.hit for position, hit in apart.items()}
 
 

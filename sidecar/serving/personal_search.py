@@ -168,8 +168,7 @@ class PersonalSearch:
     def _by_ids(self, ticket: Ticket) -> Fetched:
         """Fetch ids and scores of the window; where ids do not serve, whole hits after all."""
         try:
-            response = self._ask(fetches.id_fetch(self._plan, self._field,
-                                                  with_versions=self._kept.is_used), ticket)
+            response = self._ask(fetches.id_fetch(self._plan, self._field), ticket)
             answer = answers.read_ids(response.body, self._field, self.window.needed)
             if answer.are_distinct:
                 return Fetched(response, answer, is_whole=False)
@@ -243,14 +242,13 @@ class PersonalSearch:
         """Return the page's hits (position → key, in order), fetched by id where they are not at
         hand.
 
-        None unless each is there with the very score that was ranked.
+        None unless each is there with the very score and version that was ranked.
         """
         hits = self._kept.get(answer, list(shown))
         missing = [position for position in shown if position not in hits]
         if not missing:
             return [hits[position] for position in shown]
-        request = fetches.page_fetch(self._plan, [shown[p][1] for p in missing],
-                                     with_versions=self._kept.is_used)
+        request = fetches.page_fetch(self._plan, [shown[p][1] for p in missing])
         try:
             response = self._ask(request)
             fetched = answers.read_answer(response.body, self._field)
@@ -263,8 +261,11 @@ class PersonalSearch:
             if place is None or not _same(fetched.scores[place], answer.score(position)):
                 return None
             came[position] = fetched.hits[place]
-        hits |= self._kept.taken(answer, came)
+        taken = self._kept.taken(answer, came)
+        if taken is None:
+            return None
         self._page_headers = response.headers
+        hits |= taken
         return [hits[position] for position in shown]
 
     def _ask(self, request: HttpRequest, ticket: Ticket | None = None) -> HttpResponse:

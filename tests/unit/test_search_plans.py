@@ -135,6 +135,8 @@ def test_preference_is_the_users_own_and_never_overrides():
     ({"explain": True}, "", False), ({"profile": True}, "", False), ({}, "?q=x", False),
     ({}, "?filter_path=hits", False), ({}, "?search_pipeline=p", False),
     ({"sort": ["_score", "price"]}, "", False), ({"stored_fields": "_none_"}, "", False),
+    ({"seq_no_primary_term": True}, "", True), ({"seq_no_primary_term": "true"}, "", False),
+    ({}, "?seq_no_primary_term=false", False),
     ({"query": {"nested": {"inner_hits": {}}}}, "", False), ({"query": {"hybrid": {}}}, "", False),
     ({"ext": {"other": {}}}, "", False), ({"ext": {"ubi": {}}}, "", True),
     ({"ext": {"personalize_request_parameters": {"user_id": "u"}}}, "", True),
@@ -150,7 +152,8 @@ def test_id_fetch_asks_for_ids_and_everything_around_the_hits():
     request = fetches.id_fetch(found, "item_id")
     assert sent(request) == {
         "query": MILK, "aggs": {"a": {}}, "track_total_hits": True, "_source": False,
-        "stored_fields": "_none_", "docvalue_fields": ["item_id"], "from": 0, "size": 100}
+        "stored_fields": "_none_", "docvalue_fields": ["item_id"], "seq_no_primary_term": True,
+        "from": 0, "size": 100}
     assert request.target.startswith("/i/_search?typed_keys&preference=")
 
 
@@ -161,7 +164,7 @@ def test_page_fetch_asks_for_these_hits_as_the_client_wants_them():
     assert sent(request) == {
         "query": {"bool": {"must": [MILK], "filter": [{"ids": {"values": ["b", "a"]}}]}},
         "highlight": {}, "min_score": 0.1, "post_filter": {"term": {"a": 1}},
-        "track_total_hits": False, "from": 0, "size": 4}
+        "track_total_hits": False, "seq_no_primary_term": True, "from": 0, "size": 4}
     assert request.target.startswith("/i/_search?_source=t&preference=")
 
 
