@@ -7,6 +7,7 @@ both speak, the parameter counts, as in OpenSearch. Pure; no I/O.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from sidecar.settings import Settings
 
 PREFERENCES = 4096  # users whose preference is kept worked out
 DEFAULT_SIZE = 10
+_NUMBER = re.compile(r"[-+.0-9eE]+")  # Python also reads 1_0, blanks and the digits of any script
 DEFAULT_RESCORE_WINDOW = 10  # OpenSearch's, where a rescore names none
 HIT_KEYS = ("_index", "_id", "_score")  # what has to be seen of a hit
 
@@ -218,6 +220,8 @@ def _count(parameter: str | None, member: Any, default: int) -> int:
         count = int(given) if parameter is not None else int(float(given))
     except (ValueError, TypeError, OverflowError):
         raise UnreadableError("from or size is no number") from None
+    if isinstance(given, str) and not _NUMBER.fullmatch(given):
+        raise UnreadableError("from or size is no number as Java writes it")
     if isinstance(given, bool) or not 0 <= count < 2**31:
         raise UnreadableError("from or size is out of range")
     return count

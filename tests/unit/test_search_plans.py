@@ -51,6 +51,8 @@ def test_page_and_window_are_read_as_opensearch_reads_them(body, parameters, win
     ({"sort": [{"_score": {"order": "asc"}}]}, "", SkipReason.SORT),
     ({}, "?sort=price,_score", SkipReason.SORT), ({"size": -1}, "", SkipReason.UNREADABLE),
     ({"size": None}, "", SkipReason.UNREADABLE), ({"size": True}, "", SkipReason.UNREADABLE),
+    ({"from": "1_0"}, "", SkipReason.UNREADABLE), ({}, "?size=1_0", SkipReason.UNREADABLE),
+    ({}, "?size=%205", SkipReason.UNREADABLE), ({"size": "\u0663"}, "", SkipReason.UNREADABLE),
     ({"from": "x"}, "", SkipReason.UNREADABLE), (b"nonsense", "", SkipReason.UNREADABLE),
     (b'{"size":1,"size":1}', "", SkipReason.UNREADABLE), ({}, "?format=cbor", SkipReason.FORMAT),
     ({}, "?filter_path=took", SkipReason.FILTER_PATH),
