@@ -99,7 +99,8 @@ def parse(raw: str) -> Target:
         _, _, rest = raw.partition("://")
         raw = "/" + rest.partition("/")[2] if rest else "/" + raw
     path, _, query = raw.partition("?")
-    return Target(path, tuple(_parameter(part) for part in query.split("&") if part), raw)
+    parts = query.replace(";", "&").split("&")  # OpenSearch takes either
+    return Target(path, tuple(_parameter(part) for part in parts if part), raw)
 
 
 def _parameter(written: str) -> Parameter:

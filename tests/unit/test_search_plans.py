@@ -36,6 +36,7 @@ def sent(request: HttpRequest) -> Any:
     ({}, "", (0, 10, 100)), ({"from": 20, "size": 5}, "", (20, 5, 100)),
     ({"from": 20, "size": 5}, "?from=3&size=4", (3, 4, 100)), ({"size": "7"}, "", (0, 7, 100)),
     ({"size": 4.9}, "", (0, 4, 100)), ({}, "?size=3&size=4", (0, 4, 100)),
+    ({}, "?pretty;from=3;size=4", (3, 4, 100)),
     ({"rescore": {"window_size": 30, "query": {}}}, "", (0, 10, 30)),
     ({"rescore": [{"window_size": 30, "query": {}}, {"query": {}}]}, "", (0, 10, 10)),
 ])

@@ -229,7 +229,7 @@ def not_of_the_window(proxy: Any, request: Request, mine: Any, theirs: Any) -> s
     if not isinstance(request.parsed, dict) or "template" in request.target:
         return ""
     path, _, query = request.target.partition("?")
-    parameters = dict(parse_qsl(query, keep_blank_values=True))
+    parameters = dict(parse_qsl(query.replace(";", "&"), keep_blank_values=True))
     first = int(float(parameters.pop("from", request.parsed.get("from", 0))))
     size = int(float(parameters.pop("size", request.parsed.get("size") or 10)))
     body = {**request.parsed, "from": 0, "size": max(WINDOW, first + size)}
