@@ -177,8 +177,9 @@ class PersonalSearch:
         except Refused as refused:
             if not self._is_about_ids(refused.response):
                 raise
+        whole = self._by_hits()  # refused too, it was not about ids
         self._shared.fetched_whole.put(self._index, True)
-        return self._by_hits()
+        return whole
 
     def _by_hits(self, ticket: Ticket | None = None) -> Fetched:
         response = self._ask(fetches.whole_fetch(self._plan, self._field), ticket)

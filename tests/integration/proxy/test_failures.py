@@ -216,6 +216,17 @@ def test_rejection_comes_through_as_it_is(node, through, status):
     assert len(node.asked) == 1, "a node that is busy is not asked again"
 
 
+def test_one_clients_refused_search_does_not_widen_the_others(node, through):
+    def answer(method: str, target: str, body: bytes) -> Reply:
+        return (400, {}, b"{}") if b'"broken"' in body else healthy(method, target, body)
+
+    node.answer = answer
+    assert through("POST", "/refused/_search", {"query": {"broken": {}}}).status == 400
+    node.asked.clear()
+    assert through("POST", "/mistyped/_search", {"size": 5}).outcome == "applied"
+    assert [is_id_fetch(body) or is_page_fetch(body) for _, _, body, _ in node.asked] == [True] * 2
+
+
 def test_refusal_of_a_widened_request_is_asked_for_in_the_clients_words(node, through):
     def answer(_method: str, _target: str, body: bytes) -> Reply:
         return 400, {}, b"own words" if body == b'{"size":5}' else b"other words"
