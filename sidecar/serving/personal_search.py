@@ -65,6 +65,10 @@ class Shared:
         return finished(response, accepted, outcome)
 
 
+class _NotAsRanked(Exception):
+    """The page's hits, fetched by their ids, are not those that were ranked."""
+
+
 class Refused(Exception):
     """OpenSearch refused a request of the sidecar's making."""
 
@@ -100,17 +104,20 @@ class PersonalSearch:
         self._page_headers: Headers = ()
         self._kept = KeptHits(shared.hits, plan.search)
 
-    def run(self) -> Reply:
+    def run(self, *, may_split: bool = True) -> Reply:
         """Fetch, order, write; whatever ranking cannot do leaves the engine's order."""
         assert self._plan.context is not None
         ticket = self._shared.personalizer.begin(self._plan.context)
         try:
             if ticket.refusal is not None:
                 return self.passed(ticket.refusal)
-            is_split = (fetches.can_split(self._plan, self._field)
+            is_split = (may_split and fetches.can_split(self._plan, self._field)
                         and not self._shared.fetched_whole.get(self._index))
             return self._ordered(self._by_ids(ticket) if is_split else self._by_hits(ticket),
                                  ticket)
+        except _NotAsRanked:
+            self._shared.fetched_whole.put(self._index, True)
+            return self.run(may_split=False)
         except UnreadableError as error:
             log.debug("answer not taken apart", extra={"error": str(error)})
             return self.passed(SkipReason.NO_IDS)
@@ -153,6 +160,7 @@ class PersonalSearch:
         Raises:
             Skip: the page cannot be written; the client's own request can.
             UnreadableError: a hit cannot be taken apart.
+            _NotAsRanked: whole hits have to be fetched and ordered.
         """
         if self.window.first < len(fetched.answer):
             ranking = self._rank(fetched.answer, ticket)
@@ -229,15 +237,9 @@ class PersonalSearch:
         if not shown:  # nobody has yet checked what the client wants of each hit
             raise Skip(SkipReason.NO_HITS)
         hits = self._hits(answer, dict(zip(shown, keys, strict=True)))
-        if hits is not None:
-            return Page(answer, keys, hits)
-        self._shared.fetched_whole.put(self._index, True)
-        whole = self._by_hits().answer
-        all_keys = answer.keys
-        rank = {all_keys[position]: place for place, position in enumerate(order)}
-        shown = sorted(range(len(whole.keys)), key=lambda p: rank.get(whole.keys[p], len(rank)))
-        shown = shown[self.window.first:self.window.first + self.window.size]
-        return Page(whole, [whole.keys[p] for p in shown], [whole.hits[p] for p in shown])
+        if hits is None:
+            raise _NotAsRanked
+        return Page(answer, keys, hits)
 
     def _hits(self, answer: Answer | IdAnswer, shown: Mapping[int, Key]) -> list[bytes] | None:
         """Return the page's hits (position → key, in order), fetched by id where they are not at

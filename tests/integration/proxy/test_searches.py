@@ -260,15 +260,17 @@ def test_same_id_in_two_indices_is_two_hits(proxy, expected_order):
     assert [by_key[key] for key in keys] == shown
 
 
-def test_items_under_other_ids_are_neither_lost_nor_repeated(proxy):
-    """Offers, for one: each has the id of another offer's item, and it answers the same search."""
-    index = proxy.prefix + "offers"
-    lines = "".join(f'{{"index":{{"_id":"x{number * 7 % 60}"}}}}\n'
+@pytest.mark.parametrize(("factor", "shift"), [(7, 0), (1, 20), (1, 40)])
+def test_items_under_other_ids_are_neither_lost_nor_repeated(proxy, factor, shift):
+    """Offers, for one: some have the id of another offer's item, and it answers the same search."""
+    name = f"offers-{factor}-{shift}"
+    index = proxy.prefix + name
+    lines = "".join(f'{{"index":{{"_id":"x{number * factor % 60 + shift}"}}}}\n'
                     f'{{"item_id":"x{number}","title":"milk"}}\n' for number in range(60)).encode()
     proxy.direct("PUT", f"/{index}", {"mappings": {"properties": {"item_id": {"type": "keyword"}}}})
     proxy.direct("POST", f"/{index}/_bulk?refresh=true", lines)
     body = {"query": {"match_all": {}}, "size": 1, "highlight": {"fields": {"title": {}}}}
-    pages = [proxy.search("offers", {**body, "from": first}, X_Personalize_Window="40")
+    pages = [proxy.search(name, {**body, "from": first}, X_Personalize_Window="40")
              for first in range(60)]
     assert [page.outcome for page in pages[:40]] == ["applied"] * 40
     assert len({page.ids[0] for page in pages}) == 60
