@@ -2,7 +2,7 @@
 
 Either whole hits from the top through the window in one fetch, or ids first and the page's hits
 after (``search.fetches`` says when). The second way falls back to the first whenever ids do not
-serve or the page's hits turn out not to be those that were ranked.
+serve or the page's hits turn out twice not to be those that were ranked.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from sidecar.settings import Settings
 from sidecar.stores.upstream import Upstream
 
 log = logging.getLogger(__name__)
+BY_IDS = 2  # attempts, before whole hits are fetched
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +105,25 @@ class PersonalSearch:
         self._page_headers: Headers = ()
         self._kept = KeptHits(shared.hits, plan.search)
 
-    def run(self, *, may_split: bool = True) -> Reply:
-        """Fetch, order, write; whatever ranking cannot do leaves the engine's order."""
+    def run(self, attempt: int = 1) -> Reply:
+        """Fetch, order, write; whatever ranking cannot do leaves the engine's order.
+
+        A page that is not as ranked is asked for once more, ids first: the index may have been
+        refreshed between the two fetches, which changes every score. Then whole hits are fetched.
+        """
         assert self._plan.context is not None
         ticket = self._shared.personalizer.begin(self._plan.context)
         try:
             if ticket.refusal is not None:
                 return self.passed(ticket.refusal)
-            is_split = (may_split and fetches.can_split(self._plan, self._field)
+            is_split = (attempt <= BY_IDS and fetches.can_split(self._plan, self._field)
                         and not self._shared.fetched_whole.get(self._index))
             return self._ordered(self._by_ids(ticket) if is_split else self._by_hits(ticket),
                                  ticket)
         except _NotAsRanked:
-            self._shared.fetched_whole.put(self._index, True)
-            return self.run(may_split=False)
+            if attempt == BY_IDS:
+                self._shared.fetched_whole.put(self._index, True)
+            return self.run(attempt + 1)
         except UnreadableError as error:
             log.debug("answer not taken apart", extra={"error": str(error)})
             return self.passed(SkipReason.NO_IDS)

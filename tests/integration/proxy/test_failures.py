@@ -183,9 +183,28 @@ def test_page_that_does_not_fit_the_ids_is_fetched_whole(node, through, expected
     answered = through("POST", f"/{how}/_search", {"size": 5})
     assert answered.outcome == "applied"
     assert answered.ids == expected_order(IDS, 100)[:5]
-    assert len(node.asked) == 3
+    assert len(node.asked) == 5
     through("POST", f"/{how}/_search", {"size": 5})
-    assert len(node.asked) == 4, "the index is remembered for a while, and fetched whole at once"
+    assert len(node.asked) == 6, "the index is remembered for a while, and fetched whole at once"
+
+
+def test_refresh_between_ids_and_page_does_not_widen_the_searches_after_it(
+        node, through, expected_order):
+    pages = []
+
+    def answer(method: str, target: str, body: bytes) -> Reply:
+        if is_page_fetch(body):
+            pages.append(wanted_ids(body))
+            if len(pages) == 1:
+                return 200, {}, hits(pages[0], scores={pages[0][2]: 1.5})
+        return healthy(method, target, body)
+
+    node.answer = answer
+    answered = through("POST", "/refreshed/_search", {"size": 5})
+    assert answered.outcome == "applied"
+    assert answered.ids == expected_order(IDS, 100)[:5]
+    through("POST", "/refreshed/_search", {"size": 5, "query": {"match_all": {}}})
+    assert all(is_id_fetch(body) or is_page_fetch(body) for _, _, body, _ in node.asked)
 
 
 @pytest.mark.parametrize("how", ["no field", "two values", "refused", "failed shards", "twice"])
