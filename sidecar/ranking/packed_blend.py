@@ -187,7 +187,7 @@ def _centre(values: FloatArray, bias: float, gate: float, out: FloatArray) -> No
 
 @compiled
 def _tanh(x: Any) -> Any:
-    """Return tanh(x) to about three units in float32's last place, without a call.
+    """Return tanh(x) to within 4e-7, without a call.
 
     A quotient of polynomials, with the coefficients of Eigen's ``generic_fast_tanh_float``.
     """
