@@ -78,14 +78,14 @@ def sidecar_over() -> Callable[..., Any]:
 @contextmanager
 def _sidecar(opensearch: str, app: str = "shuffling_app", **settings: object) -> Iterator[str]:
     port = find_free_port()
-    chosen = {"opensearch_url": opensearch, "pass": "all", "timeout_ms": 200, **settings}
+    chosen = {"opensearch_url": opensearch, "pass": "all", "timeout_ms": 200, "workers": 1,
+              "threads": 8, "listen": f"127.0.0.1:{port}", **settings}
     environ = {name: text for name, text in os.environ.items() if not name.startswith("SIDECAR_")}
     environ |= {f"SIDECAR_{name.upper()}": str(value) for name, value in chosen.items()}
     environ |= {"PYTHONPATH": str(HERE), "OPENBLAS_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--workers", "1",
-         "--threads", "8", "--worker-class", "gthread", "--no-control-socket",
-         "--limit-request-line", "0", f"{app}:application()"],
+        [sys.executable, "-m", "gunicorn", "--config", "python:sidecar.web.gunicorn_conf",
+         f"{app}:application()"],
         cwd=ROOT, env=environ, stdout=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     try:
