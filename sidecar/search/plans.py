@@ -24,6 +24,9 @@ from sidecar.settings import Settings
 
 PREFERENCES = 4096  # users whose preference is kept worked out
 DEFAULT_SIZE = 10
+# With a preference added: OpenSearch takes request lines of 4,096 bytes, in which a method, a
+# version and perhaps a node's path prefix stand too.
+LONGEST_TARGET = 4_000
 _NUMBER = re.compile(r"[-+.0-9eE]+")  # Python also reads 1_0, blanks and the digits of any script
 DEFAULT_RESCORE_WINDOW = 10  # OpenSearch's, where a rescore names none
 HIT_KEYS = ("_index", "_id", "_score")  # what has to be seen of a hit
@@ -120,11 +123,13 @@ def with_smaller_window(plan: SearchPlan, limit: int) -> SearchPlan:
 
 def with_user_preference(search: SearchRequest, user_id: str | None) -> SearchRequest:
     """Let one user's searches go to the same shard copies, so that replicas keep equal scores in
-    one order from page to page; a client's own preference stays.
+    one order from page to page; a client's own preference stays. So does a target that would become
+    too long for OpenSearch.
     """
     if user_id is None or "preference" in search.target or "pit" in search.members:
         return search
-    return search.with_parameter("preference", _preference(user_id))
+    preferring = search.with_parameter("preference", _preference(user_id))
+    return preferring if len(str(preferring.target)) <= LONGEST_TARGET else search
 
 
 @lru_cache(PREFERENCES)

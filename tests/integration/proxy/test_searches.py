@@ -378,6 +378,16 @@ def test_absolute_target_does_not_choose_the_host(proxy):
     assert b'{"count":160' in answer
 
 
+@pytest.mark.parametrize("line_bytes", [3_980, 4_080, 4_096])
+def test_request_line_may_be_as_long_as_opensearch_takes_it(proxy, line_bytes):
+    target = f"/{proxy.prefix}one/_search?size=3&q=title:"
+    target += "a" * (line_bytes - len(f"GET {target} HTTP/1.1"))
+    direct = proxy.direct("GET", target)
+    through = proxy.through("GET", target, X_Personalize_User="u1")
+    assert direct.status == through.status == 200
+    assert direct.json["hits"] == through.json["hits"]
+
+
 def test_head_of_a_document_has_its_length_and_no_body(proxy):
     for target, status in ((f"/{proxy.prefix}one/_doc/o1", 200), ("/no-such-index", 404)):
         direct, through = (ask("HEAD", target) for ask in (proxy.direct, proxy.through))
