@@ -18,6 +18,7 @@ import httptools
 
 RECV_BYTES = 64 * 1024
 MOST_HEAD_BYTES = 64 * 1024  # a search in the source parameter is a few thousand
+HEADERS = "sidecar.headers"  # the environ's key for pairs of name and value
 
 
 class BadRequest(Exception):
@@ -211,21 +212,23 @@ class Body(io.RawIOBase):
 def environ_of(request: Request) -> dict[str, Any]:
     """Return what WSGI says of a request itself; the server adds what it knows.
 
-    A header with an underscore is dropped: it could pass for another with a dash.
+    A header with an underscore is dropped: it could pass for another with a dash. WSGI joins
+    headers that come twice, which OpenSearch refuses of some: all are in HEADERS as they came.
     """
+    headers = tuple((name.decode("latin-1"), value.decode("latin-1"))
+                    for name, value in request.headers)
     target = request.target.decode("latin-1")
     path, _, query = _origin_form(target).partition("?")
     environ: dict[str, Any] = {
         "REQUEST_METHOD": request.method, "SCRIPT_NAME": "", "RAW_URI": target,
         "PATH_INFO": unquote_to_bytes(path).decode("latin-1") if "%" in path else path,
-        "QUERY_STRING": query, "SERVER_PROTOCOL": f"HTTP/{request.version}"}
-    for name, value in request.headers:
-        if b"_" in name:
+        "QUERY_STRING": query, "SERVER_PROTOCOL": f"HTTP/{request.version}", HEADERS: headers}
+    for name, text in headers:
+        if "_" in name:
             continue
-        key = name.decode("latin-1").upper().replace("-", "_")
+        key = name.upper().replace("-", "_")
         if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
             key = "HTTP_" + key
-        text = value.decode("latin-1")
         environ[key] = f"{environ[key]},{text}" if key in environ else text
     return environ
 

@@ -29,6 +29,7 @@ from sidecar.serving.shown import ShownLog
 from sidecar.settings import Settings
 from sidecar.stores.upstream import Upstream
 from sidecar.web.errors import describe, error_body
+from sidecar.web.http_requests import HEADERS
 
 log = logging.getLogger(__name__)
 
@@ -180,6 +181,10 @@ def _raw_target(environ: dict[str, Any]) -> str:
 
 
 def _headers(environ: dict[str, Any]) -> Headers:
+    """Return the headers as they came; other servers than the worker join those that came twice."""
+    as_they_came: Headers | None = environ.get(HEADERS)
+    if as_they_came is not None:
+        return as_they_came
     found = [(name[5:].replace("_", "-").title(), text) for name, text in environ.items()
              if name.startswith("HTTP_")]
     if "CONTENT_TYPE" in environ:  # an empty one is for OpenSearch to refuse

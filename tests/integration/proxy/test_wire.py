@@ -1,0 +1,58 @@
+"""Requests byte by byte, as no client library writes them, each way that OpenSearch takes them."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+from typing import Any
+
+import pytest
+
+from tests.http_answers import Answer
+
+OWN = {"x-personalize-status", "x-personalize-state", "server-timing", "connection",
+       "content-length"}  # a took of more digits is longer
+
+
+def exchanged(url: str, sent: bytes) -> Answer:
+    """Send bytes on a connection of their own and read one answer."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), 20) as connection:
+        connection.sendall(sent)
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        return Answer(response.status, response.headers, response.read())
+
+
+def compared(proxy: Any, request: str, *headers: bytes, body: bytes = b"") -> Answer:
+    """Send a request, ``{i}`` in its line standing for the index, and return OpenSearch's answer,
+    which the sidecar's has to be equal to.
+    """
+    line = request.replace("{i}", f"{proxy.prefix}one").encode()
+    lines = [line + b" HTTP/1.1", b"Host: h", b"X-Personalize-User: u1", *headers, b"", body]
+    direct, through = (exchanged(url, b"\r\n".join(lines)) for url in (proxy.node, proxy.url))
+    assert told(through) == told(direct)
+    return direct
+
+
+def told(answer: Answer) -> tuple[int, list[tuple[str, str]], bytes]:
+    headers = sorted((name.lower(), text) for name, text in answer.headers.items()
+                     if name.lower() not in OWN)
+    return answer.status, headers, re.sub(rb'"took":\d+', b"", answer.body)
+
+
+@pytest.mark.parametrize(("repeated", "status"), [
+    ([b"X-Opaque-Id: a", b"X-Opaque-Id: b"], 400), ([b"X-Opaque-Id: a", b"X-Opaque-Id: a"], 200),
+    ([b"X-Request-Id: a", b"x-request-id: b"], 400),
+    ([b"Accept: application/yaml", b"Accept: application/json"], 200),
+    ([b"Accept: application/json", b"Accept: application/yaml"], 200)])
+@pytest.mark.parametrize("path", ["_search?size=0", "_count"])
+def test_header_that_comes_twice_reaches_opensearch_twice(proxy, path, repeated, status):
+    assert compared(proxy, f"GET /{{i}}/{path}", *repeated).status == status
+
+
+def test_second_content_type_is_opensearchs_to_refuse(proxy):
+    kind = b"Content-Type: application/json"
+    answer = compared(proxy, "POST /{i}/_search", kind, kind, b"Content-Length: 2", body=b"{}")
+    assert answer.status == 400
