@@ -100,6 +100,12 @@ class Reply:
             self.keeps_alive = False
 
 
+def expectation_failed(_: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    """Answer a request that expects what nobody has heard of, as OpenSearch does; a WSGI call."""
+    start_response("417 Expectation Failed", [("Content-Length", "0")])
+    return ()
+
+
 def refuse(connection: socket.socket, error: BadRequest) -> None:
     """Send an error in OpenSearch's shape, after which the connection is to be closed."""
     kind = "illegal_argument_exception" if error.status < 500 else "exception"

@@ -46,6 +46,14 @@ class Request:
         self.keeps_alive = True
         self.awaits_continue = False  # the client sends its body once it is told to
 
+    @property
+    def expectation(self) -> bytes | None:
+        """Return what the client expects beyond an answer, in small letters; None: nothing."""
+        if self.version == "1.0":
+            return None
+        return next((value.lower() for name, value in self.headers if name.lower() == b"expect"),
+                    None)
+
 
 class RequestReader:
     """The requests of one connection, in turn; used by one thread at a time."""

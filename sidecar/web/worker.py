@@ -36,7 +36,7 @@ from typing import Any
 from gunicorn.workers import gthread
 
 from sidecar.web.handover import handover
-from sidecar.web.http_replies import Reply, refuse
+from sidecar.web.http_replies import Reply, expectation_failed, refuse
 from sidecar.web.http_requests import BadRequest, Body, Request, RequestReader, environ_of
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ YIELD_S = 0.0005  # a waiting worker's accept takes a tenth of it
 MOST_YIELDS = 4
 TIMEOUT_S = 10.0  # longest silence in the middle of a request, or of an answer's reader
 DRAINED_BYTES = 256 * 1024
+CONTINUE = b"100-continue"  # the one expectation that there is
 
 
 class Worker(gthread.ThreadWorker):  # type: ignore[misc]
@@ -184,8 +185,11 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         if self.nr >= self.max_requests:
             self.alive = False
         reply = Reply(conn.sock, request, keeps_alive=request.keeps_alive and self.alive)
+        expectation = request.expectation
+        request.awaits_continue = expectation is not None and not request.is_complete
+        application = self.wsgi if expectation in (None, CONTINUE) else expectation_failed
         try:
-            pieces = self.wsgi(self._environ(conn, reader, request), reply.start_response)
+            pieces = application(self._environ(conn, reader, request), reply.start_response)
             try:
                 reply.send(pieces)
             finally:
@@ -202,8 +206,6 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
 
     def _environ(self, conn: Any, reader: RequestReader, request: Request) -> dict[str, Any]:
         environ = environ_of(request)
-        request.awaits_continue = (not request.is_complete and
-                                   environ.get("HTTP_EXPECT", "").lower() == "100-continue")
         is_unix = isinstance(conn.server, str)
         host, port = (conn.server, "") if is_unix else conn.server[:2]
         environ |= {

@@ -39,7 +39,7 @@ def compared(proxy: Any, request: str, *headers: bytes, body: bytes = b"") -> An
 def told(answer: Answer) -> tuple[int, list[tuple[str, str]], bytes]:
     headers = sorted((name.lower(), text) for name, text in answer.headers.items()
                      if name.lower() not in OWN)
-    return answer.status, headers, re.sub(rb'"took":\d+', b"", answer.body)
+    return answer.status, headers, re.sub(rb'took"?: ?\d+', b"", answer.body)
 
 
 @pytest.mark.parametrize(("repeated", "status"), [
@@ -56,3 +56,24 @@ def test_second_content_type_is_opensearchs_to_refuse(proxy):
     kind = b"Content-Type: application/json"
     answer = compared(proxy, "POST /{i}/_search", kind, kind, b"Content-Length: 2", body=b"{}")
     assert answer.status == 400
+
+
+@pytest.mark.parametrize(("expected", "status"), [
+    (b"100-continue", 200), (b"100-Continue", 200), (b"foo", 417), (b"", 417)])
+@pytest.mark.parametrize("path", ["_search?size=0", "_count"])
+def test_expectation_that_nobody_can_meet_is_told_so(proxy, path, expected, status):
+    answer = compared(proxy, f"POST /{{i}}/{path}", b"Content-Type: application/json",
+                      b"Expect: " + expected, b"Content-Length: 2", body=b"{}")
+    assert answer.status == status
+
+
+def test_request_after_one_whose_expectation_was_not_met_is_answered(proxy):
+    first = b"GET / HTTP/1.1\r\nHost: h\r\nExpect: foo\r\n\r\n"
+    second = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+    for url in (proxy.node, proxy.url):
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), 20) as connection:
+            connection.sendall(first + second)
+            received = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert received.startswith(b"HTTP/1.1 417 Expectation Failed\r\n")
+        assert received.count(b"HTTP/1.1 200 OK\r\n") == 1
