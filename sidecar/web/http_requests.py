@@ -8,6 +8,7 @@ a length beside chunks, bare line feeds, spaces before colons).
 from __future__ import annotations
 
 import io
+import re
 import socket
 from collections import deque
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ import httptools
 
 RECV_BYTES = 64 * 1024
 MOST_HEAD_BYTES = 64 * 1024  # a search in the source parameter is a few thousand
+_ABSOLUTE = re.compile(r"https?://", re.IGNORECASE)
 HEADERS = "sidecar.headers"  # the environ's key for pairs of name and value
 
 
@@ -226,7 +228,7 @@ def environ_of(request: Request) -> dict[str, Any]:
     headers = tuple((name.decode("latin-1"), value.decode("latin-1"))
                     for name, value in request.headers)
     target = request.target.decode("latin-1")
-    path, _, query = _origin_form(target).partition("?")
+    path, _, query = origin_form(target).partition("?")
     environ: dict[str, Any] = {
         "REQUEST_METHOD": request.method, "SCRIPT_NAME": "", "RAW_URI": target,
         "PATH_INFO": unquote_to_bytes(path).decode("latin-1") if "%" in path else path,
@@ -241,9 +243,10 @@ def environ_of(request: Request) -> dict[str, Any]:
     return environ
 
 
-def _origin_form(target: str) -> str:
+def origin_form(target: str) -> str:
     """Return path and query of a target; an absolute one's host is not the client's to choose."""
     if target.startswith("/"):
         return target
-    _, separator, rest = target.partition("://")
-    return "/" + rest.partition("/")[2] if separator else target
+    if not _ABSOLUTE.match(target):
+        return "/" + target
+    return "/" + target.partition("://")[2].partition("/")[2]

@@ -29,7 +29,7 @@ from sidecar.serving.shown import ShownLog
 from sidecar.settings import Settings
 from sidecar.stores.upstream import Upstream
 from sidecar.web.errors import describe, error_body
-from sidecar.web.http_requests import HEADERS
+from sidecar.web.http_requests import HEADERS, origin_form
 
 log = logging.getLogger(__name__)
 
@@ -174,10 +174,7 @@ def _raw_target(environ: dict[str, Any]) -> str:
         path = quote(environ["PATH_INFO"].encode("latin-1"), safe="/,:*+<>{}|@!$&'()=;~-._")
         query = environ.get("QUERY_STRING", "")
         return f"{path}?{query}" if query else path
-    if raw.startswith("/"):
-        return str(raw)
-    _, _, rest = raw.partition("://")  # absolute form: the host is not the client's to choose
-    return "/" + str(rest).partition("/")[2]
+    return origin_form(raw)
 
 
 def _headers(environ: dict[str, Any]) -> Headers:

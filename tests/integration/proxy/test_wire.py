@@ -1,4 +1,4 @@
-"""Requests byte by byte, as no client library writes them, each way that OpenSearch takes them."""
+"""Requests byte by byte, as client libraries do not write them: OpenSearch's answer to each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def exchanged(url: str, sent: bytes) -> Answer:
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), 20) as connection:
         connection.sendall(sent)
-        response = http.client.HTTPResponse(connection)
+        response = http.client.HTTPResponse(connection, method=sent.split()[0].decode())
         response.begin()
         return Answer(response.status, response.headers, response.read())
 
@@ -77,3 +77,9 @@ def test_request_after_one_whose_expectation_was_not_met_is_answered(proxy):
             received = b"".join(iter(lambda: connection.recv(65536), b""))
         assert received.startswith(b"HTTP/1.1 417 Expectation Failed\r\n")
         assert received.count(b"HTTP/1.1 200 OK\r\n") == 1
+
+
+@pytest.mark.parametrize(("request_line", "status"), [
+    ("GET *", 200), ("HEAD *", 200), ("OPTIONS *", 200)])
+def test_target_without_a_slash_is_a_path_all_the_same(proxy, request_line, status):
+    assert compared(proxy, request_line).status == status
