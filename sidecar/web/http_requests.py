@@ -17,6 +17,8 @@ from urllib.parse import unquote_to_bytes
 
 import httptools
 
+from sidecar.web.http_heads import Heads
+
 RECV_BYTES = 64 * 1024
 MOST_HEAD_BYTES = 64 * 1024  # a search in the source parameter is a few thousand
 _ABSOLUTE = re.compile(r"https?://", re.IGNORECASE)
@@ -67,6 +69,9 @@ class RequestReader:
         self._ready: deque[Request] = deque()  # head complete, not yet handed out
         self._head_bytes = 0
         self._has_head = False
+        self._heads = Heads()
+        self._is_between = True  # the next byte begins a request
+        self._target: bytes | None = None  # of the request that comes, if the parser sees another
         self._again: Request | None = None  # whose head is read once more: see _decline
         # What gunicorn's main thread looks at to find bytes that were read ahead: see has_next.
         self.unreader = SimpleNamespace(buf=io.BytesIO())
@@ -107,13 +112,17 @@ class RequestReader:
 
     def _feed(self, data: bytes) -> None:
         self._head_bytes += len(data)
+        if self._is_between:
+            data, self._target = self._heads.take(data)
         try:
-            self._parser.feed_data(data)
+            if data:
+                self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._decline(data[int(upgrade.args[0]):])
         except httptools.HttpParserError as error:
             raise BadRequest(400, f"request is not HTTP: {error}") from error
-        if self._head_bytes > MOST_HEAD_BYTES and not self._ready and not self._has_head:
+        is_waiting = len(self._heads) > 0 or not (self._ready or self._has_head)
+        if self._head_bytes > MOST_HEAD_BYTES and is_waiting:
             raise BadRequest(431, f"request's head is larger than {MOST_HEAD_BYTES} bytes")
 
     def _decline(self, rest: bytes) -> None:
@@ -137,6 +146,7 @@ class RequestReader:
     def on_message_begin(self) -> None:
         """Begin a request."""
         self._coming, self._has_head = self._again or Request(), self._again is not None
+        self._is_between = False
 
     def on_url(self, part: bytes) -> None:
         """Take a piece of the target."""
@@ -154,6 +164,8 @@ class RequestReader:
             self._again = None
             return
         coming = self._coming
+        if self._target is not None:
+            coming.target, self._target = self._target, None
         coming.method = self._parser.get_method().decode("ascii")
         coming.version = self._parser.get_http_version()
         coming.keeps_alive = self._parser.should_keep_alive()
@@ -166,7 +178,7 @@ class RequestReader:
 
     def on_message_complete(self) -> None:
         """End the request."""
-        self._coming.is_complete = True
+        self._coming.is_complete = self._is_between = True
         self._head_bytes = 0
 
 

@@ -90,6 +90,16 @@ def test_request_in_pieces_is_put_together(port, pause_s):
     assert echoed(exchange(port, pieces, pause_s=pause_s))["body"] == "abcd"
 
 
+@pytest.mark.parametrize("pause_s", [0.0, 0.02])
+def test_target_that_llhttp_refuses_is_put_together_too(port, pause_s):
+    whole = b"POST x/\xe9?\xe9 HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nabcd"
+    pieces = [whole[at:at + 7] for at in range(0, len(whole), 7)]
+    answer = echoed(exchange(port, pieces, pause_s=pause_s))
+    assert answer["body"] == "abcd"
+    assert answer["environ"]["RAW_URI"] == "x/\xe9?\xe9"
+    assert answer["environ"]["PATH_INFO"] == "/x/\xe9"
+
+
 def test_chunked_body_is_read_and_its_trailers_do_not_count(port):
     answer = echoed(exchange(port, b"POST / HTTP/1.1\r\nHost: h\r\n"
                                    b"Transfer-Encoding: chunked\r\n\r\n"
@@ -269,6 +279,7 @@ def test_upgrade_to_http2_is_declined_and_the_connection_goes_on(port):
     b"0\r\n\r\n",
     b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     b"GET / HTTP/1.1\r\nX: a\x00b\r\n\r\n",
+    b"GET / HTTP/1.1\nHost: h\n\n",
     b"CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\n",
 ])
 def test_what_is_not_http_is_refused_in_opensearchs_shape(port, sent):

@@ -79,7 +79,23 @@ def test_request_after_one_whose_expectation_was_not_met_is_answered(proxy):
         assert received.count(b"HTTP/1.1 200 OK\r\n") == 1
 
 
+@pytest.mark.parametrize("target", [
+    "/{i}/_search?size=0&q=brand:b1é", "/{i}-é/_search", "/{i}/_doc/é", "/{i}/_count?é=1",
+    '/{i}/_search?source={"size":0,"query":{"match":{"brand":"é"}}}&'
+    "source_content_type=application/json"])
+def test_target_that_is_not_escaped_is_read_as_opensearch_reads_it(proxy, target):
+    compared(proxy, f"GET {target}")
+
+
+def test_search_that_is_not_escaped_is_personalised(proxy):
+    line = f"GET /{proxy.prefix}one/_search?q=title:milk+é HTTP/1.1\r\n".encode()
+    answer = exchanged(proxy.url, line + b"Host: h\r\nX-Personalize-User: u1\r\n\r\n")
+    assert (answer.status, answer.outcome) == (200, "applied")
+
+
 @pytest.mark.parametrize(("request_line", "status"), [
-    ("GET *", 200), ("HEAD *", 200), ("OPTIONS *", 200)])
+    ("GET *", 200), ("HEAD *", 200), ("OPTIONS *", 200), ("GET {i}/_search?size=0", 200),
+    ("GET {i}/_count?q=a://b", 200), ("HEAD {i}", 200), ("GET ?pretty", 200), ("GET é", 404),
+    ("POST {i}/_search?size=0", 200), ("GET a:b", 404)])
 def test_target_without_a_slash_is_a_path_all_the_same(proxy, request_line, status):
     assert compared(proxy, request_line).status == status
