@@ -1,8 +1,10 @@
 """Requests' heads, gathered, and what OpenSearch reads in them put so that llhttp reads it too.
 
 OpenSearch takes a target with bytes beyond ASCII (each of them one character to it), or without its
-first slash. llhttp refuses them: it is shown another target, and the real one kept beside it. A
-request that comes in one piece with the end of the one before is llhttp's alone to read. Pure.
+first slash. llhttp refuses them: it is shown another target, and the real one kept beside it. So it
+does headers that go on in a line which begins with a blank (obs-fold, RFC 9112, 5.2): they are put
+in one line. A request that comes in one piece with the end of the one before is llhttp's alone to
+read. Pure.
 """
 
 from __future__ import annotations
@@ -50,7 +52,21 @@ class Heads:
             return Readable(b"")
         whole = bytes(self._gathered)
         self._gathered.clear()
-        return _readable(whole)
+        return _readable(whole if end < 0 else _unfolded(whole[:end]) + whole[end:])
+
+
+def _unfolded(head: bytes) -> bytes:
+    """Return a head with each header in one line; one blank stands for the break, as in Netty."""
+    if b"\r\n " not in head and b"\r\n\t" not in head:
+        return head
+    line, *headers = head.split(b"\r\n")
+    whole = headers[:1]
+    for header in headers[1:]:
+        if header.startswith((b" ", b"\t")):
+            whole[-1] = whole[-1].rstrip(b" \t") + b" " + header.strip(b" \t")
+        else:
+            whole.append(header)
+    return b"\r\n".join([line, *whole])
 
 
 def _readable(data: bytes) -> Readable:

@@ -280,6 +280,8 @@ def test_upgrade_to_http2_is_declined_and_the_connection_goes_on(port):
     b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     b"GET / HTTP/1.1\r\nX: a\x00b\r\n\r\n",
     b"GET / HTTP/1.1\nHost: h\n\n",
+    b"GET / HTTP/1.1\r\n X: first line\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n 2\r\n\r\nab",
     b"CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\n",
 ])
 def test_what_is_not_http_is_refused_in_opensearchs_shape(port, sent):

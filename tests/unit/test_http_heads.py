@@ -48,3 +48,12 @@ def test_empty_lines_between_requests_are_left_out():
     heads = Heads()
     assert heads.take(b"\r\n") == Readable(b"")
     assert heads.take(b"\r\n" + PLAIN) == Readable(PLAIN)
+
+
+@pytest.mark.parametrize(("folded", "whole"), [
+    (b"X: a\r\n b\r\nY: c", b"X: a b\r\nY: c"), (b"X: a \t\r\n \t b \r\n\tc", b"X: a b c"),
+    (b"X: a\r\n \r\nY: c", b"X: a \r\nY: c"), (b" X: a\r\n b", b" X: a b")])
+def test_header_in_several_lines_is_put_in_one(folded, whole):
+    line = b"GET / HTTP/1.1\r\n"
+    rest = b"\r\n\r\nbody\r\n of it"
+    assert Heads().take(line + folded + rest).data == line + whole + rest

@@ -99,3 +99,9 @@ def test_search_that_is_not_escaped_is_personalised(proxy):
     ("POST {i}/_search?size=0", 200), ("GET a:b", 404)])
 def test_target_without_a_slash_is_a_path_all_the_same(proxy, request_line, status):
     assert compared(proxy, request_line).status == status
+
+
+@pytest.mark.parametrize("header", [b"X-Opaque-Id: a\r\n b", b"X-Opaque-Id: a  \r\n\t b \r\n c ",
+                                    b"Accept: application/\r\n yaml", b"X-A: a\r\n \t"])
+def test_header_in_several_lines_is_one(proxy, header):
+    compared(proxy, "GET /{i}/_search?size=0", header)
