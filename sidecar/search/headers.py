@@ -16,7 +16,7 @@ _HOP_BY_HOP = frozenset({"connection", "keep-alive", "proxy-authenticate", "prox
 _OF_ONE_REQUEST = _HOP_BY_HOP | {"host", "expect"}
 _OF_ONE_ANSWER = _HOP_BY_HOP | {"date", "server"}  # the sidecar's own server writes these two
 GZIP_LEVEL = 3  # OpenSearch's http.compression_level
-_LEAST_WORTH_PACKING = 256
+_WINDOW_BITS = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 
 
 def for_upstream(headers: Headers) -> Headers:
@@ -80,18 +80,32 @@ def packed(response: HttpResponse, accepted: str) -> HttpResponse:
     """Return the answer as OpenSearch would send it to a client that accepts these codings."""
     headers = response.headers
     body = response.body
-    coding = None
-    if len(body) >= _LEAST_WORTH_PACKING and _accepts_gzip(accepted):
-        packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS | 16)
+    coding = _coding(accepted)
+    if coding is not None:
+        packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, _WINDOW_BITS[coding])
         body = packer.compress(body) + packer.flush()
-        coding = "gzip"
     headers = replaced(headers, content_encoding=coding, content_length=str(len(body)))
     return replace(response, headers=headers, body=body)
 
 
-def _accepts_gzip(accepted: str) -> bool:
+def _coding(accepted: str) -> str | None:
+    """Return the coding that OpenSearch would choose of those that are written here; None: none.
+
+    As it does, of two that weigh the same gzip; one that is named before whatever else ("*").
+    """
+    weights: dict[str, float] = {}
     for part in accepted.lower().split(","):
-        name, _, weight = part.partition(";")
-        if name.strip() in ("gzip", "x-gzip", "*"):
-            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-    return False
+        name, _, parameter = part.partition(";")
+        name = name.strip().removeprefix("x-")
+        weights[name] = max(weights.get(name, 0.0), _weight(parameter))
+    gzip, deflate = weights.get("gzip", 0.0), weights.get("deflate", 0.0)
+    if gzip or deflate:
+        return "gzip" if gzip >= deflate else "deflate"
+    return "gzip" if weights.get("*") and "gzip" not in weights else None
+
+
+def _weight(parameter: str) -> float:
+    try:
+        return float(parameter.partition("=")[2] or 1.0)
+    except ValueError:
+        return 0.0

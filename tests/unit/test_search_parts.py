@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import zlib
 
 import pytest
 from hypothesis import given
@@ -114,14 +115,18 @@ def test_headers_of_one_connection_do_not_pass():
         ("Warning", "w"),)
 
 
-@pytest.mark.parametrize(("accepted", "is_packed"), [
-    ("gzip", True), ("", False), ("identity", False), ("br, gzip;q=0.5", True), ("gzip;q=0", False),
-    ("*", True), ("deflate", False)])
-def test_answer_is_packed_for_who_accepts_it(accepted, is_packed):
-    response = headers.packed(HttpResponse(200, (("content-length", "9"),), b"x" * 1000), accepted)
-    assert (headers.get(response.headers, "content-encoding") == "gzip") is is_packed
-    body = gzip.decompress(response.body) if is_packed else response.body
-    assert body == b"x" * 1000
+@pytest.mark.parametrize(("accepted", "coding"), [
+    ("gzip", "gzip"), ("", ""), ("identity", ""), ("br, gzip;q=0.5", "gzip"), ("gzip;q=0", ""),
+    ("*", "gzip"), ("deflate", "deflate"), ("deflate, gzip", "gzip"), ("gzip;q=0, *", ""),
+    ("deflate, gzip; q=0.5", "deflate"), ("gzip;q=0.000, deflate;q=0.1", "deflate"),
+    ("gzip;q=x", ""), ("x-gzip", "gzip"), ("deflate;q=0", ""), ("*;q=0", "")])
+@pytest.mark.parametrize("size", [1, 1000])
+def test_answer_is_packed_for_who_accepts_it(accepted, coding, size):
+    body = b"x" * size
+    response = headers.packed(HttpResponse(200, (("content-length", "9"),), body), accepted)
+    assert headers.get(response.headers, "content-encoding") == coding
+    unpack = {"gzip": gzip.decompress, "deflate": zlib.decompress, "": bytes}[coding]
+    assert unpack(response.body) == body
     assert headers.get(response.headers, "content-length") == str(len(response.body))
 
 

@@ -344,6 +344,15 @@ def test_compressed_bodies_go_both_ways(proxy, packing):
     assert unpacked["hits"] == wanted.json["hits"]
 
 
+@pytest.mark.parametrize("accepted", ["gzip", "deflate", "deflate, gzip;q=0.5", "gzip, deflate",
+                                      "gzip;q=0", "identity", "br, zstd"])
+@pytest.mark.parametrize("parameters", ["", "?filter_path=hits.hits._id&size=1"])
+def test_answer_has_the_coding_that_opensearch_would_choose(proxy, accepted, parameters):
+    chosen = [ask("one", BODY, parameters, Accept_Encoding=accepted).headers["Content-Encoding"]
+              for ask in (proxy.search, proxy.engine)]
+    assert chosen[0] == chosen[1]
+
+
 def test_broken_compression_is_opensearchs_to_judge(proxy):
     target = f"/{proxy.prefix}one/_search"
     told = [ask("POST", target, b"not gzip", Content_Encoding="gzip",
