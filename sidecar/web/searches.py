@@ -82,15 +82,16 @@ class SearchGateway:
 
     def _request(self, environ: dict[str, Any], method: str, target: str, *,
                  is_streamed: bool) -> HttpRequest:
-        """Return the request; a search's body is read, any other's streams."""
+        """Return the request; a search's body is read, any other's streams.
+
+        A search goes without the length that the client named: another body may take its place.
+        """
         headers = http_headers.for_upstream(_headers(environ))
         body = self._body(environ)
-        if body is None:
-            return HttpRequest(method, target, headers)
         if is_streamed:
             return HttpRequest(method, target, headers, body)
         headers = http_headers.replaced(headers, content_length=None)
-        return HttpRequest(method, target, headers, b"".join(body))
+        return HttpRequest(method, target, headers, None if body is None else b"".join(body))
 
     def _body(self, environ: dict[str, Any]) -> Iterator[bytes] | None:
         length = environ.get("CONTENT_LENGTH")

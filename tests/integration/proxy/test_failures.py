@@ -295,6 +295,17 @@ def test_headers_pass_both_ways(node, through):
         assert "u1" not in target
 
 
+@pytest.mark.parametrize("headers", [{}, {"X_Personalize": "off"}, {"X_Personalize_User": "u9"}])
+def test_source_that_becomes_the_body_is_sent_with_its_own_length(node, through, headers):
+    """Else the body would be the next request on the connection, which may be another client's."""
+    node.answer = healthy
+    target = "/sourced/_search?source={%22size%22:3}&source_content_type=application/json"
+    through("POST", target, **{"Content_Length": "0", **headers})
+    sent = [(body, int(told["Content-Length"])) for _, _, body, told in node.asked]
+    assert sent
+    assert all(body.startswith(b"{") and len(body) == length for body, length in sent)
+
+
 def test_controls_never_reach_opensearch_whatever_is_asked(node, through):
     for target in ("/i/_count", "/i/_search", "/i/_search/template", "/_msearch"):
         through("POST", f"{target}?personalize_user=u1&a=1&personalize=true", b"{}")
