@@ -145,7 +145,8 @@ def _as_it_came(request: HttpRequest, target: Target, reason: SkipReason) -> Sea
 
 def is_other_format(request: HttpRequest, target: Target) -> bool:
     """Return True for CBOR, SMILE and YAML, going in or coming out, and for a body that is said to
-    be nothing: OpenSearch takes none without a Content-Type."""
+    be nothing: OpenSearch takes none without a Content-Type. Where nothing else is asked for, it
+    answers in the format of the Content-Type, that of no body too."""
     wanted = target.get("format")
     if wanted is not None and wanted.lower() != "json":
         return True
@@ -156,13 +157,14 @@ def is_other_format(request: HttpRequest, target: Target) -> bool:
         name, kind = name.lower(), text.lower()
         if name == "content-type" and request.body and "json" not in kind:
             return True
-        if name == "accept" and any(
-                other in kind for other in ("yaml", "cbor", "smile", "text/plain")):
+        if any(other in kind for other in _OTHER_FORMATS) or (
+                name == "accept" and "text/plain" in kind):
             return True
         is_named = is_named or name == "content-type"
     return not is_named
 
 
+_OTHER_FORMATS = ("yaml", "cbor", "smile")
 _FORMAT_LENGTHS = frozenset({len("content-type"), len("accept")})
 
 

@@ -6,6 +6,7 @@ from it (a wider fetch, ids only, one page) is put together from those bytes. Pu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,11 @@ from sidecar.search import spans
 from sidecar.search.controls import HEADERS, OWN_EXT, PARAMETERS
 from sidecar.search.targets import Target
 
+# As a header it would be refused in other words than as a parameter.
+_IS_JSON = re.compile(r"application/(?:json|x-ndjson)(?:; *charset=utf-8)?")
+# What clients say of a body that they do not send; a Content-Type that is none is refused.
+_OF_NO_BODY = frozenset({"application/json", "application/x-ndjson", "text/plain",
+                         "application/x-www-form-urlencoded"})
 _FRAMING = frozenset({"content-length", "content-encoding", "accept-encoding"})
 
 
@@ -118,9 +124,12 @@ def _body_of(request: HttpRequest, target: Target) -> tuple[bytes, Target, Heade
     if body or source is None:
         return body, target, request.headers
     kind = target.get("source_content_type") or ""
-    if "json" not in kind:
+    if not _IS_JSON.fullmatch(kind.lower()):
         raise UnreadableError("source comes without source_content_type, or is not JSON")
     headers = tuple(header for header in request.headers if header[0].lower() != "content-type")
+    said = [text for name, text in request.headers if name.lower() == "content-type"]
+    if any(text.partition(";")[0].lower() not in _OF_NO_BODY for text in said):
+        raise UnreadableError("source comes beside a Content-Type that OpenSearch may refuse")
     return (source.encode("utf-8", "surrogatepass"),
             target.without(("source", "source_content_type")), (*headers, ("Content-Type", kind)))
 
