@@ -72,14 +72,15 @@ class RequestReader:
         self._heads = Heads()
         self._is_between = True  # the next byte begins a request
         self._target: bytes | None = None  # of the request that comes, if the parser sees another
+        self._refusal: BadRequest | None = None  # of what came behind requests in hand
         self._again: Request | None = None  # whose head is read once more: see _decline
         # What gunicorn's main thread looks at to find bytes that were read ahead: see has_next.
         self.unreader = SimpleNamespace(buf=io.BytesIO())
 
     @property
     def has_next(self) -> bool:
-        """Return True if another request has been read already."""
-        return bool(self._ready)
+        """Return True if another request has been read already, or what is to be refused."""
+        return bool(self._ready) or self._refusal is not None
 
     def next(self) -> Request | None:
         """Wait for a request's head; None once the client has closed the connection.
@@ -89,6 +90,8 @@ class RequestReader:
             OSError: the connection broke, or nothing came in time.
         """
         while not self._ready:
+            if self._refusal is not None:
+                raise self._refusal
             if not self.read_on():
                 return None
         return self._ready.popleft()
@@ -120,7 +123,10 @@ class RequestReader:
         except httptools.HttpParserUpgrade as upgrade:
             self._decline(data[int(upgrade.args[0]):])
         except httptools.HttpParserError as error:
-            raise BadRequest(400, f"request is not HTTP: {error}") from error
+            self._refusal = BadRequest(400, f"request is not HTTP: {error}")
+            if not self._ready or self._ready[-1] is self._coming:
+                raise self._refusal from error
+            return
         is_waiting = len(self._heads) > 0 or not (self._ready or self._has_head)
         if self._head_bytes > MOST_HEAD_BYTES and is_waiting:
             raise BadRequest(431, f"request's head is larger than {MOST_HEAD_BYTES} bytes")

@@ -71,12 +71,22 @@ def test_request_after_one_whose_expectation_was_not_met_is_answered(proxy):
     first = b"GET / HTTP/1.1\r\nHost: h\r\nExpect: foo\r\n\r\n"
     second = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
     for url in (proxy.node, proxy.url):
-        host, port = url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), 20) as connection:
-            connection.sendall(first + second)
-            received = b"".join(iter(lambda: connection.recv(65536), b""))
-        assert received.startswith(b"HTTP/1.1 417 Expectation Failed\r\n")
-        assert received.count(b"HTTP/1.1 200 OK\r\n") == 1
+        assert statuses(url, first + second) == [417, 200]
+
+
+def test_requests_before_a_broken_one_are_answered(proxy):
+    good = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+    for url in (proxy.node, proxy.url):
+        assert statuses(url, good + good + b"garbage\r\n\r\n") == [200, 200, 400]
+
+
+def statuses(url: str, sent: bytes) -> list[int]:
+    """Send requests in one piece and return the statuses of all answers."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), 20) as connection:
+        connection.sendall(sent)
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+    return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", received)]
 
 
 @pytest.mark.parametrize("target", [
