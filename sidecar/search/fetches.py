@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from sidecar.errors import UnreadableError
 from sidecar.records import HttpRequest
 from sidecar.search.controls import OWN_EXT
 from sidecar.search.plans import SearchPlan
@@ -57,7 +58,7 @@ def can_split(plan: SearchPlan, item_id_field: str) -> bool:
         return False
     if not _UNSPLITTABLE_PARAMETERS.isdisjoint(search.target.names):
         return False
-    if hides_ids(search) or not search.ext.keys() <= _SPLITTABLE_EXT:
+    if hides_ids(search) or not search.ext.keys() <= _SPLITTABLE_EXT or suggests_hits(search):
         return False
     if search.members.get("seq_no_primary_term", b"true") not in (b"true", b"false"):
         return False  # "true" is one of OpenSearch's words for it, and there are wrong ones
@@ -73,6 +74,13 @@ def hides_ids(search: SearchRequest) -> bool:
     return stored in ("_none_", ["_none_"])
 
 
+def suggests_hits(search: SearchRequest) -> bool:
+    """Return True if suggestions are hits too, which show what is asked for of all hits."""
+    suggest = search.get("suggest")
+    return isinstance(suggest, dict) and any(
+        isinstance(suggester, dict) and "completion" in suggester for suggester in suggest.values())
+
+
 def names_field(search: SearchRequest, field: str) -> bool:
     """Return True if the client itself asked for this doc value, by name or wildcard."""
     asked = (search.members.get("docvalue_fields", b"") + search.members.get("fields", b"")
@@ -81,10 +89,16 @@ def names_field(search: SearchRequest, field: str) -> bool:
 
 
 def whole_fetch(plan: SearchPlan, item_id_field: str) -> HttpRequest:
-    """Ask for every hit from the top through window and page, as the client wants hits."""
+    """Ask for every hit from the top through window and page, as the client wants hits.
+
+    Raises:
+        UnreadableError: suggestions would show ids that the client does not want.
+    """
     search, window = _parts(plan)
     members = dict(search.members)
     if hides_ids(search) and item_id_field:
+        if suggests_hits(search) and not names_field(search, item_id_field):
+            raise UnreadableError("suggestions would show what is asked for in the place of ids")
         asked = search.get("docvalue_fields")
         members["docvalue_fields"] = msgspec.json.encode(
             [*(asked if isinstance(asked, list) else []), item_id_field])

@@ -145,7 +145,8 @@ def cluster_proxy(launcher: Callable[..., Any], sidecar_over: Callable[..., Any]
 
 
 MAPPING = {"properties": {
-    "item_id": {"type": "keyword"}, "title": {"type": "text"}, "brand": {"type": "keyword"},
+    "item_id": {"type": "keyword"}, "brand": {"type": "keyword"},
+    "title": {"type": "text", "fields": {"completed": {"type": "completion"}}},
     "price": {"type": "double"}, "size": {"type": "long"}, "added": {"type": "date"},
     "Alpha": {"type": "object", "enabled": False},
     "reviews": {"type": "nested", "properties": {"stars": {"type": "integer"},

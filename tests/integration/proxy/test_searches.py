@@ -245,6 +245,16 @@ def test_filter_path_shows_what_it_selects_reordered(proxy, expected_order):
     assert all(set(hit) == {"_source"} for hit in answer.json["hits"]["hits"])
 
 
+@pytest.mark.parametrize("more", [{}, {"_source": ["price"]}, {"stored_fields": "_none_"}])
+def test_suggested_hits_are_shown_as_the_client_wants_hits(proxy, more):
+    """They would lack ids and sources if ids were fetched first."""
+    body = {**BODY, **more, "suggest": {"s": {"prefix": "milk", "completion": {
+        "field": "title.completed"}}}}
+    for index in ("one", "many"):
+        direct = proxy.engine(index, body)
+        assert proxy.search(index, body).json["suggest"] == direct.json["suggest"]
+
+
 def test_same_id_in_two_indices_is_two_hits(proxy, expected_order):
     for index in ("twin-a", "twin-b"):
         for number in range(15):
