@@ -2,7 +2,8 @@
 
 The sidecar needs each hit's ``_index``, ``_id`` and ``_score``. Where a client's filter takes
 them away, the filter is widened for the upstream, and what was added is cut out of each hit again.
-Pure; no I/O.
+It needs to see shards that failed, too: a fetch wider than the client's may fail on some of them,
+whose hits are then missing without a word. Pure; no I/O.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 HITS = ("hits", "hits")
+FAILURES = ("_shards", "failures")  # there only where shards failed, so that nothing is to be cut
 _Pattern = tuple[str, ...]
 _NOTHING: _Pattern = ("no_such_key",)
+_SHARDS: _Pattern = ("_shards",)
+_ALL_BUT_FAILURES = tuple((*_SHARDS, key) for key in ("total", "successful", "skipped", "failed"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +37,21 @@ def shows_hits(text: str) -> bool:
 
 
 def widen(text: str, keys: Iterable[str]) -> HitFilter | None:
-    """Return a filter that also shows these keys of every hit.
+    """Return a filter that also shows these keys of every hit, and the failures of shards.
 
     None if a pattern with wildcards takes one of them away: it may take others too, so it can be
     neither kept nor dropped.
     """
     includes, excludes = _patterns(text)
-    kept = list(excludes)
+    kept = [part for pattern in excludes
+            for part in (_ALL_BUT_FAILURES if pattern == _SHARDS else (pattern,))
+            if part != FAILURES]
+    if any(_covers(pattern, FAILURES) for pattern in kept):
+        return None
     added: list[_Pattern] = []
     hidden = set()
+    if includes and not any(_covers(pattern, FAILURES) for pattern in includes):
+        added.append(FAILURES)
     for key in keys:
         path = (*HITS, key)
         for pattern in [p for p in kept if _covers(p, path)]:

@@ -63,10 +63,14 @@ def test_filter_that_leaves_no_hits_is_known(text, shown):
 
 
 @pytest.mark.parametrize(("text", "wider", "hidden"), [
-    ("hits", "hits", set()), ("hits.hits._source", "hits.hits._source,hits.hits._id", {"_id"}),
+    ("hits", "hits,_shards.failures", set()),
+    ("hits.hits._source", "hits.hits._source,_shards.failures,hits.hits._id", {"_id"}),
     ("-hits.hits._id", "-no_such_key", {"_id"}), ("-took", "-took", set()),
-    ("hits.hits.*", "hits.hits.*", set()), ("**._id", "**._id", set()),
-    ("hits,-hits.hits._id,-took", "hits,-took", {"_id"}),
+    ("**", "**", set()), ("hits.hits.*,_shards", "hits.hits.*,_shards", set()),
+    ("**._id", "**._id,_shards.failures", set()), ("-_shards.failures", "-no_such_key", set()),
+    ("-_shards,-took", "-_shards.total,-_shards.successful,-_shards.skipped,-_shards.failed,-took",
+     set()),
+    ("hits,-hits.hits._id,-took", "hits,_shards.failures,-took", {"_id"}),
 ])
 def test_filter_is_widened_by_what_is_needed(text, wider, hidden):
     found = filter_paths.widen(text, ("_id",))
@@ -74,8 +78,9 @@ def test_filter_is_widened_by_what_is_needed(text, wider, hidden):
     assert (found.text, found.hidden) == (wider, hidden)
 
 
-@pytest.mark.parametrize("text", ["-**._id", "-hits.hits._i*", "-hits.*._id", "-hits.hits"])
-def test_filter_that_hides_ids_behind_a_wildcard_is_left_alone(text):
+@pytest.mark.parametrize("text", ["-**._id", "-hits.hits._i*", "-hits.*._id", "-hits.hits",
+                                  "-_*", "-_shards.*"])
+def test_filter_that_hides_needed_things_behind_a_wildcard_is_left_alone(text):
     assert filter_paths.widen(text, ("_id",)) is None
 
 

@@ -245,6 +245,16 @@ def test_filter_path_shows_what_it_selects_reordered(proxy, expected_order):
     assert all(set(hit) == {"_source"} for hit in answer.json["hits"]["hits"])
 
 
+@pytest.mark.parametrize("filter_path", [
+    "hits.total,hits.hits._id", "hits", "-_shards", "-_shards.*", "-_shards.failures",
+    "took,hits,-hits.hits._id"])
+def test_filter_path_hides_no_index_that_allows_no_window_so_wide(proxy, filter_path):
+    answers = [ask(f"one,{proxy.prefix}narrow", BODY, f"?filter_path={filter_path}").json["hits"]
+               for ask in (proxy.search, proxy.engine)]
+    assert answers[0].get("total") == answers[1].get("total")
+    assert len(answers[0]["hits"]) == len(answers[1]["hits"])
+
+
 @pytest.mark.parametrize("more", [{}, {"_source": ["price"]}, {"stored_fields": "_none_"}])
 def test_suggested_hits_are_shown_as_the_client_wants_hits(proxy, more):
     """They would lack ids and sources if ids were fetched first."""
