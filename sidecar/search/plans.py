@@ -91,7 +91,7 @@ def _plan(search: SearchRequest, controls: Controls, settings: Settings,
     skip = unwanted(controls, settings) or _unfit(search)
     if skip is not None:
         return SearchPlan(search.untouched(), skip, controls, search)
-    window = _window(search, controls.window)
+    window = _window(search, controls.window, settings.item_id_field)
     text = search.target.get("filter_path")
     hit_filter = filter_paths.widen(text, HIT_KEYS) if text else None
     if window.size == 0:
@@ -185,22 +185,27 @@ def _unfit(search: SearchRequest) -> SkipReason | None:
         return SkipReason.SEARCH_AFTER
     if "slice" in search.members:
         return SkipReason.SLICE
-    if not all(_is_by_score(sort) for sort in _sorts(search)):
+    if not all(_is_by_score(key) for keys in _sorts(search) for key in keys[:1]):
         return SkipReason.SORT
     return None
 
 
-def _sorts(search: SearchRequest) -> list[Any]:
-    """Return the leading sort key of body and parameter, each where there is one."""
-    leading = []
+def _sorts(search: SearchRequest) -> list[list[Any]]:
+    """Return the sort keys of body and parameter, each where there are some."""
+    sorts: list[list[Any]] = []
     for sort in (search.get("sort"), search.target.get("sort")):
         if isinstance(sort, str) and sort:
-            leading.append(sort.split(",")[0])
+            sorts.append(sort.split(","))
         elif isinstance(sort, list):
-            leading.extend(sort[:1])
+            sorts.append(sort)
         elif sort:
-            leading.append(sort)
-    return leading
+            sorts.append([sort])
+    return sorts
+
+
+def _tells_hits_apart(key: Any, item_id_field: str) -> bool:
+    name = next(iter(key), "") if isinstance(key, dict) else str(key).partition(":")[0]
+    return name in ("_id", "_shard_doc", item_id_field)
 
 
 def _is_by_score(key: Any) -> bool:
@@ -211,12 +216,20 @@ def _is_by_score(key: Any) -> bool:
     return key in ("_score", "_score:desc")
 
 
-def _window(search: SearchRequest, wanted: int) -> Window:
+def _window(search: SearchRequest, wanted: int, item_id_field: str) -> Window:
+    """Return page and window.
+
+    Where the sort ends in a key that tells hits apart, the client may go on by ``search_after``
+    from the page's last hit: it stays the last, and all hits before it are shown before it.
+    """
     if b"null" in (search.members.get("from"), search.members.get("size")):
         raise UnreadableError("from or size is null")
     first = _count(search.target.get("from"), search.get("from"), 0)
     size = _count(search.target.get("size"), search.get("size"), DEFAULT_SIZE)
-    return Window(first, size, min([wanted, *_rescore_windows(search.get("rescore"))]))
+    limits = [wanted, *_rescore_windows(search.get("rescore"))]
+    if any(_tells_hits_apart(keys[-1], item_id_field) for keys in _sorts(search) if keys):
+        limits.append(max(0, size - 1))
+    return Window(first, size, min(limits))
 
 
 def _count(parameter: str | None, member: Any, default: int) -> int:

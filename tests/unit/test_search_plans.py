@@ -38,6 +38,10 @@ def sent(request: HttpRequest) -> Any:
     ({"size": 4.9}, "", (0, 4, 100)), ({}, "?size=3&size=4", (0, 4, 100)),
     ({}, "?pretty;from=3;size=4", (3, 4, 100)),
     ({"rescore": {"window_size": 30, "query": {}}}, "", (0, 10, 30)),
+    ({"sort": ["_score", {"price": "asc"}], "size": 5}, "", (0, 5, 100)),
+    ({"sort": ["_score", {"_id": "asc"}], "size": 5}, "", (0, 5, 4)),
+    ({"sort": ["_score", "item_id"], "size": 200}, "", (0, 200, 100)),
+    ({}, "?sort=_score:desc,item_id:asc", (0, 10, 9)),
     ({"rescore": [{"window_size": 30, "query": {}}, {"query": {}}]}, "", (0, 10, 10)),
 ])
 def test_page_and_window_are_read_as_opensearch_reads_them(body, parameters, window):

@@ -194,6 +194,18 @@ def test_scroll_passes_page_after_page(proxy):
     proxy.through("DELETE", "/_search/scroll", {"scroll_id": first.json["_scroll_id"]})
 
 
+@pytest.mark.parametrize("size", [1, 7, 40, 150])
+def test_walk_by_search_after_shows_every_hit_once(proxy, size):
+    body = {"query": {"match_all": {}}, "size": size, "sort": ["_score", {"item_id": "asc"}]}
+    shown, outcomes, page = [], [], proxy.search("many", body)
+    while page.ids:
+        shown += page.ids
+        outcomes.append(page.outcome)
+        page = proxy.search("many", {**body, "search_after": page.json["hits"]["hits"][-1]["sort"]})
+    assert len(shown) == len(set(shown)) == 160
+    assert outcomes[0] == ("applied" if size > 1 else "skipped; reason=beyond_window")
+
+
 def test_collapsed_groups_are_reordered_none_added_or_lost(proxy, expected_order):
     body = {**BODY, "collapse": {"field": "brand", "inner_hits": {"name": "more", "size": 2}}}
     engine = proxy.engine("many", {**body, "size": 100})
