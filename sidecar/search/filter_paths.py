@@ -77,7 +77,8 @@ def _patterns(text: str) -> tuple[tuple[_Pattern, ...], tuple[_Pattern, ...]]:
 
 
 def _split(name: str) -> _Pattern:
-    return tuple(part.replace("\0", "\\.") for part in name.replace("\\.", "\0").split("."))
+    name = name.replace("\\.", "\0").rstrip(".")  # OpenSearch takes dots at the end for nothing
+    return tuple(part.replace("\0", "\\.") for part in name.split("."))
 
 
 def _write(pattern: _Pattern) -> str:

@@ -66,6 +66,8 @@ def test_filter_that_leaves_no_hits_is_known(text, shown):
     ("hits", "hits,_shards.failures", set()),
     ("hits.hits._source", "hits.hits._source,_shards.failures,hits.hits._id", {"_id"}),
     ("-hits.hits._id", "-no_such_key", {"_id"}), ("-took", "-took", set()),
+    ("hits.hits..", "hits.hits,_shards.failures", set()),
+    ("-hits.hits._id.", "-no_such_key", {"_id"}),
     ("**", "**", set()), ("hits.hits.*,_shards", "hits.hits.*,_shards", set()),
     ("**._id", "**._id,_shards.failures", set()), ("-_shards.failures", "-no_such_key", set()),
     ("-_shards,-took", "-_shards.total,-_shards.successful,-_shards.skipped,-_shards.failed,-took",
