@@ -1,7 +1,7 @@
 """Cases from the log itself: searches of a dev window, with what their shoppers then bought.
 
 For shops without logged searches to judge by. Queries and candidates are made as they are for
-training (``make_examples``); the history of each case ends before its own visit.
+training (``make_examples``); the history of each case ends before its search.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from sidecar.ranking.kinds import strength
 from sidecar.ranking.memory import QueryMemory
 from sidecar.ranking.statistics import ItemStatistics
 from sidecar.records import Case
-from sidecar.training.log import EventLog
+from sidecar.training.log import VISIT_GAP_S, EventLog
 from sidecar.training.memory import Recalls
 from sidecar.training.queries import QueryMaker
 from sidecar.training.retrieval import Retrieval
@@ -53,7 +53,7 @@ def make_examples(log: EventLog, rows: Sequence[Mapping[str, Any]], retrieval: R
     shown = {(e.user, e.query) for e in found}
     rng = np.random.default_rng(seed)
     maker = QueryMaker(rows, seed)
-    asked = log.asked()
+    searches = _Searches.of(log)
     targets = log.target_kinds()
     strong = np.array([k in targets for k in log.kinds], bool)
     index = np.flatnonzero((log.item >= 0) & strong[log.kind])
@@ -66,31 +66,59 @@ def make_examples(log: EventLog, rows: Sequence[Mapping[str, Any]], retrieval: R
         np.cumsum(np.bincount(np.searchsorted(visits, log.visit[index])))[:-1]), strict=True))
     for visit in rng.permutation(visits).tolist():
         events = groups[visit]
-        made = _of_visit(log, events, asked, maker, retrieval, rng, per_visit)
-        found.extend(e for e in made if (e.user, e.query) not in shown)
+        made = _of_visit(log, events, searches, maker, retrieval, rng, per_visit)
+        found.extend(e for e in made if e.ts >= since and (e.user, e.query) not in shown)
         if len(found) >= most:
             break
     return sorted(found[:most], key=lambda e: e.ts)
 
 
-def _of_visit(log: EventLog, events: IntVector, queries: npt.NDArray[np.int32],
-              maker: QueryMaker, retrieval: Retrieval, rng: np.random.Generator,
+@dataclass(frozen=True, slots=True)
+class _Searches:
+    """Of each event (n): the ``query`` that it answers, -1 for none, when that was ``asked``, and
+    when the visit had ``begun``. What a list reads ends there: a click on the way to a purchase is
+    nothing that the search could have known."""
+
+    query: npt.NDArray[np.int32]
+    asked: npt.NDArray[np.float64]
+    begun: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, log: EventLog) -> _Searches:
+        query = log.asked()
+        keys = log.visit * (len(log.queries) + 1) + query + 1
+        return cls(query, _begins(log.ts, keys), _begins(log.ts, log.visit))
+
+
+def _begins(ts: npt.NDArray[np.float64], keys: IntVector) -> npt.NDArray[np.float64]:
+    """Return when the run of each event (n) began: events of one key no more than half an hour
+    apart, for a session may last for months."""
+    order = np.argsort(keys, kind="stable")
+    starts = np.ones(len(order), bool)
+    starts[1:] = (np.diff(keys[order]) != 0) | (np.diff(ts[order]) > VISIT_GAP_S)
+    found = np.empty(len(order))
+    found[order] = ts[order][np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))]
+    return found
+
+
+def _of_visit(log: EventLog, events: IntVector, searches: _Searches, maker: QueryMaker,
+              retrieval: Retrieval, rng: np.random.Generator,
               per_visit: int) -> Iterator[Example]:
-    bought = np.unique(log.item[events])
+    """Yield a visit's lists, each as of its search; targets are what was taken from then on."""
     asked: set[str] = set()
     for event in rng.permutation(events)[: 3 * per_visit].tolist():
-        code = int(queries[event])
+        code, ts = int(searches.query[event]), float(searches.asked[event])
         query = log.queries[code] if code >= 0 else None
         if query is None or len(retrieval.search(query)[0]) < FEWEST_CANDIDATES:
             query = maker.draw(int(log.item[event]))  # none was logged, or an id, "-", …
+            ts = float(searches.begun[event])
         if query is None or query in asked:
             continue
         asked.add(query)
         hits, scores = retrieval.search(query)
-        target = np.isin(hits, bought)
+        target = np.isin(hits, log.item[events[log.ts[events] >= ts]])
         if len(hits) >= FEWEST_CANDIDATES and target.any() and not target.all():
-            yield Example(int(log.user[event]), float(log.ts[events].min()), query, hits, scores,
-                          target)
+            yield Example(int(log.user[event]), ts, query, hits, scores, target)
         if len(asked) >= per_visit:
             return
 

@@ -1,0 +1,77 @@
+"""Lists made of a log: each as of its search, with what was taken from then on."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar.records import Event
+from sidecar.training.dev_cases import cases_of_log
+from sidecar.training.examples import make_examples
+from sidecar.training.log import VISIT_GAP_S, EventLog
+from sidecar.training.retrieval import Retrieval
+
+ROWS = [{"item_id": f"{colour} {noun}", "title": f"{colour} {noun}", "brand": None,
+         "categories": [f"{noun}s"]} for noun in ("cup", "lamp")
+        for colour in ("red", "blue", "green", "white", "black", "pink")]
+BY_ID = {row["item_id"]: k for k, row in enumerate(ROWS)}
+SESSION = {"session_id": "s"}
+
+
+def examples(*events, since=0.0):
+    log = EventLog.from_events(events, BY_ID)
+    return make_examples(log, ROWS, Retrieval(ROWS), since=since, most=100, per_visit=6, seed=0)
+
+
+def visit(ids, query="cup"):
+    """A search, clicks on its way, and a purchase; the shopper had been there the day before."""
+    return [Event("u", "click", "blue lamp", 1.0, "lamp"),
+            Event("u", "view", "pink cup", 86_400.0, **ids),
+            Event("u", "search", None, 86_460.0, query, **ids),
+            Event("u", "click", "red cup", 86_480.0, query, **ids),
+            Event("u", "click", "blue cup", 86_500.0, query, **ids),
+            Event("u", "purchase", "blue cup", 86_600.0, **ids)]
+
+
+@pytest.mark.parametrize("ids", [SESSION, {}], ids=["session", "run of events"])
+@pytest.mark.parametrize(("query", "ts"), [("cup", 86_460.0), (None, 86_400.0), ("-", 86_400.0)],
+                         ids=["logged", "made", "made where the logged one finds nothing"])
+def test_list_is_as_of_its_search_and_not_of_the_purchase(ids, query, ts):
+    """Else its history holds the click on what it is to find."""
+    found = examples(*visit(ids, query))
+    assert {example.ts for example in found} == {ts}
+
+
+def test_case_made_of_a_log_ends_its_history_before_the_search():
+    log = EventLog.from_events(visit(SESSION), BY_ID)
+    for case in cases_of_log(log, ROWS, since=2.0, until=1e6, most=10):
+        assert case.relevant == ("blue cup",)
+        assert case.history.item_ids == ("blue lamp", "pink cup")
+
+
+def test_what_was_taken_before_a_search_is_no_target_of_it():
+    found = examples(Event("u", "purchase", "red cup", 10.0, **SESSION),
+                     Event("u", "search", None, 20.0, "cup", **SESSION),
+                     Event("u", "purchase", "blue cup", 30.0, **SESSION))
+    (example,) = [e for e in found if e.query == "cup"]
+    assert [ROWS[row]["item_id"] for row in example.rows[example.target]] == ["blue cup"]
+
+
+def test_search_before_the_first_instant_makes_no_list():
+    """What learnt until then knows the click that came of it."""
+    assert examples(*visit(SESSION), since=86_490.0) == []
+
+
+def test_session_that_never_ends_begins_anew_after_a_pause():
+    later = 86_600.0 + 10 * VISIT_GAP_S
+    found = examples(*visit(SESSION), Event("u", "view", "green lamp", later, **SESSION),
+                     Event("u", "purchase", "green lamp", later + 60.0, **SESSION))
+    assert {example.ts for example in found} == {86_460.0, later}
+
+
+def test_same_query_asked_again_after_a_pause_is_another_search():
+    later = 86_600.0 + 10 * VISIT_GAP_S
+    found = examples(Event("u", "search", None, 5.0, "lamp", **SESSION),
+                     Event("u", "search", None, later, "lamp", **SESSION),
+                     Event("u", "click", "red lamp", later + 5.0, "lamp", **SESSION),
+                     Event("u", "purchase", "red lamp", later + 9.0, **SESSION))
+    assert [example.ts for example in found] == [later]
