@@ -44,7 +44,7 @@ def cases_of_log(log: EventLog, rows: Sequence[Mapping[str, Any]], *, since: flo
     if not examples:
         raise FileError("no event of the dev window makes a case: it needs purchases, or other "
                         "positive events, of items that a search finds; give a wider window")
-    order, offsets = early.by_user()
+    order, offsets = early.histories()
     strong = [k in early.target_kinds() for k in early.kinds]
     made = []
     for k, example in enumerate(examples):

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Sequences:
-    """All users' events side by side: user u's are ``[offsets[u]:offsets[u+1]]``, by time."""
+    """All users' histories side by side: user u's is ``[offsets[u]:offsets[u+1]]``, by time."""
 
     offsets: IntVector
     item: IntVector
@@ -53,7 +53,7 @@ class Sequences:
     query: npt.NDArray[np.int32]
     visit_end: IntVector  # first position after the visit
     query_text: FloatArray  # (queries + 1, TEXT_WIDTH), the last row zero
-    is_wanted: npt.NDArray[np.bool_]  # an event of positive strength: no return, no impression
+    is_wanted: npt.NDArray[np.bool_]  # an event of positive strength: no return
 
     @classmethod
     def of(cls, events: EventLog, table: ItemTable,
@@ -61,7 +61,7 @@ class Sequences:
         """Lay a log out by user; ``kinds``: a trained model's event words (default: the log's)."""
         codes = kind_codes(events.kinds if kinds is None else kinds)
         code_of = np.array([codes.get(word, 0) for word in events.kinds], np.int64)
-        order, offsets = events.by_user()
+        order, offsets = events.histories()
         ts = events.ts[order]
         gaps = np.diff(ts, prepend=ts[:1])
         gaps[offsets[:-1][offsets[:-1] < len(gaps)]] = 0.0

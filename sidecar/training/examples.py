@@ -201,7 +201,7 @@ class Walk:
         self._at = int(np.searchsorted(log.ts, trained.clock, side="left")) if trained else 0
         self._weight = np.array([strength(k) for k in log.kinds], np.float32)[log.kind]
         self._strong = np.array([k in strong_kinds for k in log.kinds], bool)[log.kind]
-        self._order, self._offsets = log.by_user()
+        self._order, self._offsets = log.histories()
         self._user_ts = log.ts[self._order]
         self._trial = _first_of_their_kind(log, self._strong & (self._weight > 0), items)
         self._recalls = Recalls(log, strong_kinds)

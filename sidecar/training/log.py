@@ -15,6 +15,7 @@ import numpy.typing as npt
 from sidecar.ranking.imputation import is_known
 from sidecar.ranking.kinds import target_kinds
 from sidecar.records import Event
+from sidecar.serving.histories import SHOWN_ONLY
 
 VISIT_GAP_S = 1800.0  # a pause that ends a visit where neither order nor session is logged
 
@@ -28,7 +29,9 @@ class EventLog:
     a run of events less than half an hour apart, of which the second joins the visit that it ends
     (see ``_join_orders``); ``query`` (n) codes into ``queries``, -1 for none;
     ``position`` (n) where an item was shown, -1 where that is not logged; ``price`` (n) of one
-    unit, NaN where that is not logged or no price (see ``ranking.imputation``).
+    unit, NaN where that is not logged or no price (see ``ranking.imputation``); ``is_kept`` (n)
+    what a history keeps of it where the model serves (see ``serving.histories``): not what was only
+    shown, and nothing without item and query.
     """
 
     users: list[str]
@@ -42,6 +45,7 @@ class EventLog:
     query: npt.NDArray[np.int32]
     position: npt.NDArray[np.int16]
     price: npt.NDArray[np.float32]
+    is_kept: npt.NDArray[np.bool_]
     has_times: bool
     unknown_items: int
 
@@ -60,7 +64,7 @@ class EventLog:
         queries: dict[str, int] = {}
         visits: dict[tuple[int, str, bool], int] = {}
         user, item, kind, ts, visit, query, position, price = [], [], [], [], [], [], [], []
-        of_order = []
+        of_order, is_kept = [], []
         unknown, clock, has_times = 0, 0.0, False
         for event in events:
             code = users.setdefault(event.user_id, len(users))
@@ -75,6 +79,7 @@ class EventLog:
             key = event.session_id or event.order_id
             is_order = bool(key) and not event.session_id
             of_order.append(is_order)
+            is_kept.append(event.event not in SHOWN_ONLY and bool(event.item_id or event.query))
             user.append(code)
             item.append(row)
             kind.append(kinds.setdefault(event.event, len(kinds)))
@@ -92,6 +97,7 @@ class EventLog:
             visit=np.asarray(visit, np.int64)[order], query=np.asarray(query, np.int32)[order],
             position=np.asarray(position, np.int16)[order],
             price=np.where(is_known(prices), prices, np.nan).astype(np.float32)[order],
+            is_kept=np.asarray(is_kept, bool)[order],
             has_times=has_times, unknown_items=unknown)
         _number_visits(log, len(visits))
         _join_orders(log, np.asarray(of_order, bool)[order])
@@ -106,7 +112,8 @@ class EventLog:
         cut = slice(start, stop)
         return EventLog(self.users, self.kinds, self.queries, self.user[cut], self.item[cut],
                         self.kind[cut], self.ts[cut], self.visit[cut], self.query[cut],
-                        self.position[cut], self.price[cut], self.has_times, self.unknown_items)
+                        self.position[cut], self.price[cut], self.is_kept[cut], self.has_times,
+                        self.unknown_items)
 
     def target_kinds(self) -> frozenset[str]:
         """Return the kinds of event that a model should bring about; see ``ranking.kinds``."""
@@ -131,6 +138,13 @@ class EventLog:
         """Return (order, offsets): user u's events are ``order[offsets[u]:offsets[u+1]]``."""
         order = np.argsort(self.user, kind="stable")
         counts = np.bincount(self.user, minlength=len(self.users))
+        return order, np.concatenate([[0], np.cumsum(counts)])
+
+    def histories(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return what ``by_user`` does, of the events that histories keep."""
+        order, _ = self.by_user()
+        order = order[self.is_kept[order]]
+        counts = np.bincount(self.user[order], minlength=len(self.users))
         return order, np.concatenate([[0], np.cumsum(counts)])
 
 

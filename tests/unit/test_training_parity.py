@@ -11,6 +11,7 @@ from sidecar.errors import FileError
 from sidecar.ranking.kernels import CONTEXT
 from sidecar.ranking.signals import FEATURES, facts
 from sidecar.records import Candidates, Case, Event, History, UserState
+from sidecar.serving import counterfactual
 from sidecar.training import evaluation
 from sidecar.training.boosted import FORTY, VARIANTS
 from sidecar.training.evaluation import evaluate, merged_events, report
@@ -103,6 +104,22 @@ def test_every_column_is_the_same_in_training_and_serving(monkeypatch, stepped, 
         if not (with_odd and name in ("popular_peak", "memory")):
             np.testing.assert_allclose(lists.context[0, k], around[k], rtol=1e-4, atol=1e-4,
                                        err_msg=f"context.{name}")
+
+
+def test_what_histories_do_not_keep_is_not_read_in_training_either():
+    """A page of impressions would fill the history, and tell what was shown from what was done."""
+    ranker, candidates, now = trained(), Candidates(CUPS, np.ones(10, np.float32)), LEARNT + DAY_S
+    shown = [Event("u1", word, item, LEARNT + 30.0 * k, session_id="late")
+             for k in range(40) for word, item in (("impression", CUPS[k % 10]), ("login", None))]
+    done = [Event("u1", "search", None, LEARNT + 45.0, "cup", session_id="late"),
+            Event("u1", "view", "i6", LEARNT + 75.0, session_id="late")]
+    told = sorted([*shown, *done], key=lambda event: event.ts)
+    kept = counterfactual.history_of("u1", told, 500)
+    assert kept.events == ("search", "view")
+    lists = [trained_features(ranker, log_of([*LEARNT_EVENTS, *events], ranker), "u1", "cup", now,
+                              candidates) for events in (told, done)]
+    np.testing.assert_array_equal(*(found.features for found in lists))
+    np.testing.assert_array_equal(*(found.context for found in lists))
 
 
 @pytest.mark.parametrize("case", CASES[:3], ids=lambda case: case.case_id)
