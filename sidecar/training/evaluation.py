@@ -1,8 +1,9 @@
 """Is the model better than what a shop has, for whom, and by how much? On cases it never saw.
 
-Every case is ranked with the history and the popularity of its own moment: events at or after a
-case's time are not read, and its answer is read only by the metrics. Beside the model stand the
-engine's order, simple rules that need no model, and the model with its personal part switched off.
+Every case is ranked as serving would: with the history and the popularity of its own moment, and
+with what else the model knew when it was trained. Events at or after a case's time are not read,
+and its answer is read only by the metrics. Beside the model stand the engine's order, simple rules
+that need no model, and the model with its personal part switched off.
 """
 
 from __future__ import annotations
@@ -247,7 +248,8 @@ def _lists(ranker: Ranker, log: EventLog, examples: Sequence[Example],
     trained = ranker.knowledge.statistics
     copy = trained.copy()
     walk = Walk(log, len(ranker.items), kept=ranker.config.kept,
-                strong_kinds=ranker.config.strong_kinds, trained=copy)
+                strong_kinds=ranker.config.strong_kinds, trained=copy,
+                remembered=ranker.knowledge.memory)
     maker = ListMaker(log, examples, users, walk, kinds=ranker.config.kinds)
     maker.fill(ranker.knowledge, ranker.encoder, np.inf,
                lambda done, _: progress(done * len(examples) // 1000))

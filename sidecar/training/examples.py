@@ -192,8 +192,11 @@ class Walk:
     """Moves through a log in time: the statistics of a moment, and any user's trail before it."""
 
     def __init__(self, log: EventLog, items: int, *, kept: int, strong_kinds: frozenset[str],
-                 trained: ItemStatistics | None = None) -> None:
-        """``trained``: statistics to go on from, at their clock; absent: from nothing."""
+                 trained: ItemStatistics | None = None,
+                 remembered: QueryMemory | None = None) -> None:
+        """``trained``: statistics to go on from, at their clock; absent: from nothing.
+        ``remembered``: what a model keeps of queries; absent: the log tells it as of each moment.
+        """
         self.log = log
         self.statistics = trained or ItemStatistics(items, float(log.ts[0]) if len(log) else 0.0)
         self.statistics.grow(items)  # the catalogue may have grown since they were counted
@@ -205,6 +208,7 @@ class Walk:
         self._user_ts = log.ts[self._order]
         self._trial = _first_of_their_kind(log, self._strong & (self._weight > 0), items)
         self._recalls = Recalls(log, strong_kinds)
+        self._remembered = remembered
 
     def advance(self, now: float) -> None:
         """Count every event strictly before ``now``; instants must not go back."""
@@ -216,8 +220,8 @@ class Walk:
         self._at = cut.stop
 
     def recall(self, query: str | None, now: float) -> Recall:
-        """Return what had followed a query before ``now``."""
-        return self._recalls.recall(query, now)
+        """Return what is known at ``now`` of what had followed a query."""
+        return (self._remembered or self._recalls).recall(query, now)
 
     def memory(self, clock: float) -> QueryMemory:
         """Return what is to be saved of the whole log's queries."""

@@ -170,6 +170,14 @@ def test_what_comes_at_or_after_a_case_does_not_move_it(kind):
                                    model_scores(EVENTS, case), atol=1e-6)
 
 
+def test_what_followed_a_query_is_known_as_of_the_training_as_it_is_where_it_serves():
+    case = CASES[-1]
+    told = [[*LEARNT_EVENTS, *(Event(f"u{k % 7 + 30}", "purchase", case.candidates[-1],
+                                     LEARNT + 60.0 * k, query) for k in range(50))]
+            for query in (case.query, None)]
+    np.testing.assert_array_equal(*(model_scores(events, case) for events in told))
+
+
 def test_answers_do_not_move_the_order():
     rng = np.random.default_rng(0)
     shuffled = [replace(case, relevant=tuple(rng.permutation(case.candidates)[:3]), repeat=False,
