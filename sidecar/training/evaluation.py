@@ -129,14 +129,24 @@ def evaluate(ranker: Ranker, log: EventLog, cases: Sequence[Case],
     if "lightgbm" in baselines:
         past = log.until(ranker.knowledge.statistics.clock)
         scores |= boosted_scores(past, rows, ranker.items, lists, 0, progress)
-    if not ranker.config.is_personal:  # what ships then: personalization of this kind is off
+    if not ranker.config.is_personal:
+        logger.warning("the model's lists did not show a personal gain: its order is %s, as where "
+                       "it serves", "the unpersonalised one" if ranker.orders_strangers
+                       else "the engine's")
         scores["model"] = scores["unpersonalised"]
-    scores["model"] = np.where(lists.has_history[:, None] | ranker.orders_strangers,
-                               scores["model"], scores["BM25"])
+    scores["model"] = np.where(_is_served(ranker, examples, lists)[:, None], scores["model"],
+                               scores["BM25"])
     lengths = np.array([len(c.history) for c in ordered])
     masked = {name: np.where(lists.valid, value, -np.inf).astype(np.float32)
               for name, value in scores.items()}
     return Evaluated(ordered, lists, masked, lengths)
+
+
+def _is_served(ranker: Ranker, examples: Sequence[Example],
+               lists: Lists) -> npt.NDArray[np.bool_]:
+    """Return which lists (N) ``Ranker.rank`` would order, and not leave in the engine's order."""
+    has_known = np.array([(example.rows >= 0).any() for example in examples], bool)
+    return has_known & ((lists.has_history & ranker.config.is_personal) | ranker.orders_strangers)
 
 
 def _timeless(cases: Sequence[Case], ranker: Ranker) -> tuple[EventLog, list[Case]]:

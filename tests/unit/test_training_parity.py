@@ -203,6 +203,24 @@ def test_case_of_a_stranger_keeps_the_engine_s_order():
     assert orders(EVENTS, [stranger])["s"] == list(range(len(stranger.candidates)))
 
 
+@pytest.mark.parametrize(("orders_strangers", "said"), [
+    (False, "the engine's"), (True, "the unpersonalised one")])
+def test_model_without_evidence_is_evaluated_as_it_serves(caplog, orders_strangers, said):
+    ranker, case = fresh_ranker(), CASES[0]
+    ranker.config = replace(ranker.config, is_personal=False)
+    ranker.orders_strangers = orders_strangers
+    evaluated = evaluate(ranker, log_of(LEARNT_EVENTS, ranker), [case], quiet(""))
+    as_served = evaluated.scores["unpersonalised" if orders_strangers else "BM25"]
+    np.testing.assert_array_equal(evaluated.scores["model"], as_served)
+    assert f"its order is {said}" in caplog.text
+
+
+def test_case_of_another_index_keeps_the_engine_s_order():
+    gone = tuple(f"gone{k}" for k in range(6))
+    case = replace(CASES[0], candidates=gone, bm25=(5.0, 1.0, 4.0, 2.0, 3.0, 6.0))
+    assert orders(LEARNT_EVENTS, [case])[case.case_id] == list(range(6))
+
+
 def test_history_that_only_the_case_tells_is_read():
     """The events file need not hold the dev window: the case brings its own history."""
     case = replace(CASES[0], case_id="h", user_id="known from the case alone")
