@@ -198,7 +198,7 @@ def _clusters(page: Page, found: Findings) -> None:
                           f"p {told['p']:.1g}"), table(
             ["value", "all", *(f"cluster {k + 1}" for k in range(len(told["share"])))],
             [[value, _percent(told["share_of_all"][v]),
-              *(_percent(share[v]) for share in told["share"])]
+              *(_percent(share and share[v]) for share in told["share"])]
              for v, value in enumerate(told["values"])])]
     page.section("Clusters", *parts)
 

@@ -125,11 +125,12 @@ def _map(interests: FloatArray, label: IntVector, seed: int) -> list[tuple[float
 def _attributes(log: EventLog, users: IntVector, label: IntVector,
                 attributes: Mapping[str, Mapping[str, Any]], size: int) -> list[Findings]:
     """Return, for each attribute, how its values spread over clusters, with Cramér's V (0: not at
-    all, 1: each cluster has values of its own) and the p of a chi-squared test."""
+    all, 1: each cluster has values of its own) and the p of a chi-squared test. ``share`` is by
+    cluster, None for one whose users tell nothing of the attribute."""
     names = list(dict.fromkeys(column for user in attributes.values() for column in user))
     found = []
-    for column in names if size > 1 else ():
-        values = [attributes.get(log.users[code], {}).get(column) for code in users.tolist()]
+    for name in names if size > 1 else ():
+        values = [attributes.get(log.users[code], {}).get(name) for code in users.tolist()]
         told = sorted({str(v) for v in values if v not in (None, "")})
         if not 2 <= len(told) <= MOST_VALUES:
             continue
@@ -137,16 +138,18 @@ def _attributes(log: EventLog, users: IntVector, label: IntVector,
         for value, k in zip(values, label.tolist(), strict=True):
             if value not in (None, ""):
                 table[told.index(str(value)), k] += 1
-        table = table[:, table.sum(axis=0) > 0]
-        if table.shape[1] < 2:
+        members = table.sum(axis=0)
+        if np.count_nonzero(members) < 2:
             continue
-        chi2, p = chi2_contingency(table)[:2]
+        seen = table[:, members > 0]
+        chi2, p = chi2_contingency(seen, correction=False)[:2]  # Yates' keeps V below 1
         total = table.sum()
-        found.append({"attribute": column, "users": int(total),
-                      "cramers_v": float(np.sqrt(chi2 / total / (min(table.shape) - 1))),
+        found.append({"attribute": name, "users": int(total),
+                      "cramers_v": float(np.sqrt(chi2 / total / (min(seen.shape) - 1))),
                       "p": float(p), "values": told, "share_of_all":
                       (table.sum(axis=1) / total).tolist(),
-                      "share": (table / table.sum(axis=0)).T.tolist()})
+                      "share": [(column / count).tolist() if count else None
+                                for column, count in zip(table.T, members, strict=True)]})
     return sorted(found, key=lambda entry: -entry["cramers_v"])
 
 

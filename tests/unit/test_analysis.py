@@ -10,7 +10,7 @@ import pytest
 
 from sidecar.analysis.basics import basics, long_tail
 from sidecar.analysis.behaviour_report import behaviour_page, findings
-from sidecar.analysis.clusters import clusters
+from sidecar.analysis.clusters import _attributes, clusters
 from sidecar.analysis.pairs import find_pairs, next_visit_pairs
 from sidecar.analysis.shop import Shop, Tally
 from sidecar.analysis.trajectories import event_steps, trajectories, visit_steps
@@ -194,9 +194,20 @@ def test_users_of_two_tastes_are_two_clusters_told_by_what_marks_them():
     assert {group["median_spend"] for group in groups} == {20.0, 40.0}
     assert {group["median_visits"] for group in groups} == {20.0}
     assert [(a["attribute"], round(a["cramers_v"], 2)) for a in found["attributes"]] == [
-        ("age", pytest.approx(1.0, abs=0.05))]
+        ("age", 1.0)]
     assert found["map"]
     assert found["choices"][0]["size"] == 2
+
+
+def test_cluster_whose_users_tell_nothing_keeps_its_number():
+    """Twelve users in three clusters; of the first nothing is told, the others tell 3:1 and 1:3."""
+    log = shop_of([buy(f"u{k}", 0, 0) for k in range(12)]).log
+    ages = {f"u{k}": {"age": "old" if k in (4, 5, 6, 8) else "young"} for k in range(4, 12)}
+    (found,) = _attributes(log, np.arange(12), np.repeat([0, 1, 2], 4), ages, 3)
+    assert found["values"] == ["old", "young"]
+    assert found["share"] == [None, [0.75, 0.25], [0.25, 0.75]]
+    assert found["share_of_all"] == [0.5, 0.5]
+    assert found["cramers_v"] == pytest.approx(0.5)  # φ = (3·3 − 1·1) / (4·4)
 
 
 def test_clusters_of_a_model_use_its_interest_vectors():
