@@ -127,8 +127,6 @@ class Study:
         A trial that fails is recorded and yielded like any other. KeyboardInterrupt marks the
         trial under way as interrupted, which does not count, and goes on to the caller.
         """
-        if method == "grid":
-            trials = min(trials, self.space.grid_size())
         while (done := self._counted()) < trials:
             if not done:
                 self._begin_with_the_default(base)

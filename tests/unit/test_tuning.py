@@ -108,6 +108,13 @@ def test_grid_ends_when_every_point_was_tried(tmp_path):
     assert best.config == {"hidden": 16, "layers": 1}
 
 
+def test_grid_is_tried_to_its_last_point_beside_a_default_that_is_none_of_them(tmp_path):
+    space = Space.of({"hidden": {"low": 16, "high": 256, "log": True, "points": 2}}, unfit)
+    rows, _, _ = run(tmp_path / "study.db", 50, "grid", space=space)
+    assert [row.config["hidden"] for row in rows[:1]] == [64]
+    assert sorted(row.config["hidden"] for row in rows[1:]) == [16, 256]
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("stop", [1, 4])
 def test_study_that_was_broken_off_and_resumed_is_the_one_that_never_was(method, stop, tmp_path):
