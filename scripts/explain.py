@@ -126,7 +126,7 @@ def _hit_lines(hit: Mapping[str, Any], now: float) -> list[str]:
     if hit["events"]:
         lines.append(" " * 8 + "; ".join(hit["events"]))
     for one in hit.get("influences", ()):
-        times = f", {one['times']} times, last" if one["times"] > 1 else ","
+        times = f", the last of {one['times']} events," if one["times"] > 1 else ","
         words = event_words(one["event"], one["item_id"], one["query"],
                             {one["item_id"]: one["title"]} if one["title"] else {})
         lines.append(f"{one['change']:>+15.3f} by {words}{times} {ago(seconds(one['ts']), now)}")

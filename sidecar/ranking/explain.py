@@ -107,11 +107,13 @@ _TELLERS = {"repeat": _same_item, "content": _same_kind, "collaborative": _lates
 
 def _tell(situation: Situation, words: tuple[str, ...], mask: npt.NDArray[np.bool_],
           what: str) -> list[str]:
+    """Tell the last event of the mask, and how often the shopper did just that."""
     index = np.flatnonzero(mask)
     if not len(index):
         return []
     last = int(index[-1])
-    times = f", {len(index)} times, last" if len(index) > 1 else ","
+    count = sum(words[k] == words[last] for k in index.tolist())
+    times = f", {count} times, last" if count > 1 else ","
     return [f"{words[last]} of {what}{times} {_ago(situation, last)}"]
 
 

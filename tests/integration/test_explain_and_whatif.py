@@ -83,6 +83,10 @@ def test_text_tells_ranks_scores_parts_and_events(files, capsys):
     assert f"= {best['score']:.3f}" in out
     assert "; ".join(best["events"]) in out
     assert out.count(" = ") == 3
+    groups = [one for hit in told["hits"][:3] for one in hit["influences"] if one["times"] > 1]
+    assert groups
+    assert all(f"by {one['event']} of {one['item_id']} {one['title']}, the last of {one['times']} "
+               "events, " in out for one in groups)
 
 
 def test_unknown_shopper_gets_the_engines_order_and_the_reason(files, capsys):

@@ -246,6 +246,17 @@ def test_reasons_name_the_events_of_the_item_itself(ranker):
     assert [told[k] for k in range(3)] == [("purchase of i54, 3 times, last 10 days ago",), (), ()]
 
 
+def test_looks_at_an_item_are_not_told_as_purchases_of_it(ranker):
+    """Looked at five times and then bought once, which was told as "purchase of i54, 6 times"."""
+    looks = replace(purchases("i54", 5), events=("view",) * 5)
+    history = joined(looks, purchases("i54", 1))
+    situation = Situation(ranker.items.rows(["i54"]), np.ones(1, np.float32),
+                          ranker.trail(history), context().now)
+    parts = {"repeat": np.array([2.0], np.float32)}
+    assert Reasons(ranker.items, situation, history, parts)[0] == (
+        "purchase of i54, 10 days ago",)
+
+
 def test_every_candidate_has_at_most_three_reasons(ranker, history):
     ranking = ranker.rank(window(CUPS), state_of(history), context(explain=True))
     assert len(ranking.reasons) == len(CUPS)
