@@ -26,8 +26,10 @@ from sidecar.errors import FileError, UpstreamError
 from sidecar.ranking.ranker import Ranker
 from sidecar.records import Candidates, Event, History, QueryContext
 from sidecar.serving.counterfactual import Replay, history_of
+from sidecar.serving.popularity import PopularityRefresh
 from sidecar.settings import Settings
 from sidecar.stores.administration import administration_client
+from sidecar.stores.event_changes import ItemEvent
 from sidecar.stores.file_values import seconds
 from sidecar.stores.files import read_catalogue, read_events
 from sidecar.training.retrieval import Retrieval
@@ -88,7 +90,7 @@ def ask(options: argparse.Namespace) -> Asked:
     """
     rows = list(counted(read_catalogue(options.catalogue), "catalogue"))
     ranker = ranker_over(options.model, options.device, options.catalogue, rows)
-    history, now = _history(options, ranker.config.kept)
+    history, now = _history(options, ranker)
     candidates = _candidates(options, rows)
     context = QueryContext(options.user, options.query, now, window=options.window,
                            weight=options.weight, explain=True)
@@ -96,29 +98,47 @@ def ask(options: argparse.Namespace) -> Asked:
     return Asked(Replay(ranker, candidates, context), ranker, history, titles, now)
 
 
-def _history(options: argparse.Namespace, kept: int) -> tuple[History, float]:
+def _history(options: argparse.Namespace, ranker: Ranker) -> tuple[History, float]:
+    """Return the shopper's history and the moment of the search; count for the ranker what the
+    file tells of the time between its training and that moment, as a sidecar does."""
     if options.events is None:
-        document = user_document(options.sidecar, options.user)
-        events = events_of(document)
+        events = events_of(user_document(options.sidecar, options.user))
         now = options.at if options.at is not None else time.time()
     else:
-        events, last = _own_events(options)
+        events, since, last = _told_events(options, ranker.knowledge.statistics.clock)
         now = options.at if options.at is not None else last + 1.0
+        late = [event for event in since if event.ts < now]
+        PopularityRefresh(lambda _: _Told(late), lambda: ranker).refresh()
     before = [event for event in events if (event.ts or 0.0) < now]
-    return history_of(options.user, before, kept), now
+    return history_of(options.user, before, ranker.config.kept), now
 
 
-def _own_events(options: argparse.Namespace) -> tuple[list[Event], float]:
-    """Return the user's events, and the instant of the file's last; without times, the place in
-    the file counts."""
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """Events that a file told, for ``PopularityRefresh``."""
+
+    events: list[ItemEvent]
+
+    def poll(self) -> list[list[ItemEvent]]:
+        return [self.events]
+
+
+def _told_events(options: argparse.Namespace,
+                 learnt: float) -> tuple[list[Event], list[ItemEvent], float]:
+    """Return the user's events, all events on items from the instant ``learnt`` on, and the instant
+    of the file's last; without times, the place in the file counts."""
     own: list[Event] = []
+    late: list[ItemEvent] = []
     clock = 0.0
     for event in counted(read_events(options.events), "events"):
         clock = clock + 1.0 if event.ts is None else event.ts
         if event.user_id == options.user:
             own.append(dataclasses.replace(event, ts=clock))
+        if clock >= learnt and event.item_id is not None:
+            late.append(ItemEvent(event.item_id, event.event, clock))
     last = max((event.ts or 0.0 for event in own), default=clock)
-    return own, max(last, clock)
+    late.sort(key=lambda event: event.ts)
+    return own, late, max(last, clock)
 
 
 def ask_sidecar(url: str, target: str, body: Any = None) -> tuple[dict[str, Any], str | None]:

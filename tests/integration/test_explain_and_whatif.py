@@ -73,6 +73,23 @@ def test_event_at_the_end_of_time_is_told_as_any_other(files, tmp_path, capsys, 
     assert told["at"] == "9999-12-31T23:59:59+00:00"
 
 
+def test_what_others_took_since_the_training_counts_as_where_it_serves(files, tmp_path, capsys):
+    """Up to the moment of the search, and not from it on."""
+    moment = EVENTS[-1].ts + 3600.0
+    told = {}
+    for name, since in (("before", moment - 100.0), ("after", moment)):
+        (tmp_path / f"{name}.jsonl").write_text((files / "events.jsonl").read_text() + "".join(
+            json.dumps({"user_id": f"other{k}", "event": "purchase", "item_id": "i54",
+                        "ts": instant(since + k)}) + "\n" for k in range(90)))
+        told[name] = run(explain, files, capsys, "--json", "--at", instant(moment), "--events",
+                         str(tmp_path / f"{name}.jsonl"))
+    told["file"] = run(explain, files, capsys, "--json", "--at", instant(moment))
+    parts = {name: next(h["parts"]["popularity"] for h in of["hits"] if h["item_id"] == "i54")
+             for name, of in told.items()}
+    assert parts["before"] > parts["after"] + 0.01
+    assert told["after"]["hits"] == told["file"]["hits"]
+
+
 def test_text_tells_ranks_scores_parts_and_events(files, capsys):
     out = run(explain, files, capsys, "--top", "3")
     told = run(explain, files, capsys, "--json")
