@@ -27,6 +27,7 @@ from sidecar.training.log import EventLog
 EASE_ITEMS = 6000
 EASE_LAMBDA = 200.0
 NEIGHBOURS = 100
+MOST_OF_VISIT = 2000  # items: a visit of more is no shopper's, and makes millions of pairs
 SUPPORT = 3  # users or visits that must share an item before it associates with any other
 FACTOR_WIDTH = 48
 Matrix = Any  # scipy.sparse.csr_matrix, which has no types
@@ -47,7 +48,7 @@ def fit_associations(log: EventLog, items: int) -> dict[str, Association]:
     log = positive_part(log)
     users = _binary(log.user, log.item, (len(log.users), items))
     _, visit = np.unique(log.visit, return_inverse=True)
-    visits = _binary(visit, log.item, (int(visit.max(initial=-1)) + 1, items))
+    visits = _narrow(_binary(visit, log.item, (int(visit.max(initial=-1)) + 1, items)))
     return {"ease": _ease(users), "together": _together(visits),
             "after": _after(log, visit, visits)}
 
@@ -112,6 +113,15 @@ def _binary(rows: npt.NDArray[np.integer], cols: npt.NDArray[np.integer],
     matrix = sparse.csr_matrix((np.ones(len(rows), np.float32), (rows, cols)), shape=shape)
     matrix.data[:] = 1.0
     return matrix
+
+
+def _narrow(visits: Matrix) -> Matrix:
+    """Empty the visits of more than MOST_OF_VISIT items: a crawler's session, say."""
+    is_wide = np.diff(visits.indptr) > MOST_OF_VISIT
+    if is_wide.any():
+        visits = sparse.diags((~is_wide).astype(np.float32)) @ visits
+        visits.eliminate_zeros()
+    return visits
 
 
 def _ease(users: Matrix) -> Association:

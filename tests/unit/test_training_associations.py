@@ -8,7 +8,12 @@ import pytest
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.vocabulary import Vocabulary
 from sidecar.records import Event
-from sidecar.training.associations import fit_associations, fit_factors, fit_rhythm
+from sidecar.training.associations import (
+    MOST_OF_VISIT,
+    fit_associations,
+    fit_factors,
+    fit_rhythm,
+)
 from sidecar.training.examples import Walk, make_examples
 from sidecar.training.log import EventLog
 from sidecar.training.queries import QueryMaker
@@ -37,6 +42,22 @@ def test_together_is_a_cosine_over_baskets():
     together = fit_associations(baskets(users=3), len(ROWS))["together"]
     assert score(together, "a", "b") == pytest.approx(3 / 8)
     assert score(together, "a", "c", "d", "a") == 0.0
+
+
+def test_visit_of_thousands_of_items_makes_no_pairs():
+    """A crawler's session of 29 thousand items took 10 GB."""
+    size = MOST_OF_VISIT + 1
+    events = [Event(user, "view", str(item), float(item), session_id=f"{user} {ids}")
+              for user in "uvw" for ids in "xyz" for item in range(size if user == "w" else 3)]
+    for last in (size, size - 1):  # one item less is a visit yet
+        log = EventLog.from_events([e for e in events if int(e.item_id) < last],
+                                   {str(k): k for k in range(size)})
+        tables = fit_associations(log, size)
+        history = np.ones(size, np.float32)
+        shared = [float(tables[name].score(np.array([0]), history)[0]) for name in
+                  ("together", "after")]
+        assert (tables["together"].slot[5] >= 0) == (last < size)
+        assert min(shared) > 0
 
 
 def test_after_looks_from_one_visit_to_the_next_and_not_back():
