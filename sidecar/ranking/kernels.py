@@ -70,6 +70,7 @@ _NEAR = 40  # latest items that a candidate's text is held against
 _SAME_VISIT_S = 3600.0
 _YEAR_S = 365 * DAY_S
 _LONG_AGO_DAYS = 400.0
+_MOST = 60_000.0  # of a number read as it is: training keeps facts as float16
 _LATELY = 30  # strong events that tell how much of the new a shopper takes now
 
 I64 = npt.NDArray[np.int64]
@@ -353,12 +354,20 @@ def _quality(window: Window, catalogue: Catalogue, counts: Counts, out: F32) -> 
             share = min((so_far + 0.5) / (counts.final[row] + 0.5), 1.0)
         numbers = catalogue.numbers[row]
         out[k, 0] = math.log1p(max(numbers[0], 0.0)) if numbers[0] == numbers[0] else np.nan
-        out[k, 1] = numbers[1]
+        out[k, 1] = _bounded(numbers[1])
         for c in range(2, 6):
             known = numbers[c] == numbers[c]
             out[k, c] = math.log1p(max(numbers[c], 0.0) * share) if known else np.nan
-        out[k, 6] = numbers[6]
+        out[k, 6] = _bounded(numbers[6])
         out[k, 7] = numbers[7] / _YEAR_S
+
+
+@compiled
+def _bounded(value: float) -> float:
+    """Return a number within ±_MOST; NaN as it is."""
+    if value > _MOST:
+        return _MOST
+    return -_MOST if value < -_MOST else value
 
 
 @compiled

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sidecar.errors import FileError, Skip
+from sidecar.ranking.signals import FEATURES
 from sidecar.records import Candidates, Event, History, SkipReason
 from sidecar.stores.models import load_ranker, save_ranker
 from sidecar.training.evaluation import evaluate
@@ -99,6 +100,16 @@ def test_number_that_no_product_has_counts_as_none_and_is_told(caplog, column):
     assert all(np.isfinite(weight.numpy()).all() for weight in ranker.blend.state_dict().values())
     ranker.items.upsert([{**ROWS[5], column: -1e300}])  # while it serves
     assert_ranks(ranker, events)
+
+
+@pytest.mark.parametrize("column", ["rating", "promotion"])
+def test_number_beyond_a_half_float_is_read_alike_in_training_and_serving(column):
+    """It overflowed in the lists, with a warning of numpy's, and did not where the model serves."""
+    rows = [{**row, column: 1e6 if k % 5 else -1e6} for k, row in enumerate(ROWS)]
+    ranker, _ = train(rows, EVENTS, TINY)
+    assert_ranks(ranker, EVENTS)
+    read = ("quality", column)
+    assert abs(ranker.blend.mean[FEATURES.index(read)]) > 1e4
 
 
 def test_rules_for_what_is_missing_can_be_chosen():
