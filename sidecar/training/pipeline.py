@@ -24,6 +24,7 @@ from sidecar.ranking.blend import Blend
 from sidecar.ranking.encoder import Encoder, EncoderConfig
 from sidecar.ranking.imputation import LARGEST, interpolated, is_known, rules_named
 from sidecar.ranking.items import COLUMNS, ItemTable
+from sidecar.ranking.kinds import STRENGTHS
 from sidecar.ranking.ranker import Ranker, RankerConfig
 from sidecar.ranking.signals import HYBRID, Knowledge, signals_named
 from sidecar.ranking.vocabulary import Vocabulary, column_values
@@ -47,6 +48,7 @@ from sidecar.training.segments import fit_segments_on_factors
 log = logging.getLogger(__name__)
 FEWEST_LISTS = 30  # held out, for an interval that can be trusted
 ENOUGH_LISTS = 100  # held out, of a small shop's: at most a third of all
+MOST_TOLD = 10  # words that a warning names
 Progress = Callable[[str], Callable[[int, float], None]]
 Attributes = Mapping[str, Mapping[str, Any]]  # user id → {column: value}
 
@@ -105,7 +107,8 @@ def train_ranker(rows: Sequence[Mapping[str, Any]], events: EventLog, config: Tr
     table = ItemTable(Vocabulary.fit(rows, rules_named(config.imputation), config.seed,
                                      {"price": prices}))
     table.upsert(rows)
-    _tell_what_is_missing(rows, events, prices, table)
+    _tell_of_catalogue(rows, prices, table)
+    _tell_of_events(events)
     encoder = _new_encoder(table, config)
     lists = make_lists(events, rows, table, config, progress, encoder, cases)
     evidence = _evidence(lists, config, progress("blend, on all but the latest lists"))
@@ -279,14 +282,18 @@ def _prices_paid(rows: Sequence[Mapping[str, Any]], events: EventLog) -> dict[st
     return {str(rows[item]["item_id"]): price for item, price in found.items()}
 
 
-def _tell_what_is_missing(rows: Sequence[Mapping[str, Any]], events: EventLog,
-                          prices: Mapping[str, float], table: ItemTable) -> None:
-    """Log which columns are absent, so that nobody wonders why a signal is silent."""
+def _tell_of_catalogue(rows: Sequence[Mapping[str, Any]], prices: Mapping[str, float],
+                       table: ItemTable) -> None:
+    """Log what is absent or odd, so that nobody wonders why a signal is silent or wrong."""
     for name in ("brand", "categories", "price"):
         if name == "price" and prices:
             continue
         if all(row.get(name) in (None, "", []) for row in rows):
             log.warning("catalogue has no %s: signals that read it are silent", name)
+    currencies = sorted({str(row["currency"]) for row in rows if row.get("currency")})
+    if len(currencies) > 1:
+        log.warning("catalogue has prices in %s: they are compared as they are; give all in one "
+                    "currency", ", ".join(currencies))
     for name in COLUMNS:
         values = column_values(rows, name)
         absurd = int((np.isfinite(values) & ~is_known(values)).sum())
@@ -295,7 +302,16 @@ def _tell_what_is_missing(rows: Sequence[Mapping[str, Any]], events: EventLog,
     for name, count in table.vocabulary.embeddings.lacking(rows).items():
         if count:
             log.warning("%d of %d items have no vector %s", count, len(rows), name)
+
+
+def _tell_of_events(events: EventLog) -> None:
+    """Log what is absent or odd, as for the catalogue."""
     if not events.has_times:
         log.warning("events have no times: file order counts, and rhythms mean nothing")
     if events.unknown_items:
         log.warning("%d events name items that the catalogue lacks", events.unknown_items)
+    unknown = [word for word in events.kinds if word not in STRENGTHS]
+    if unknown:
+        log.warning("events hold words that count as a view each: %s; known: %s",
+                    ", ".join(unknown[:MOST_TOLD]) + (", …" if len(unknown) > MOST_TOLD else ""),
+                    ", ".join(STRENGTHS))

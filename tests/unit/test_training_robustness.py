@@ -59,13 +59,16 @@ def assert_ranks(ranker, events):
       for row in ROWS], ["catalogue has no brand", "catalogue has no categories",
                          "catalogue has no price"]),
     ([{**row, "price": 0.0, "promotion": 1.0, "shares": 3.0} for row in ROWS], []),
-], ids=["no brands", "no categories", "no prices", "ids and titles only", "all columns"])
-def test_catalogue_that_lacks_columns_trains_and_says_so(caplog, rows, said):
+    ([{**row, "currency": ("EUR", "JPY")[k % 2]} for k, row in enumerate(ROWS)],
+     ["catalogue has prices in EUR, JPY"]),
+], ids=["no brands", "no categories", "no prices", "ids and titles only", "all columns",
+        "two currencies"])
+def test_catalogue_that_lacks_or_mixes_something_trains_and_says_so(caplog, rows, said):
     with caplog.at_level(logging.WARNING):
         ranker, _ = train(rows, EVENTS, TINY)
     assert_ranks(ranker, EVENTS)
     told = [record.getMessage() for record in caplog.records
-            if record.getMessage().startswith("catalogue has no")]
+            if record.getMessage().startswith("catalogue has")]
     assert [line.split(":")[0] for line in told] == said
 
 
@@ -122,7 +125,9 @@ def test_rules_for_what_is_missing_can_be_chosen():
     ([replace(event, ts=None) for event in EVENTS], "events have no times"),
     ([replace(event, item_id="gone") if k % 3 else event for k, event in enumerate(EVENTS)],
      "events name items that the catalogue lacks"),
-], ids=["no times", "unknown items"])
+    ([replace(event, event=event.event.capitalize()) for event in EVENTS],
+     "events hold words that count as a view each: View, Purchase; known: purchase, buy, "),
+], ids=["no times", "unknown items", "unknown words"])
 def test_events_that_lack_something_train_and_say_so(caplog, events, said):
     with caplog.at_level(logging.WARNING):
         ranker, _ = train(ROWS, events, TINY)
