@@ -39,8 +39,8 @@ def positive_part(log: EventLog) -> EventLog:
     index = np.flatnonzero((log.item >= 0) & good[log.kind])
     return EventLog(log.users, log.kinds, log.queries, log.user[index], log.item[index],
                     log.kind[index], log.ts[index], log.visit[index], log.query[index],
-                    log.position[index], log.price[index], log.is_kept[index], log.has_times,
-                    log.unknown_items)
+                    log.position[index], log.price[index], log.is_kept[index],
+                    log.is_unknown[index], log.has_times)
 
 
 def fit_associations(log: EventLog, items: int) -> dict[str, Association]:

@@ -31,7 +31,8 @@ class EventLog:
     ``position`` (n) where an item was shown, -1 where that is not logged; ``price`` (n) of one
     unit, NaN where that is not logged or no price (see ``ranking.imputation``); ``is_kept`` (n)
     what a history keeps of it where the model serves (see ``serving.histories``): not what was only
-    shown, and nothing without item and query.
+    shown, and nothing without item and query; ``is_unknown`` (n) what names an item that the
+    catalogue lacks.
     """
 
     users: list[str]
@@ -46,11 +47,16 @@ class EventLog:
     position: npt.NDArray[np.int16]
     price: npt.NDArray[np.float32]
     is_kept: npt.NDArray[np.bool_]
+    is_unknown: npt.NDArray[np.bool_]
     has_times: bool
-    unknown_items: int
 
     def __len__(self) -> int:
         return len(self.ts)
+
+    @property
+    def unknown_items(self) -> int:
+        """Return how many events name an item that the catalogue lacks."""
+        return int(self.is_unknown.sum())
 
     @classmethod
     def from_events(cls, events: Iterable[Event], rows: Mapping[str, int]) -> EventLog:
@@ -64,14 +70,11 @@ class EventLog:
         queries: dict[str, int] = {}
         visits: dict[tuple[int, str, bool], int] = {}
         user, item, kind, ts, visit, query, position, price = [], [], [], [], [], [], [], []
-        of_order, is_kept = [], []
-        unknown, clock, has_times = 0, 0.0, False
+        of_order, is_kept, is_unknown = [], [], []
+        clock, has_times = 0.0, False
         for event in events:
             code = users.setdefault(event.user_id, len(users))
-            row = -1
-            if event.item_id is not None:
-                row = rows.get(event.item_id, -1)
-                unknown += row < 0
+            row = -1 if event.item_id is None else rows.get(event.item_id, -1)
             if event.ts is None:
                 clock += 1.0
             else:
@@ -79,6 +82,7 @@ class EventLog:
             key = event.session_id or event.order_id
             is_order = bool(key) and not event.session_id
             of_order.append(is_order)
+            is_unknown.append(row < 0 and event.item_id is not None)
             is_kept.append(event.event not in SHOWN_ONLY and bool(event.item_id or event.query))
             user.append(code)
             item.append(row)
@@ -98,7 +102,7 @@ class EventLog:
             position=np.asarray(position, np.int16)[order],
             price=np.where(is_known(prices), prices, np.nan).astype(np.float32)[order],
             is_kept=np.asarray(is_kept, bool)[order],
-            has_times=has_times, unknown_items=unknown)
+            is_unknown=np.asarray(is_unknown, bool)[order], has_times=has_times)
         _number_visits(log, len(visits))
         _join_orders(log, np.asarray(of_order, bool)[order])
         return log
@@ -112,8 +116,8 @@ class EventLog:
         cut = slice(start, stop)
         return EventLog(self.users, self.kinds, self.queries, self.user[cut], self.item[cut],
                         self.kind[cut], self.ts[cut], self.visit[cut], self.query[cut],
-                        self.position[cut], self.price[cut], self.is_kept[cut], self.has_times,
-                        self.unknown_items)
+                        self.position[cut], self.price[cut], self.is_kept[cut],
+                        self.is_unknown[cut], self.has_times)
 
     def target_kinds(self) -> frozenset[str]:
         """Return the kinds of event that a model should bring about; see ``ranking.kinds``."""

@@ -41,6 +41,7 @@ def test_unknown_items_and_searches_have_no_row_and_unknown_ones_are_counted():
     log = log_of(Event("u", "view", "gone", 1.0), Event("u", "search", None, 2.0, "cup"))
     assert log.item.tolist() == [-1, -1]
     assert log.unknown_items == 1
+    assert log.until(1.0).unknown_items == 0  # what comes later is not looked at
     assert [log.queries[q] if q >= 0 else None for q in log.query] == [None, "cup"]
 
 
