@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sidecar.ranking.vocabulary import words_of
+from sidecar.ranking.vocabulary import FIRST_DENSE, words_of
 
 FEWEST = 5  # items that must share a query
 CATEGORY_SHARE = 0.7  # of queries, where items have categories
@@ -48,5 +48,7 @@ class QueryMaker:
 
 
 def _phrases(title: str) -> list[str]:
-    words = [w for w in words_of(title) if len(w) > 2 and not w.isdigit()]
-    return [*words, *(" ".join(pair) for pair in pairwise(words))]
+    words = [w for w in words_of(title)
+             if (len(w) > 2 or w >= FIRST_DENSE) and not w.isdigit()]
+    alone = [w for w in words if len(w) > 1]  # one Chinese character is not a search
+    return [*alone, *(" ".join(pair) for pair in pairwise(words))]

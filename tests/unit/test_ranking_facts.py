@@ -69,6 +69,12 @@ def test_words_fold_case_and_plurals():
         "red", "cup", "glass", "gas", "strasse", "3", "pcs"]
 
 
+def test_characters_are_words_where_none_are_parted_by_spaces():
+    assert words_of("红色杯子3号 naïve") == ["红", "色", "杯", "子", "3", "号", "naïve"]
+    assert words_of("赤いカップ, 𠮷野家") == ["赤", "い", "カップ", "𠮷", "野", "家"]
+    assert words_of("빨간 컵 Жанна كتاب") == ["빨간", "컵", "жанна", "كتاب"]
+
+
 def test_vocabulary_codes_start_at_one_and_unknowns_are_left_out():
     known = Vocabulary.fit(ROWS)
     assert known.brands == {"Alba": 1}

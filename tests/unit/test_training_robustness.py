@@ -182,6 +182,26 @@ def test_searches_that_find_nothing_teach_by_what_was_taken(query):
     assert query not in {example.query for example in found[query]}
 
 
+@pytest.mark.parametrize(("colours", "nouns", "query"), [
+    (["红色", "蓝色", "绿色"], ["杯子", "台灯"], "杯 子"),
+    (["빨간 ", "파란 ", "초록 "], ["컵", "접시"], "접시"),
+    (["красная ", "синяя ", "белая "], ["чашка", "лампа"], "чашка")],
+    ids=["Chinese", "Korean", "Russian"])
+def test_titles_of_other_scripts_teach_without_categories(colours, nouns, query):
+    """No title of the Chinese ones shares a word with another, unless characters are words."""
+    rows = [{"item_id": row["item_id"], "title": f"{colours[k % 3]}{nouns[k // 3 % 2]} {k}",
+             "brand": None, "categories": []} for k, row in enumerate(ROWS)]
+    log = EventLog.from_events([Event(e.user_id, e.event, e.item_id, e.ts) for e in EVENTS],
+                               {row["item_id"]: k for k, row in enumerate(rows)})
+    retrieval = Retrieval(rows)
+    found = make_examples(log, rows, retrieval, since=0.0, most=100, per_visit=3, seed=0)
+    assert len(found) > 90
+    assert query in {example.query for example in found}
+    hits, _ = retrieval.search(query.replace(" ", ""))
+    assert sorted(hits.tolist()) == [k for k, row in enumerate(rows)
+                                     if query.replace(" ", "") in row["title"]]
+
+
 def test_few_lists_ship_with_personalization_off_and_say_so(caplog):
     with caplog.at_level(logging.WARNING):
         ranker, _ = train(ROWS, EVENTS, TINY)
