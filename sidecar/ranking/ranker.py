@@ -46,13 +46,16 @@ class RankerConfig:
 
     ``kinds`` are the event words in the order of their codes (from 1); ``strong_kinds`` those it
     brings about; ``kept`` the events of a history that it reads; ``is_personal`` is False where a
-    dev window did not show a personal gain.
+    dev window did not show a personal gain. Then shoppers with history get the unpersonalised order
+    where ``beats_engine``, as that window showed it to be better than the engine's, or else the
+    engine's own.
     """
 
     kinds: tuple[str, ...]
     strong_kinds: frozenset[str]
     kept: int = 500
     is_personal: bool = True
+    beats_engine: bool = False
 
 
 class Ranker:
@@ -94,7 +97,7 @@ class Ranker:
 
         Raises:
             Skip: NO_HISTORY when nothing that the user did concerns a known item and strangers
-                are not ranked; GATED when this model's personal part did not prove itself;
+                are not ranked; GATED when this model proved to be better in no way;
                 UNKNOWN_ITEMS when the catalogue has none of the candidates: another index.
         """
         rows = self.items.rows(candidates.item_ids)
@@ -106,14 +109,15 @@ class Ranker:
         if not len(rows):
             return Ranking(np.zeros(0, np.int64), np.zeros(0, np.float32), {}, (),
                            state.version if state else -1, self.version)
+        attributes = context.attributes
+        if not self.config.is_personal:  # everybody is a stranger
+            trail, has_history, attributes = Trail.empty(), False, {}
         interest = self._interest(state) if state and has_history else None
         situation = Situation(
             rows, candidates.engine_scores, trail, context.now, context.query,
-            None if interest is None else self._logits(rows, interest),
-            attributes=context.attributes)
+            None if interest is None else self._logits(rows, interest), attributes=attributes)
         features, around = facts(self.knowledge, situation)
-        parts = self._parts(features, around, has_history and self.config.is_personal,
-                            context.weight)
+        parts = self._parts(features, around, has_history, context.weight)
         scores: FloatArray = np.sum(np.stack(list(parts.values())), axis=0, dtype=np.float32)
         order, reached = diversify(scores, rows, self.items, context.diversity)
         if context.diversity > 0:
@@ -167,10 +171,12 @@ class Ranker:
     def _refuse(self, has_history: bool, attributes: Mapping[str, Any]) -> None:
         if self.orders_strangers:
             return
-        if not has_history and not self.knowledge.segments.knows(attributes):
-            raise Skip(SkipReason.NO_HISTORY)
-        if not self.config.is_personal:
+        config = self.config
+        if not (config.is_personal or config.beats_engine):
             raise Skip(SkipReason.GATED)
+        is_placed = config.is_personal and self.knowledge.segments.knows(attributes)
+        if not (has_history or is_placed):
+            raise Skip(SkipReason.NO_HISTORY)
 
     def _interest(self, state: UserState) -> FloatArray:
         """Return the interest vector z (D)."""

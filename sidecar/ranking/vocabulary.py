@@ -23,8 +23,8 @@ from sidecar.ranking.imputation import DEFAULT_RULES, Imputation
 from sidecar.ranking.truncated_svd import truncated_svd
 from sidecar.records import FloatArray
 
-# Hiragana and the blocks of CJK ideographs, which are written without spaces: a character is a word,
-# as it is to OpenSearch's standard tokenizer.
+# Hiragana and the blocks of CJK ideographs, which are written without spaces: a character is a
+# word, as it is to OpenSearch's standard tokenizer.
 _UNSPACED = "\u3041-\u309f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
 WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 FIRST_DENSE = "\u2e80"  # from here on a character is a syllable or a word: kana, Han, Hangul
@@ -33,8 +33,8 @@ TEXT_WIDTH = 48
 
 
 def words_of(text: str) -> list[str]:
-    """Return the words of a text, case folded, with a plural's s taken off; of Chinese and Japanese,
-    the characters."""
+    """Return the words of a text, case folded, with a plural's s taken off; of Chinese and
+    Japanese, the characters."""
     return [w[:-1] if len(w) > 3 and w.endswith("s") and not w.endswith("ss") else w
             for w in WORD.findall(text.casefold())]
 

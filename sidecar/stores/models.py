@@ -92,7 +92,7 @@ def load_ranker(model_dir: Path, device: str = "auto") -> Ranker:
         config = described["ranker"]
         ranker_config = RankerConfig(
             tuple(config["kinds"]), frozenset(config["strong_kinds"]), config["kept"],
-            config["is_personal"])
+            config["is_personal"], config.get("beats_engine", False))
         knowledge = _knowledge(described, arrays)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{model_dir}/model.json does not fit: {error!r}; train again") from error
@@ -154,7 +154,8 @@ def _describe(ranker: Ranker) -> dict[str, Any]:
     config = ranker.config
     return {
         "ranker": {"kinds": list(config.kinds), "strong_kinds": sorted(config.strong_kinds),
-                   "kept": config.kept, "is_personal": config.is_personal},
+                   "kept": config.kept, "is_personal": config.is_personal,
+                   "beats_engine": config.beats_engine},
         "encoder": dataclasses.asdict(ranker.encoder.config),
         "blend": ranker.blend.shape,
         "features": FEATURES,

@@ -132,7 +132,7 @@ def evaluate(ranker: Ranker, log: EventLog, cases: Sequence[Case],
     if not ranker.config.is_personal:
         logger.warning("the model's lists did not show a personal gain: its order is %s, as where "
                        "it serves", "the unpersonalised one" if ranker.orders_strangers
-                       else "the engine's")
+                       or ranker.config.beats_engine else "the engine's")
         scores["model"] = scores["unpersonalised"]
     scores["model"] = np.where(_is_served(ranker, examples, lists)[:, None], scores["model"],
                                scores["BM25"])
@@ -146,7 +146,8 @@ def _is_served(ranker: Ranker, examples: Sequence[Example],
                lists: Lists) -> npt.NDArray[np.bool_]:
     """Return which lists (N) ``Ranker.rank`` would order, and not leave in the engine's order."""
     has_known = np.array([(example.rows >= 0).any() for example in examples], bool)
-    return has_known & ((lists.has_history & ranker.config.is_personal) | ranker.orders_strangers)
+    is_proved = ranker.config.is_personal or ranker.config.beats_engine
+    return has_known & ((lists.has_history & is_proved) | ranker.orders_strangers)
 
 
 def _timeless(cases: Sequence[Case], ranker: Ranker) -> tuple[EventLog, list[Case]]:

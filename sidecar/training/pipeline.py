@@ -47,6 +47,7 @@ from sidecar.training.segments import fit_segments_on_factors
 
 log = logging.getLogger(__name__)
 FEWEST_LISTS = 30  # held out, for an interval that can be trusted
+LEAST_SHARE = 0.05  # of the log: a list needs the whole of its visit
 ENOUGH_LISTS = 100  # held out, of a small shop's: at most a third of all
 MOST_TOLD = 10  # words that a warning names
 Progress = Callable[[str], Callable[[int, float], None]]
@@ -95,8 +96,9 @@ def train_ranker(rows: Sequence[Mapping[str, Any]], events: EventLog, config: Tr
         attributes: what is known of users besides events; it places those without history.
 
     Returns:
-        the ranker, and the evidence of its personal part: the gain over the same model without
-        it, on the latest lists, by a blend that did not see them.
+        the ranker, and the evidence of its worth: the gain over the same model without its
+        personal part, and that one's over the engine's order, on the latest lists, by a blend that
+        did not see them.
 
     Raises:
         FileError: the log has no event that could be a target, or no list could be made.
@@ -120,7 +122,8 @@ def train_ranker(rows: Sequence[Mapping[str, Any]], events: EventLog, config: Tr
     clock = float(events.ts[-1]) + 1.0
     knowledge = replace(learned, statistics=walk.statistics, memory=walk.memory(clock))
     ranker_config = RankerConfig(tuple(events.kinds), strong, config.kept,
-                                 is_personal=evidence["is_personal"])
+                                 is_personal=evidence["is_personal"],
+                                 beats_engine=evidence["beats_engine"])
     ranker = Ranker("untagged", ranker_config, knowledge, encoder, blend, config.device)
     return ranker, evidence
 
@@ -171,8 +174,8 @@ def make_lists(events: EventLog, rows: Sequence[Mapping[str, Any]], table: ItemT
 
 def _block_starts(events: EventLog, config: TrainConfig) -> list[int]:
     """Return the first event of each block, at instants of their own."""
-    share = np.linspace(1 - config.list_share, 1, config.blocks, endpoint=False)
-    first = np.minimum((share * len(events)).astype(int), len(events) - 1)  # a share may be 0
+    share = np.linspace(1 - max(config.list_share, LEAST_SHARE), 1, config.blocks, endpoint=False)
+    first = np.minimum((share * len(events)).astype(int), len(events) - 1)
     at = np.searchsorted(events.ts, events.ts[first], side="left")
     return list(np.unique(at).tolist())
 
@@ -188,11 +191,12 @@ def _train_blend(lists: Lists, config: TrainConfig, epochs: int,
 
 def _evidence(lists: Lists, config: TrainConfig,
               progress: Callable[[int, float], None]) -> dict[str, Any]:
-    """Measure the personal gain on the latest lists, with a blend trained on the others.
+    """Measure the gains on the latest lists, with a blend trained on the others.
 
-    The personal part ships switched on only if the gain's 95 % interval lies above zero. Lists
+    The personal part ships switched on only if its gain's 95 % interval lies above zero; where it
+    does not, the unpersonalised order ships only if its gain over the engine's order does. Lists
     keep only their sampled candidates (``TrainConfig.most_candidates``), so that the MRR told is
-    higher than the one over whole windows; only the difference is used.
+    higher than the one over whole windows; only the differences are used.
     """
     held = max(1, int(len(lists) * config.evidence_share), min(ENOUGH_LISTS, len(lists) // 3))
     early = len(lists) - held
@@ -202,20 +206,26 @@ def _evidence(lists: Lists, config: TrainConfig,
         progress(1000, 0.0)
         log.warning("too few lists (%d) to show a personal gain: the model ships with "
                     "personalization off", len(lists))
-        return {"lists": len(late), "is_personal": False}
+        return {"lists": len(late), "is_personal": False, "beats_engine": False}
     blend = _train_blend(lists.take(slice(early)), config, max(1, config.blend_epochs // 2),
                          progress)
     dev = lists.take(late)
-    personal, plain = (reciprocal_ranks(
-        part_lists(blend, dev, as_strangers=alone).sum(axis=-1), dev.target, dev.valid)
-        for alone in (False, True))
-    gain = compare(personal, plain)
+    scores = [part_lists(blend, dev, as_strangers=alone).sum(axis=-1) for alone in (False, True)]
+    engine = np.broadcast_to(-np.arange(dev.valid.shape[1], dtype=np.float32), dev.valid.shape)
+    personal, plain, plainest = (reciprocal_ranks(found, dev.target, dev.valid)
+                                 for found in (*scores, engine))
+    gain, plain_gain = compare(personal, plain), compare(plain, plainest)
     evidence = {"lists": len(late), "mrr": float(personal.mean()),
-                "mrr_unpersonalised": float(plain.mean()), "gain": gain["difference"],
-                "low": gain["low"], "high": gain["high"], "is_personal": gain["low"] > 0}
+                "mrr_unpersonalised": float(plain.mean()), "mrr_engine": float(plainest.mean()),
+                "gain": gain["difference"], "low": gain["low"], "high": gain["high"],
+                "is_personal": gain["low"] > 0, "beats_engine": plain_gain["low"] > 0}
     log.info("personal gain in MRR on the latest %d lists: %+.4f [%+.4f, %+.4f]: personalization "
              "ships %s", len(late), gain["difference"], gain["low"], gain["high"],
              "on" if evidence["is_personal"] else "off")
+    if not evidence["is_personal"]:
+        log.info("gain in MRR of its unpersonalised order over the engine's: %+.4f [%+.4f, %+.4f]: "
+                 "shoppers with history get %s", plain_gain["difference"], plain_gain["low"],
+                 plain_gain["high"], "that order" if evidence["beats_engine"] else "the engine's")
     return evidence
 
 

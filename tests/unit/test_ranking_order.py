@@ -13,7 +13,7 @@ from sidecar.ranking.explain import Reasons
 from sidecar.ranking.history import Trail
 from sidecar.ranking.ranker import Ranker
 from sidecar.ranking.segments import Segments
-from sidecar.ranking.signals import FEATURES, Situation, facts
+from sidecar.ranking.signals import FEATURES, PERSONAL, Situation, facts
 from sidecar.records import Candidates, History, SkipReason
 from tests.shops import (
     DAY_S,
@@ -97,12 +97,27 @@ def test_nobody_is_skipped(ranker):
     assert caught.value.reason is SkipReason.NO_HISTORY
 
 
-def test_model_without_evidence_is_gated(history):
+def test_model_that_is_better_in_no_way_is_gated(history):
     gated = fresh_ranker()
-    gated.config = replace(gated.config, is_personal=False)
+    gated.config = replace(gated.config, is_personal=False, beats_engine=False)
     with pytest.raises(Skip) as caught:
         gated.rank(window(CUPS), state_of(history), context())
     assert caught.value.reason is SkipReason.GATED
+
+
+def test_model_without_personal_gain_takes_everybody_for_a_stranger(history):
+    """Where that order proved itself; who has no history keeps the engine's, as with any model."""
+    plain, open_to_all = fresh_ranker(), fresh_ranker()
+    plain.config = replace(plain.config, is_personal=False, beats_engine=True)
+    open_to_all.orders_strangers = True
+    found = plain.rank(window(CUPS), state_of(history), context(explain=True))
+    expected = open_to_all.rank(window(CUPS), None, context())
+    np.testing.assert_array_equal(found.order, expected.order)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    assert not any(found.parts[signal].any() for signal in PERSONAL)
+    with pytest.raises(Skip) as caught:
+        plain.rank(window(CUPS), None, context())
+    assert caught.value.reason is SkipReason.NO_HISTORY
 
 
 def test_strangers_get_the_unpersonalised_order_where_the_operator_chose_it():

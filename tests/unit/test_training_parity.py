@@ -203,14 +203,16 @@ def test_case_of_a_stranger_keeps_the_engine_s_order():
     assert orders(EVENTS, [stranger])["s"] == list(range(len(stranger.candidates)))
 
 
-@pytest.mark.parametrize(("orders_strangers", "said"), [
-    (False, "the engine's"), (True, "the unpersonalised one")])
-def test_model_without_evidence_is_evaluated_as_it_serves(caplog, orders_strangers, said):
+@pytest.mark.parametrize(("beats_engine", "orders_strangers", "said"), [
+    (False, False, "the engine's"), (False, True, "the unpersonalised one"),
+    (True, False, "the unpersonalised one")])
+def test_model_without_evidence_is_evaluated_as_it_serves(caplog, beats_engine, orders_strangers,
+                                                          said):
     ranker, case = fresh_ranker(), CASES[0]
-    ranker.config = replace(ranker.config, is_personal=False)
+    ranker.config = replace(ranker.config, is_personal=False, beats_engine=beats_engine)
     ranker.orders_strangers = orders_strangers
     evaluated = evaluate(ranker, log_of(LEARNT_EVENTS, ranker), [case], quiet(""))
-    as_served = evaluated.scores["unpersonalised" if orders_strangers else "BM25"]
+    as_served = evaluated.scores["BM25" if said == "the engine's" else "unpersonalised"]
     np.testing.assert_array_equal(evaluated.scores["model"], as_served)
     assert f"its order is {said}" in caplog.text
 

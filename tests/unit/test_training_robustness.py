@@ -222,9 +222,12 @@ def test_small_shop_is_personalised_if_its_few_lists_show_a_gain(is_shuffled):
         events = [replace(event, user_id=str(user), session_id=f"{user} {k}")
                   for k, (event, user) in enumerate(zip(events, users, strict=True))]
     log = EventLog.from_events(events, {row["item_id"]: k for k, row in enumerate(rows)})
-    _, evidence = train_ranker(rows, log, replace(TrainConfig(), epochs=1), quiet)
+    ranker, evidence = train_ranker(rows, log, replace(TrainConfig(), epochs=1), quiet)
     assert 30 <= evidence["lists"] < 100
     assert evidence["is_personal"] is not is_shuffled
+    assert ranker.config.is_personal is evidence["is_personal"]
+    assert ranker.config.beats_engine is evidence["beats_engine"] is True
+    assert evidence["mrr_engine"] < evidence["mrr_unpersonalised"]
 
 
 @pytest.mark.parametrize("change", [
