@@ -43,7 +43,7 @@ def window_scores(features: FloatArray) -> FloatArray:
 class Blend(nn.Module):
     """The additive model over (features, context)."""
 
-    def __init__(self, width: int = 32, context_width: int = 8, summary: int = 12,
+    def __init__(self, width: int = 16, context_width: int = 8, summary: int = 12,
                  dropout: float = 0.2, signals: Sequence[str] = SIGNALS) -> None:
         """``signals`` are those switched on; other parts are 0, and nothing reads their facts."""
         super().__init__()
