@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -38,6 +38,12 @@ class Outcome(msgspec.Struct, frozen=True):
     error: Reason | None = None
 
     @property
+    def is_homeless(self) -> bool:
+        """True where the index is not there: deleted, since it was last looked for."""
+        return (self.status == 404 and self.error is not None
+                and self.error.type == "index_not_found_exception")
+
+    @property
     def is_overload(self) -> bool:
         """True where the same line may pass a moment later.
 
@@ -46,7 +52,7 @@ class Outcome(msgspec.Struct, frozen=True):
         """
         is_full = (self.status == 429 and self.error is not None
                    and self.error.type == "cluster_block_exception")
-        return self.status in _OVERLOADED and not is_full
+        return (self.status in _OVERLOADED and not is_full) or self.is_homeless
 
     @property
     def reason(self) -> str:
@@ -67,11 +73,15 @@ _bulk_decoder = msgspec.json.Decoder(_BulkAnswer)
 
 @dataclass(frozen=True, slots=True)
 class PendingBulk:
-    """A bulk request on its way; ``result`` waits for it."""
+    """A bulk request on its way; ``result`` waits for it.
+
+    ``again`` sends it once more, after its index was made anew.
+    """
 
     count: int
     exchange: Exchange | None = None
     failure: UpstreamError | None = None
+    again: Callable[[], PendingBulk] | None = None
 
     def result(self) -> list[Outcome]:
         """Return what became of each line, in order.
@@ -89,6 +99,8 @@ class PendingBulk:
                     for outcome in item.values()]
         if len(outcomes) != self.count:
             raise UpstreamError(f"bulk answered {len(outcomes)} items for {self.count} lines")
+        if self.again is not None and any(outcome.is_homeless for outcome in outcomes):
+            return self.again().result()
         return outcomes
 
     def cancel(self) -> None:
@@ -124,14 +136,25 @@ class Documents:
         """Send ``count`` operations and return; errors surface in ``result``.
 
         Only operations that may be sent twice: creates under a known id, writes under if_seq_no.
+        All are sent once more if the index turns out to be absent, after it was made anew.
         """
         if not count:
             return PendingBulk(0)
-        request = HttpRequest("POST", f"{self._path}/_bulk?{_BULK_ANSWER}", self._bulk_headers,
-                              b"\n".join((*lines, b"")))
+        body = b"\n".join((*lines, b""))
+
+        def again() -> PendingBulk:
+            self._index.look_again()
+            return self._send_bulk(body, count)
+
+        return self._send_bulk(body, count, again)
+
+    def _send_bulk(self, body: bytes, count: int,
+                   again: Callable[[], PendingBulk] | None = None) -> PendingBulk:
         try:
-            self._index.ensure()
-            return PendingBulk(count, self._upstream.begin(request, idempotent=True))
+            place = self._index.place()
+            target = f"{place.path}/_bulk?{place.parameters}{_BULK_ANSWER}"
+            request = HttpRequest("POST", target, self._bulk_headers, body)
+            return PendingBulk(count, self._upstream.begin(request, idempotent=True), again=again)
         except UpstreamError as error:
             return PendingBulk(count, failure=error)
 

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from urllib.parse import urlsplit
 
 import pytest
@@ -131,6 +132,48 @@ def test_forgotten_user_has_no_history_for_any_sidecar(sidecars, shop, model_dir
     assert shown(one, "u2")["kept"] == 1
     searched = one.search(X_Personalize_User="u1")
     assert searched.outcome == "skipped; reason=no_history"
+
+
+def test_indices_deleted_while_events_come_are_made_again_and_miss_nothing(
+        sidecars, model_dir, until, ask):
+    """Every event that was acknowledged after the deletion is there; a read that met it is a 503,
+    and sending the event again heals."""
+    pair = [sidecars.start(FAKE, model_dir=model_dir, workers=2) for _ in range(2)]
+    own = [f"{sidecars.prefix}{name}" for name in ("states", "events", "queries")]
+    users = ("u1", "u2", "u3", "u4")
+    sent, later = dict.fromkeys(users, -1), {}
+
+    def is_taken(sidecar, path, entry):
+        answer = sidecar.request("POST", path, [entry])
+        assert answer.status == 503 or answer.json["taken"] == 1, answer.body
+        return answer.status == 200
+
+    def write(user):
+        for number in range(100):
+            sent[user] = number
+            query = {"query_id": f"q{number}", "client_id": user, "user_query": "milk",
+                     "timestamp": "2025-01-02T03:09:00.000Z"}
+            for path, entry in ((EVENTS, event(number, user)), ("/ubi_queries", query)):
+                until(partial(is_taken, pair[number % 2], path, entry), "event was not taken")
+
+    def delete():
+        until(lambda: min(sent.values()) >= 30, "events do not come")
+        assert ask(sidecars.opensearch, "DELETE", "/" + ",".join(own)).status == 200
+        later.update({user: number + 1 for user, number in sent.items()})
+
+    with ThreadPoolExecutor(len(users) + 1) as pool:
+        for done in [pool.submit(delete), *(pool.submit(write, user) for user in users)]:
+            done.result(300)
+    for index in own:
+        found = ask(sidecars.opensearch, "GET", f"/{index}/_mapping").json
+        assert found[index]["mappings"]["dynamic"] == "strict"
+    ask(sidecars.opensearch, "POST", f"/{own[1]}/_refresh")
+    hits = ask(sidecars.opensearch, "GET", f"/{own[1]}/_search?size=1000&_source=false").ids
+    for user in users:
+        wanted = {f"{user}-{number}" for number in range(later[user], 100)}
+        assert len(wanted) > 10
+        assert wanted <= set(hits)
+        assert wanted <= {entry["event_id"] for entry in shown(pair[0], user)["events"]}
 
 
 @pytest.fixture

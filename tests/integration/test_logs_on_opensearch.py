@@ -76,6 +76,42 @@ def test_alias_of_the_operators_own_index_is_left_as_it_is(node: Node) -> None:
     assert set(node.documents(real)) == {"e"}
 
 
+@pytest.mark.parametrize("is_alias", [False, True])
+def test_index_that_was_deleted_comes_back_with_its_mapping(node: Node, is_alias: bool) -> None:
+    index = node.settings.events_index
+    real = f"{index}-000001" if is_alias else index
+    if is_alias:
+        node.ask("PUT", f"/{real}", {"aliases": {index: {}}})
+    for event_id in ("a", "b"):
+        assert node.logs.events.append([event(event_id)]) == [None]
+        node.ask("DELETE", f"/{real}")
+        real = index
+    assert node.logs.events.append([event("c"), event("d")]) == [None, None]
+    assert set(node.documents(index)) == {"c", "d"}
+    mappings = msgspec.json.decode(node.ask("GET", f"/{index}/_mapping").body)
+    assert mappings[index]["mappings"]["dynamic"] == "strict"
+
+
+def test_state_of_a_deleted_index_starts_anew(node: Node) -> None:
+    intake = EventIntake(node.settings, node.states, node.logs, lambda: None, Telemetry())
+    for number in (1, 2):
+        intake.take([{"user_id": "u", "item_id": str(number), "event": "click"}])
+    node.ask("DELETE", f"/{node.settings.states_index}")
+    assert intake.take([{"user_id": "u", "item_id": "3", "event": "click"}]).taken == 1
+    state = node.states.get_many(["u"])[0]
+    assert state is not None
+    assert state.history.item_ids == ("3",)
+
+
+def test_index_whose_alias_cannot_be_made_is_written_to(
+        node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    """As for an operator who lets the sidecar write, and not make aliases."""
+    node.ask("PUT", f"/{node.settings.events_index}-writes", {})  # the name is taken
+    assert node.logs.events.append([event("e")]) == [None]
+    assert set(node.documents(node.settings.events_index)) == {"e"}
+    assert "index is written to without an alias" in caplog.text
+
+
 def test_event_that_does_not_fit_is_refused_and_leaves_the_others_alone(node: Node) -> None:
     outcomes = node.logs.events.append([
         event("a"), event("b", message={"not": "text"}), event("c", event_attributes={"": 1}),
