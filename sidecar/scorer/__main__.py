@@ -2,15 +2,17 @@
 
 Started by a worker (``client``), never by hand::
 
-    python -m sidecar.scorer --model DIR --device cuda --socket PATH --owner PID
+    python -m sidecar.scorer --model DIR --device cuda --socket PATH --owner PID --lifeline FD
 
-It ends when the process PID, gunicorn's master, has ended.
+It ends when the other end of the pipe FD is closed: gunicorn's master, which holds it, has ended.
+PID is the master's, for whoever looks at a list of processes.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import select
 import signal
 import socket
 import sys
@@ -35,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         models = Models(options.model, pick_device(options.device))
         models.read()
         with _listening(options.socket) as listener:
-            Server(listener, models, lambda: _is_alive(options.owner)).run()
+            Server(listener, models, lambda: _is_held(options.lifeline)).run()
     except (ModelError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -56,14 +58,11 @@ def _listening(path: Path) -> socket.socket:
     return listener
 
 
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _is_held(lifeline: int) -> bool:
+    """Return whether anybody holds the other end of a pipe into which nobody writes."""
+    look = select.poll()
+    look.register(lifeline, select.POLLIN)
+    return not look.poll(0)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add("--socket", type=Path, required=True, metavar="PATH")
     add("--owner", type=int, required=True, metavar="PID")
+    add("--lifeline", type=int, required=True, metavar="FD")
     add("--log-level", default="INFO")
     return parser
 

@@ -50,6 +50,7 @@ class Launch:
     model_dir: str
     device: str
     owner: int
+    lifeline: int
     log_level: str
 
 
@@ -152,8 +153,10 @@ class Scorer:
             started = subprocess.Popen(
                 [sys.executable, "-m", "sidecar.scorer", "--model", launch.model_dir,
                  "--device", launch.device, "--socket", str(self._socket),
-                 "--owner", str(launch.owner), "--log-level", launch.log_level],
-                stdin=subprocess.DEVNULL, pass_fds=(lock,), start_new_session=True)
+                 "--owner", str(launch.owner), "--lifeline", str(launch.lifeline),
+                 "--log-level", launch.log_level],
+                stdin=subprocess.DEVNULL, pass_fds=(lock, launch.lifeline),
+                start_new_session=True)
             # whoever nobody waits for stays as a zombie when it ends
             threading.Thread(target=started.wait, name="scorer-end", daemon=True).start()
         except BlockingIOError:  # somebody's is there, or on its way

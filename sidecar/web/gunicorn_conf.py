@@ -25,6 +25,7 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 from sidecar.settings import Settings, variable  # noqa: E402 (see above)
 from sidecar.stores.disk import take_room  # noqa: E402
 from sidecar.web.handover import handover  # noqa: E402
+from sidecar.web.lifeline import lifeline  # noqa: E402
 from sidecar.web.own_folders import folder_until_exit  # noqa: E402
 
 _settings = Settings.from_environ()
@@ -98,11 +99,12 @@ def _stop(server: Any, number: int, frame: Any) -> None:
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Let a worker count by itself where the disk is full.
+    """Leave the lifeline to the master; let a worker count by itself where the disk is full.
 
     prometheus_client maps files with holes, and a page that there is no room for would end the
     worker by SIGBUS, and the next, and so on.
     """
+    lifeline.let_go()
     try:
         with tempfile.TemporaryFile(dir=os.environ[_METRICS]) as probe:
             take_room(probe.fileno(), _METRICS_BYTES)

@@ -22,6 +22,7 @@ from sidecar.stores.protocols import Logs, StateStore
 from sidecar.stores.query_log import QueryLog
 from sidecar.stores.states import OpenSearchStateStore
 from sidecar.stores.upstream import Upstream
+from sidecar.web.lifeline import lifeline
 from sidecar.web.searches import SearchGateway
 
 if TYPE_CHECKING:
@@ -162,7 +163,8 @@ def _scorer(settings: Settings, telemetry: Telemetry) -> Scorer | None:
                             f"{variable('shared_dir')}")
     from sidecar.scorer.client import Launch, Scorer
 
-    launch = Launch(settings.model_dir, settings.device, os.getppid(), settings.log_level)
+    launch = Launch(settings.model_dir, settings.device, os.getppid(), lifeline.end,
+                    settings.log_level)
     scorer = Scorer(Path(settings.shared_dir), launch, telemetry,
                     PARTS_SHARE * settings.timeout_ms / 1000.0)
     scorer.start()

@@ -73,3 +73,10 @@ def test_scorer_changes_no_order_and_its_death_costs_none(sidecars, trained_dir,
     assert scorers_of(alone.process.pid) == []
     shared.stop()
     until(lambda: scorers_of(shared.process.pid) == [], "the scorer outlived its sidecar")
+
+
+def test_scorer_ends_with_a_sidecar_whose_master_is_killed(sidecars, trained_dir, until):
+    sidecar = sidecars.start(model_dir=trained_dir, scorer="on", workers=1)
+    until(lambda: scorers_of(sidecar.process.pid), "no scorer was started")
+    sidecar.stop(signal.SIGKILL)
+    until(lambda: scorers_of(sidecar.process.pid) == [], "the scorer outlived its sidecar", 60.0)

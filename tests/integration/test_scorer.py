@@ -40,22 +40,32 @@ def model_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def owner() -> Iterator[subprocess.Popen[bytes]]:
+def pipe() -> Iterator[tuple[int, int]]:
+    """A pipe's two ends, the second of them the owner's to hold."""
+    end, held = os.pipe()
+    yield end, held
+    os.close(end)
+
+
+@pytest.fixture
+def owner(pipe: tuple[int, int]) -> Iterator[subprocess.Popen[bytes]]:
     """A process for the scorers to live as long as."""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE,
+                          pass_fds=(pipe[1],)) as process:
+        os.close(pipe[1])
         yield process
 
 
 @pytest.fixture
 def starts(tmp_path: Path, model_dir: Path, owner: subprocess.Popen[bytes],
-           monkeypatch: pytest.MonkeyPatch) -> Iterator[Starts]:
+           pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> Iterator[Starts]:
     monkeypatch.setattr(client, "PAUSE_S", 0.02)
     folder = tmp_path / "shared"
     folder.mkdir()
     made: list[Scorer] = []
 
     def start(timeout_s: float = 30.0) -> Scorer:
-        launch = Launch(str(model_dir), "cpu", owner.pid, "INFO")
+        launch = Launch(str(model_dir), "cpu", owner.pid, pipe[0], "INFO")
         made.append(Scorer(folder, launch, Telemetry(), timeout_s))
         made[-1].start()
         return made[-1]
@@ -142,6 +152,19 @@ def test_there_is_one_scorer_and_another_when_it_was_killed(
         np.testing.assert_array_equal(answered(scorer, version, job_of(1)), expected)
     [successor] = scorers_of(owner.pid)
     assert successor != pid
+
+
+def test_scorer_ends_with_its_owner_though_another_process_bears_the_owners_id(
+        model_dir: Path, tmp_path: Path) -> None:
+    end, held = os.pipe()
+    launch = Launch(str(model_dir), "cpu", os.getpid(), end, "INFO")
+    scorer = Scorer(tmp_path, launch, Telemetry(), 30.0)
+    scorer.start()
+    answered(scorer, load_ranker(model_dir, "cpu").version, job_of(1))
+    os.close(held)
+    awaited(lambda: not scorers_of(os.getpid()))
+    scorer.close()
+    os.close(end)
 
 
 def test_scorer_that_hangs_is_not_waited_for(

@@ -1,0 +1,23 @@
+"""How does a process that the sidecar has started learn that the sidecar has ended?
+
+By a pipe that the master alone holds open: its other end tells, whatever ended the master. A
+process id would not do: another process may bear it later.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+class Lifeline:
+    """One pipe; made by the master before the first fork."""
+
+    def __init__(self) -> None:
+        self.end, self._held = os.pipe()
+
+    def let_go(self) -> None:
+        """Leave it to the master to hold on; by a forked worker."""
+        os.close(self._held)
+
+
+lifeline = Lifeline()
