@@ -12,10 +12,12 @@ written, for a reader that is at them.
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -42,6 +44,7 @@ from sidecar.stores.arrays import load_arrays, save_arrays
 
 FORMAT = 4
 TABLE = ("brand", "categories", "words", "text", "numbers", "vectors")
+_PARTIAL = ".partial-"  # and the writer's process id
 Arrays = dict[str, npt.NDArray[Any]]
 
 
@@ -60,6 +63,7 @@ def save_ranker(ranker: Ranker, model_dir: Path, evidence: Mapping[str, Any]) ->
     text = json.dumps(described, ensure_ascii=False, indent=1).encode()
     try:
         model_dir.mkdir(parents=True, exist_ok=True)
+        _remove_deserted(model_dir)
         before = _version_there(model_dir)
         for name, arrays in (("weights", weights), ("knowledge", knowledge)):
             with _Replaced(model_dir / f"{name}-{version}.npz") as file:
@@ -266,14 +270,19 @@ def _digest(weights: Arrays) -> str:
 
 
 class _Replaced:
-    """Opens a file for writing under another name; it takes its place when all is written."""
+    """Opens a file for writing under another name; it takes its place when all is written.
+
+    It is locked meanwhile, which tells it from one whose writer was killed.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+        self._partial = path.with_name(f"{path.name}{_PARTIAL}{os.getpid()}")
 
     def __enter__(self) -> IO[bytes]:
         self._file = self._partial.open("wb")
+        with suppress(OSError):  # a file system without locks: nothing there is ever swept
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return self._file
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
@@ -284,6 +293,14 @@ class _Replaced:
                 self._partial.replace(self._path)
         finally:
             self._partial.unlink(missing_ok=True)
+
+
+def _remove_deserted(model_dir: Path) -> None:
+    """Remove what trainings that were killed while they saved have left."""
+    for path in model_dir.glob(f"*{_PARTIAL}*"):
+        with suppress(OSError), path.open("rb") as file:  # somebody else's, or being written
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 def _version_there(model_dir: Path) -> str | None:

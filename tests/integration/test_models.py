@@ -7,6 +7,8 @@ import json
 import pickle
 import resource
 import shutil
+import subprocess
+import sys
 import threading
 import weakref
 from dataclasses import replace
@@ -247,6 +249,38 @@ def test_only_the_newest_two_models_are_kept(model_dir):
         version = save_ranker(ranker, model_dir, {})
     assert len(list(model_dir.iterdir())) == 5
     assert model_version(model_dir) == version
+
+
+SAVE = """
+import pathlib, sys
+from sidecar.stores import models
+
+def wait(*arrays):
+    print("saving", flush=True)
+    sys.stdin.read()
+
+models.save_arrays = wait
+folder = pathlib.Path(sys.argv[1])
+models.save_ranker(models.load_ranker(folder, "cpu"), folder, {})
+"""
+
+
+def test_file_that_a_killed_training_left_goes_and_that_of_one_still_saving_stays(model_dir):
+    started = [subprocess.Popen([sys.executable, "-c", SAVE, model_dir], stdin=subprocess.PIPE,
+                                stdout=subprocess.PIPE) for _ in range(2)]
+    for process in started:
+        assert process.stdout.readline() == b"saving\n"
+    killed, saving = started
+    killed.kill()
+    killed.wait()
+    assert len(list(model_dir.glob("*.partial-*"))) == 2
+    save_ranker(load_ranker(model_dir, "cpu"), model_dir, {})
+    [left] = model_dir.glob("*.partial-*")
+    assert left.name.endswith(f"-{saving.pid}")
+    for process in started:
+        process.communicate()
+    assert saving.returncode == 0
+    assert not list(model_dir.glob("*.partial-*"))
 
 
 def test_a_model_that_is_switched_out_goes_without_the_collector(
