@@ -6,6 +6,7 @@
     │   ├── ControlError       a header, parameter or ext value that controls personalization
     │   ├── UnreadableError    a request or answer that is no JSON the sidecar can take apart
     │   ├── BodyTooLarge       a request's body beyond the operator's limit
+    │   ├── BadRequest         what came is no HTTP request, or does not come in time
     │   ├── EventError         one event; the rest of its batch is taken
     │   ├── RowError           one row of a catalogue, events or cases file (path, line, reason)
     │   └── FileError          a whole file: absent, unreadable, or without one good row
@@ -46,6 +47,15 @@ class UnreadableError(InputError):
 
 class BodyTooLarge(InputError):
     """A request body with more bytes than the operator takes."""
+
+
+class BadRequest(InputError):
+    """What came is no request that may be answered; ``status`` is what to say instead."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
 
 
 class EventError(InputError):

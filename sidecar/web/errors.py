@@ -13,6 +13,8 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from sidecar.errors import (
+    BadRequest,
+    ClientGone,
     InputError,
     SidecarError,
     UpstreamError,
@@ -28,12 +30,15 @@ _KINDS: tuple[tuple[type[SidecarError], int, str], ...] = (
     (VersionConflict, 409, "version_conflict_engine_exception"),
     (UpstreamTimeout, 504, "timeout_exception"),
     (UpstreamError, 503, "no_node_available_exception"),
+    (ClientGone, 499, "client_closed_request_exception"),  # nobody reads it
     (SidecarError, 500, "exception"),
 )
 
 
 def describe(error: Exception) -> tuple[int, str, str]:
     """Return the status, OpenSearch's word for the kind, and the reason to show."""
+    if isinstance(error, BadRequest):
+        return error.status, "illegal_argument_exception", error.reason
     for kind, status, word in _KINDS:
         if isinstance(error, kind):
             return status, word, str(error)

@@ -6,13 +6,14 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
+from sidecar.errors import BadRequest
 from sidecar.web.errors import error_body
-from sidecar.web.http_requests import BadRequest, Request
+from sidecar.web.http_requests import Request
 
 Headers = list[tuple[str, str]]
 
 BODILESS = frozenset({"204", "304"})
-PHRASES = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}
+PHRASES = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
 
 
 class Reply:
@@ -77,6 +78,8 @@ class Reply:
                 length = int(value)
             lines.append(f"{name}: {value}")
         self._frame(lines, length, bool(first))
+        if self._request.is_broken:
+            self.keeps_alive = False
         if not self.keeps_alive:
             lines.append("Connection: close")
         elif self._request.version == "1.0":

@@ -3,6 +3,10 @@
 gunicorn's own parser is written in Python and takes a third of what an empty request costs.
 llhttp is node's parser, strict by default: it refuses what request smuggling lives on (two lengths,
 a length beside chunks, bare line feeds, spaces before colons).
+
+**A request has to come.** The thread that reads it waits ``PATIENCE_S`` for all of it, and as much
+longer as its body is long, at ``LEAST_BYTES_S``: a client that sends a byte now and then would hold
+the thread for ever. Only waiting counts, so that a body which OpenSearch takes slowly has its time.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import io
 import re
 import socket
+import time
 from collections import deque
 from types import SimpleNamespace
 from typing import Any
@@ -17,28 +22,22 @@ from urllib.parse import unquote_to_bytes
 
 import httptools
 
+from sidecar.errors import BadRequest, ClientGone
 from sidecar.web.http_heads import Heads
 
 RECV_BYTES = 64 * 1024
 MOST_HEAD_BYTES = 64 * 1024  # a search in the source parameter is a few thousand
+PATIENCE_S = 20.0  # for a head, and for a body's pauses
+LEAST_BYTES_S = 16 * 1024  # of a body in a second: 100 MB may take nearly two hours
 _ABSOLUTE = re.compile(r"https?://", re.IGNORECASE)
 HEADERS = "sidecar.headers"  # the environ's key for pairs of name and value
-
-
-class BadRequest(Exception):
-    """What came is no request that may be answered; ``status`` is what to say instead."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
 
 
 class Request:
     """One request whose head is there; its body is read from the connection as it is asked for."""
 
-    __slots__ = ("awaits_continue", "headers", "is_complete", "keeps_alive", "method", "parts",
-                 "target", "version")
+    __slots__ = ("awaits_continue", "headers", "is_broken", "is_complete", "keeps_alive", "method",
+                 "parts", "target", "version")
 
     def __init__(self) -> None:
         self.method = ""
@@ -47,6 +46,7 @@ class Request:
         self.headers: list[tuple[bytes, bytes]] = []
         self.parts: deque[bytes] = deque()
         self.is_complete = False
+        self.is_broken = False  # the rest of it will not come, or cannot be read
         self.keeps_alive = True
         self.awaits_continue = False  # the client sends its body once it is told to
 
@@ -73,6 +73,7 @@ class RequestReader:
         self._is_between = True  # the next byte begins a request
         self._target: bytes | None = None  # of the request that comes, if the parser sees another
         self._refusal: BadRequest | None = None  # of what came behind requests in hand
+        self._left_s = PATIENCE_S
         self._again: Request | None = None  # whose head is read once more: see _decline
         # What gunicorn's main thread looks at to find bytes that were read ahead: see has_next.
         self.unreader = SimpleNamespace(buf=io.BytesIO())
@@ -86,9 +87,10 @@ class RequestReader:
         """Wait for a request's head; None once the client has closed the connection.
 
         Raises:
-            BadRequest: what came is not HTTP, or its head is too large.
+            BadRequest: what came is not HTTP, its head is too large, or does not come in time.
             OSError: the connection broke, or nothing came in time.
         """
+        self._left_s = PATIENCE_S
         while not self._ready:
             if self._refusal is not None:
                 raise self._refusal
@@ -100,15 +102,33 @@ class RequestReader:
         """Read what an application left of a body, if it is little; False if it is not."""
         taken = 0
         while not request.is_complete and not request.awaits_continue and taken <= most_bytes:
-            if not self.read_on():
+            try:
+                if not self.read_on():
+                    return False
+            except BadRequest:  # it has its answer
                 return False
             taken += sum(map(len, request.parts))
             request.parts.clear()
         return request.is_complete
 
     def read_on(self) -> bool:
-        """Wait for more of the body of the request in hand; False once the client has closed."""
-        data = self._connection.recv(RECV_BYTES)
+        """Wait for more of the request in hand; False once the client has closed.
+
+        Raises:
+            BadRequest: what came is not HTTP, or too little came for too long.
+            OSError: the connection broke, or was silent before a request.
+        """
+        if self._left_s < 0.0:
+            raise BadRequest(408, f"request comes too slowly: it may take {PATIENCE_S:.0f} s, and "
+                                  f"1 s more for each {LEAST_BYTES_S} bytes of its body")
+        began = time.monotonic()
+        try:
+            data = self._connection.recv(RECV_BYTES)
+        except TimeoutError:
+            if not self._is_between or len(self._heads):
+                raise BadRequest(408, "request stopped in its middle; send it again") from None
+            raise
+        self._left_s -= time.monotonic() - began
         if data:
             self._feed(data)
         return bool(data)
@@ -181,6 +201,7 @@ class RequestReader:
     def on_body(self, part: bytes) -> None:
         """Take a piece of the body."""
         self._coming.parts.append(part)
+        self._left_s = min(PATIENCE_S, self._left_s + len(part) / LEAST_BYTES_S)
 
     def on_message_complete(self) -> None:
         """End the request."""
@@ -222,19 +243,31 @@ class Body(io.RawIOBase):
         return count
 
     def _piece(self) -> bytes:
-        """Return what comes next, waiting for it; empty at the end."""
+        """Return what comes next, waiting for it; empty at the end.
+
+        Raises:
+            BadRequest: the rest cannot be read, or does not come in time.
+            ClientGone: the client has closed in the middle; what came is no whole body.
+        """
         if self._left:
             piece, self._left = self._left, b""
             return piece
         while not self._request.parts:
             if self._request.is_complete:
                 return b""
-            if self._request.awaits_continue:
-                self._request.awaits_continue = False
-                self._connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-            if not self._reader.read_on():
-                return b""
+            self._read_on()
         return self._request.parts.popleft()
+
+    def _read_on(self) -> None:
+        if self._request.awaits_continue:
+            self._request.awaits_continue = False
+            self._connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        try:
+            if not self._reader.read_on():
+                raise ClientGone("the client hung up in the middle of its body")
+        except BaseException:
+            self._request.is_broken = True
+            raise
 
 
 def environ_of(request: Request) -> dict[str, Any]:

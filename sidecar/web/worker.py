@@ -35,9 +35,10 @@ from typing import Any
 
 from gunicorn.workers import gthread
 
+from sidecar.errors import BadRequest, ClientGone
 from sidecar.web.handover import handover
 from sidecar.web.http_replies import Reply, expectation_failed, refuse
-from sidecar.web.http_requests import BadRequest, Body, Request, RequestReader, environ_of
+from sidecar.web.http_requests import Body, Request, RequestReader, environ_of
 
 log = logging.getLogger(__name__)
 
@@ -197,6 +198,12 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
                     pieces.close()
         except OSError:
             raise
+        except ClientGone:
+            return False
+        except BadRequest as error:
+            if not reply.is_begun:
+                refuse(conn.sock, error)
+            return False
         except Exception:
             log.exception("request failed")
             if not reply.is_begun:

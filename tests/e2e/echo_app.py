@@ -1,6 +1,7 @@
 """A WSGI application that says what it was asked; for trying the worker without OpenSearch.
 
-``ECHO_LINGER_MS`` lets the worker's threads linger longer with a connection than they do.
+``ECHO_LINGER_MS`` lets the worker's threads linger longer with a connection than they do,
+``ECHO_PATIENCE_S`` has them wait less for a request that comes slowly.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import threading
 import time
 from typing import Any
 
-from sidecar.web import worker
+from sidecar.web import http_requests, worker
 
 meeting = threading.Barrier(2)  # two requests that must be with the application at once
 worker.LINGER_MS = int(os.environ.get("ECHO_LINGER_MS", worker.LINGER_MS))
+http_requests.PATIENCE_S = float(os.environ.get("ECHO_PATIENCE_S", http_requests.PATIENCE_S))
 
 
 def app(environ: dict[str, Any], start_response: Any) -> Any:

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import signal
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -121,6 +122,26 @@ def test_forms_codings_and_refusals_over_real_http(sidecars, model_dir):
     assert sidecar.request("GET", EVENTS).status == 405
     assert sidecar.request("POST", EVENTS, b"{").json["error"]["type"] == (
         "illegal_argument_exception")
+
+
+def test_request_that_breaks_off_changes_nothing(sidecars, model_dir):
+    """Its client is gone, and would send it again: what came must not count."""
+    sidecar = sidecars.start(FAKE, model_dir=model_dir, workers=1)
+    sidecar.request("POST", EVENTS, event(1))
+    writer = sidecars.start(workers=1, **{"pass": "all"})
+    index = f"{sidecars.prefix}events"
+    line = json.dumps(event(2)).encode() + b"\n"
+    write = b'{"create": {"_id": "half"}}\n{"user_id": "u1"}\n'
+    for url, path, half in ((sidecar.url, EVENTS, line), (writer.url, f"/{index}/_bulk", write)):
+        with socket.create_connection(urlsplit(url).netloc.split(":"), 20) as connection:
+            connection.sendall(f"POST {path} HTTP/1.1\r\nHost: h\r\nContent-Type: application/"
+                               "x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+                               + b"%x\r\n%b\r\n" % (len(half), half))
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(65536):
+                pass
+    assert_holds(shown(sidecar), [1])
+    assert logged(sidecars.opensearch, index) == 1
 
 
 def test_forgotten_user_has_no_history_for_any_sidecar(sidecars, shop, model_dir):

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import subprocess
@@ -207,6 +208,45 @@ def accepted(port):
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(state == "01" and local.endswith(f":{port:04X}") and inode != "0"
                for _, local, _, state, _, _, _, _, _, inode, *_ in rows)
+
+
+@pytest.fixture(scope="module")
+def hasty_port():
+    with served(SIDECAR_THREADS="1", ECHO_PATIENCE_S="1") as port:
+        yield port
+
+
+@pytest.mark.parametrize("sent", [
+    b"GET /x HTTP/1.1\r\nHost: h\r\nX: ",
+    b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n",
+    b"POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n10;x=",
+])
+def test_request_that_drips_is_given_up_and_its_thread_serves_others(hasty_port, sent):
+    with (socket.create_connection(("127.0.0.1", hasty_port), 20) as slow,
+          socket.create_connection(("127.0.0.1", hasty_port), 60) as other):
+        slow.sendall(sent)
+        other.sendall(b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n")  # for whom there is no thread
+        while not select.select([slow], [], [], 0.2)[0]:
+            slow.sendall(b"y")
+        assert slow.recv(65536).startswith(b"HTTP/1.1 408 Request Timeout")
+        assert other.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_body_that_comes_slowly_but_steadily_is_taken(hasty_port):
+    piece = bytes(16 * 1024)
+    with socket.create_connection(("127.0.0.1", hasty_port), 60) as connection:
+        connection.sendall(b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n"
+                           % (6 * len(piece)))
+        for _ in range(6):  # three times as long as a body without a byte may take
+            time.sleep(0.5)
+            connection.sendall(piece)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 10", b"Transfer-Encoding: chunked"])
+def test_body_that_breaks_off_is_not_taken_for_whole(port, framing):
+    assert exchange(port, b"POST /x HTTP/1.1\r\nHost: h\r\n%b\r\n\r\n3\r\nabc\r\n"
+                    % framing) == b""
 
 
 def test_old_clients_are_answered_and_closed(port):
