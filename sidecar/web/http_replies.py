@@ -12,6 +12,7 @@ from sidecar.web.http_requests import Request
 
 Headers = list[tuple[str, str]]
 
+SEND_BYTES = 256 * 1024  # which the client has to take within the socket's timeout, then the next
 BODILESS = frozenset({"204", "304"})
 PHRASES = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
 
@@ -66,7 +67,13 @@ class Reply:
         elif self._left is not None:
             piece = piece[:self._left]
             self._left -= len(piece)
-        self._connection.sendall(head + piece)
+        data = head + piece
+        if len(data) <= SEND_BYTES:
+            self._connection.sendall(data)
+            return
+        view = memoryview(data)  # all at once would have one timeout, however long it is
+        for start in range(0, len(view), SEND_BYTES):
+            self._connection.sendall(view[start:start + SEND_BYTES])
 
     def _head(self, first: bytes) -> bytes:
         lines = [f"HTTP/1.1 {self._status}"]

@@ -1,7 +1,7 @@
 """A WSGI application that says what it was asked; for trying the worker without OpenSearch.
 
 ``ECHO_LINGER_MS`` lets the worker's threads linger longer with a connection than they do,
-``ECHO_PATIENCE_S`` has them wait less for a request that comes slowly.
+``ECHO_PATIENCE_S`` and ``ECHO_TIMEOUT_S`` have them wait less for a client that is slow.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from sidecar.web import http_requests, worker
 
 meeting = threading.Barrier(2)  # two requests that must be with the application at once
 worker.LINGER_MS = int(os.environ.get("ECHO_LINGER_MS", worker.LINGER_MS))
+worker.TIMEOUT_S = float(os.environ.get("ECHO_TIMEOUT_S", worker.TIMEOUT_S))
 http_requests.PATIENCE_S = float(os.environ.get("ECHO_PATIENCE_S", http_requests.PATIENCE_S))
 
 

@@ -364,6 +364,20 @@ def test_large_body_passes(port):
     connection.close()
 
 
+def test_large_answer_has_more_time_than_its_first_piece():
+    """Forty megabytes, read in four times as long as the client may be silent."""
+    with served(ECHO_TIMEOUT_S="1") as port:
+        body = b"x" * 40_000_000
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection.request("POST", "/x", body)
+        answer, read = connection.getresponse(), 0
+        while piece := answer.read(1_000_000):
+            read += len(piece)
+            time.sleep(0.1)
+        assert read > len(body)
+        connection.close()
+
+
 @pytest.mark.parametrize("path", ["/error", "/split"])
 def test_failing_application_is_a_500_and_ends_the_connection(port, path):
     received = exchange(port, f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
