@@ -19,6 +19,7 @@ from sidecar.stores.upstream import Exchange, Upstream
 
 _BULK_ANSWER = "filter_path=items.*.status,items.*._seq_no,items.*._primary_term,items.*.error"
 _OVERLOADED = frozenset({429, 502, 503, 504})  # of one document; these pass
+_INDEX_FAULTS = ("no write index is defined for alias", "pipeline with id [")
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -53,6 +54,19 @@ class Outcome(msgspec.Struct, frozen=True):
         is_full = (self.status == 429 and self.error is not None
                    and self.error.type == "cluster_block_exception")
         return (self.status in _OVERLOADED and not is_full) or self.is_homeless
+
+    @property
+    def is_documents_fault(self) -> bool:
+        """True where the index takes other documents.
+
+        A closed index, an alias that leads nowhere or a pipeline that is not there has status 400
+        as well, whatever the document.
+        """
+        if self.status != 400 or self.error is None:
+            return False
+        told = self.error.reason or ""
+        return self.error.type != "index_closed_exception" and not any(
+            fault in told for fault in _INDEX_FAULTS)
 
     @property
     def reason(self) -> str:

@@ -102,6 +102,6 @@ def _failure(outcome: Outcome) -> Exception | None:
         return None
     if outcome.is_overload:
         return UpstreamUnavailable(f"event was not logged: {outcome.reason}")
-    if outcome.status == 400:
+    if outcome.is_documents_fault:
         return EventError(f"event does not fit the event log: {outcome.reason}")
     return UpstreamError(f"event was not logged: {outcome.reason}")

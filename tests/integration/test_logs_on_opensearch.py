@@ -122,6 +122,27 @@ def test_event_that_does_not_fit_is_refused_and_leaves_the_others_alone(node: No
     assert set(node.documents(node.settings.events_index)) == {"a", "d"}
 
 
+@pytest.mark.parametrize(("how", "said"), [
+    ("closed", "closed"), ("alias", "no write index"), ("pipeline", "does not exist")])
+def test_event_is_not_to_blame_for_an_index_that_takes_none(
+        node: Node, how: str, said: str) -> None:
+    """Refused as unfit, it would be thrown away by its client; so it is to be sent again."""
+    index = node.settings.events_index
+    if how == "alias":
+        for number in (1, 2):
+            node.ask("PUT", f"/{index}-{number}", {"aliases": {index: {}}})
+    else:
+        node.logs.events.append([event("a")])
+        node.ask("PUT", f"/{index}/_settings",
+                 {"index.default_pipeline": "absent" if how == "pipeline" else None})
+    if how == "closed":
+        node.ask("POST", f"/{index}/_close")
+    intake = EventIntake(node.settings, node.states, node.logs, lambda: None, Telemetry())
+    with pytest.raises(UpstreamError, match=said):
+        intake.take([{"user_id": "u", "item_id": "1", "event": "click"}])
+    assert node.states.get_many(["u"]) == [None]
+
+
 def test_refused_event_is_not_in_the_state(node: Node) -> None:
     intake = EventIntake(node.settings, node.states, node.logs, lambda: None, Telemetry())
     answer = intake.take([{"user_id": "u", "item_id": str(number), "event": "click",
