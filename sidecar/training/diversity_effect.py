@@ -40,7 +40,7 @@ def _facts(evaluated: Evaluated, items: ItemTable, k: int, strength: float) -> t
     case = evaluated.cases[k]
     rows = items.rows(case.candidates)
     order, _ = diversify(evaluated.scores["model"][k, :len(rows)], rows, items, strength)
-    metrics = case_metrics(evaluated.lists.target[k][order], max(len(case.relevant), 1))
+    metrics = case_metrics(evaluated.lists.target[k][order], max(len(set(case.relevant)), 1))
     top = rows[order[:PAGE]]
     top = top[top >= 0]
     return (metrics["mrr"], metrics["ndcg@10"], distance(items.vectors[top]),

@@ -14,6 +14,7 @@ from sidecar.records import Candidates, Case, Event, History, UserState
 from sidecar.serving import counterfactual
 from sidecar.training import evaluation
 from sidecar.training.boosted import FORTY, VARIANTS
+from sidecar.training.diversity_effect import diversity_effect
 from sidecar.training.evaluation import evaluate, merged_events, report
 from sidecar.training.examples import Example, Walk
 from sidecar.training.lists import ListMaker
@@ -292,6 +293,17 @@ def test_report_counts_slices_and_compares():
     assert versus["win"] + versus["tie"] + versus["loss"] == pytest.approx(1.0)
     assert set(figures["classification"]["model"]) >= {"accuracy", "precision", "recall", "f1",
                                                        "auc", "threshold"}
+
+
+def test_diversity_of_none_has_the_figures_of_the_report():
+    """An answer that a case names twice is one."""
+    cases = [replace(case, relevant=case.relevant * 2) for case in CASES]
+    ranker = trained()
+    evaluated = evaluate(ranker, log_of(EVENTS, ranker), cases, quiet(""))
+    told = report(evaluated)["slices"]["all"]["rankers"]["model"]
+    (plain,) = diversity_effect(evaluated, ranker.items, (0.0,))
+    assert plain["ndcg@10"] == pytest.approx(told["ndcg@10"][0])
+    assert plain["mrr"] == pytest.approx(told["mrr"][0])
 
 
 def test_state_is_only_read(monkeypatch):
