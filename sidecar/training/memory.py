@@ -27,6 +27,8 @@ class Recalls:
         code_of = np.array([keys.setdefault(query_key(query), len(keys))
                             for query in log.queries], np.int64)
         index = np.flatnonzero((asked >= 0) & (log.item >= 0) & (weight > 0))
+        if "" in keys:  # queries without a word, "?!" and all emoji, have nothing in common
+            index = index[code_of[asked[index]] != keys[""]]
         code = code_of[asked[index]] if len(index) else np.zeros(0, np.int64)
         order = np.argsort(code, kind="stable")  # the log ascends in time
         index = index[order]

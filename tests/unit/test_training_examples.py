@@ -8,6 +8,7 @@ from sidecar.records import Event
 from sidecar.training.dev_cases import cases_of_log
 from sidecar.training.examples import make_examples
 from sidecar.training.log import VISIT_GAP_S, EventLog
+from sidecar.training.memory import Recalls
 from sidecar.training.retrieval import Retrieval
 
 ROWS = [{"item_id": f"{colour} {noun}", "title": f"{colour} {noun}", "brand": None,
@@ -59,6 +60,17 @@ def test_what_was_taken_before_a_search_is_no_target_of_it():
 def test_search_before_the_first_instant_makes_no_list():
     """What learnt until then knows the click that came of it."""
     assert examples(*visit(SESSION), since=86_490.0) == []
+
+
+def test_queries_without_words_have_nothing_in_common():
+    """What was taken after one emoji was remembered of all."""
+    log = EventLog.from_events([
+        Event("u", "purchase", "red cup", 1.0, "👟"), Event("u", "purchase", "red lamp", 2.0, "?!"),
+        Event("u", "purchase", "blue cup", 3.0, "cup")], BY_ID)
+    recalls = Recalls(log, frozenset({"purchase"}))
+    assert len(recalls.recall("👗", 9.0).rows) == 0
+    assert recalls.recall("cups", 9.0).rows.tolist() == [BY_ID["blue cup"]]
+    assert recalls.memory(9.0).keys == ["cup"]
 
 
 def test_session_that_never_ends_begins_anew_after_a_pause():
