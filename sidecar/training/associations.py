@@ -36,11 +36,7 @@ Matrix = Any  # scipy.sparse.csr_matrix, which has no types
 def positive_part(log: EventLog) -> EventLog:
     """Return the events with a known item and a positive strength."""
     good = np.array([strength(kind) > 0 for kind in log.kinds], bool)
-    index = np.flatnonzero((log.item >= 0) & good[log.kind])
-    return EventLog(log.users, log.kinds, log.queries, log.user[index], log.item[index],
-                    log.kind[index], log.ts[index], log.visit[index], log.query[index],
-                    log.position[index], log.price[index], log.is_kept[index],
-                    log.is_unknown[index], log.has_times)
+    return log.take(np.flatnonzero((log.item >= 0) & good[log.kind]))
 
 
 def fit_associations(log: EventLog, items: int) -> dict[str, Association]:

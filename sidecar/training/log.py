@@ -7,7 +7,7 @@ instead of strings. 1.5 million events take about 60 MB.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from sidecar.ranking.kinds import target_kinds
 from sidecar.records import Event
 from sidecar.serving.histories import SHOWN_ONLY
 
+COLUMNS = ("user", "item", "kind", "ts", "visit", "query", "position", "price", "is_kept",
+           "is_unknown")
+Index = npt.NDArray[np.int64] | slice
 VISIT_GAP_S = 1800.0  # a pause that ends a visit where neither order nor session is logged
 
 
@@ -113,11 +116,11 @@ class EventLog:
 
     def slice(self, start: int, stop: int) -> EventLog:
         """Return events ``start`` to ``stop`` as views; codes stay as they are."""
-        cut = slice(start, stop)
-        return EventLog(self.users, self.kinds, self.queries, self.user[cut], self.item[cut],
-                        self.kind[cut], self.ts[cut], self.visit[cut], self.query[cut],
-                        self.position[cut], self.price[cut], self.is_kept[cut],
-                        self.is_unknown[cut], self.has_times)
+        return self.take(slice(start, stop))
+
+    def take(self, index: Index) -> EventLog:
+        """Return some of the events, in the order of the index; codes stay as they are."""
+        return replace(self, **{name: getattr(self, name)[index] for name in COLUMNS})
 
     def target_kinds(self) -> frozenset[str]:
         """Return the kinds of event that a model should bring about; see ``ranking.kinds``."""
