@@ -22,7 +22,7 @@ from sidecar.ranking.signals import FEATURES, SIGNALS
 from sidecar.records import Case, Event, FloatArray
 from sidecar.training.blend_training import part_lists
 from sidecar.training.boosted import RIVALS, boosted_scores
-from sidecar.training.examples import Example, Walk
+from sidecar.training.examples import FEWEST_CANDIDATES, Example, Walk
 from sidecar.training.lists import ListMaker, Lists
 from sidecar.training.log import EventLog
 from sidecar.training.metrics import (
@@ -30,11 +30,11 @@ from sidecar.training.metrics import (
     case_metrics,
     classification,
     compare,
+    list_probabilities,
     mean_interval,
 )
 
 logger = logging.getLogger(__name__)
-FEWEST_CANDIDATES = 5
 THRESHOLD = 0.1
 TRAINED = ("lightgbm",)
 TIE = 1e-5  # of scores whose spread within a window is about one
@@ -240,10 +240,8 @@ def _metrics(evaluated: Evaluated, ranker: str) -> dict[str, npt.NDArray[np.floa
 
 def _classify(evaluated: Evaluated, ranker: str, counted: npt.NDArray[np.bool_],
               threshold: float) -> Mapping[str, float]:
-    scores = evaluated.scores[ranker][counted].astype(np.float64)
     valid = evaluated.lists.valid[counted]
-    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-    probability = weights / weights.sum(axis=1, keepdims=True)
+    probability = list_probabilities(evaluated.scores[ranker][counted], valid)
     return classification(probability[valid], evaluated.lists.target[counted][valid], threshold)
 
 
