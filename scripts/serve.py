@@ -19,6 +19,9 @@ from collections.abc import Mapping, Sequence
 
 from sidecar.errors import SettingsError
 from sidecar.settings import Settings, variable
+from sidecar.stores.upstream import Upstream
+
+LAST_PORT = 65_535
 
 # Option, field of the settings, placeholder, help.
 OPTIONS = (
@@ -41,12 +44,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         if (value := getattr(options, field)) is not None}
     try:
         settings = Settings.from_environ(environ)
+        _check(settings)
     except SettingsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"sidecar at http://{settings.listen}, in front of {settings.opensearch_url}",
           file=sys.stderr, flush=True)
     return _become_gunicorn(environ)
+
+
+def _check(settings: Settings) -> None:
+    """Look at what workers would find wrong one after the other, with a traceback each.
+
+    Raises:
+        SettingsError: an URL, a certificate or a folder that cannot be used.
+    """
+    Upstream(settings).close()
+    folder = settings.shared_dir
+    if folder and not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
+        raise SettingsError(f"{variable('shared_dir')} is {folder!r}, must be a folder that may be "
+                            "written to")
+    host, _, port = settings.listen.rpartition(":")
+    if port.isdecimal() and not host.startswith("unix") and int(port) > LAST_PORT:
+        raise SettingsError(f"{variable('listen')} is {settings.listen!r}, must have a port of at "
+                            f"most {LAST_PORT}")
 
 
 def _parser() -> argparse.ArgumentParser:

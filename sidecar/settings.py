@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +17,21 @@ from typing import Any
 from sidecar.errors import SettingsError
 
 PREFIX = "SIDECAR_"
+MOST = 1e6  # of a fraction, seconds above all: eleven days; the system's waits take few more
+
+# What a text must look like, as a regular expression and in words.
+LISTEN = (r"(unix:.+|fd://\d+|(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]*):\d{1,5})", "HOST:PORT or unix:PATH")
+HEADER = (r"[ -~]*", "printable ASCII on one line")
+NAME = (r"[^\s]+", "the name of an index or alias")
+OWN_INDEX = (r"(?![-_+]|\.\.?$)[^A-Z\\/*?\"<>|\s,#:]+",
+             "the name of one index or alias, as OpenSearch takes it: lower case, not a pattern")
+ORIGINS = (r"\s*((\*|[A-Za-z][\w+.-]*://[^\s/,]+)\s*(,\s*|$))*",
+           "* or SCHEME://HOST, comma-separated")
 
 
 def _setting(default: Any, doc: str, *, low: float | None = None, high: float | None = None,
-             choices: tuple[str, ...] = ()) -> Any:
-    metadata = {"doc": doc, "low": low, "high": high, "choices": choices}
+             choices: tuple[str, ...] = (), form: tuple[str, str] | None = None) -> Any:
+    metadata = {"doc": doc, "low": low, "high": high, "choices": choices, "form": form}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -30,7 +41,8 @@ class Settings:
 
     opensearch_url: str = _setting("http://127.0.0.1:9200", "OpenSearch nodes, comma-separated")
     opensearch_authorization: str = _setting(
-        "", "Authorization header for the sidecar's own reads and writes (state, events, products)")
+        "", "Authorization header for the sidecar's own reads and writes (state, events, products)",
+        form=HEADER)
     opensearch_ca: str = _setting("", "PEM file with the CA that signed the nodes' certificates")
     opensearch_client_cert: str = _setting("", "PEM file with a client certificate and its key")
     opensearch_verify: bool = _setting(True, "verify the nodes' certificates")
@@ -39,7 +51,8 @@ class Settings:
     pass_timeout_s: float = _setting(
         600.0, "longest wait for an answer to what is no search: a reindex, a wait for green",
         low=0.1)
-    listen: str = _setting("127.0.0.1:8080", "address and port that gunicorn binds")
+    listen: str = _setting("127.0.0.1:8080", "address and port that gunicorn binds",
+                           form=LISTEN)
     workers: int = _setting(0, "worker processes; 0: one a core, at most 8", low=0, high=256)
     threads: int = _setting(16, "threads a worker", low=1, high=256)
     model_dir: str = _setting(
@@ -51,10 +64,13 @@ class Settings:
     shared_dir: str = _setting(
         "", "folder where workers share the item table; empty: one of the system's temporary "
         "folders, for as long as the sidecar runs")
-    products_index: str = _setting("products", "index or alias of the catalogue")
-    states_index: str = _setting("personalize-states", "index that keeps one document a user")
-    events_index: str = _setting("ubi_events", "index of raw events, in UBI's form")
-    queries_index: str = _setting("ubi_queries", "index of searches and the order that was shown")
+    products_index: str = _setting("products", "index or alias of the catalogue", form=NAME)
+    states_index: str = _setting("personalize-states", "index that keeps one document a user",
+                                 form=OWN_INDEX)
+    events_index: str = _setting("ubi_events", "index of raw events, in UBI's form",
+                                 form=OWN_INDEX)
+    queries_index: str = _setting("ubi_queries", "index of searches and the order that was shown",
+                                  form=OWN_INDEX)
     item_id_field: str = _setting(
         "item_id", "keyword field equal to _id, for ids without a fetch; empty: always fetch once")
     personalize: bool = _setting(True, "personalise when a request does not say on or off")
@@ -78,9 +94,10 @@ class Settings:
         "read", "other requests let through: read-only ones, or all", choices=("read", "all"))
     admin_authorization: str = _setting(
         "", "Authorization header that callers of /_personalize/users and /_personalize/rescore "
-        "must send; empty: none")
+        "must send; empty: none", form=HEADER)
     cors_origins: str = _setting(
-        "", "origins whose pages may post events, comma-separated, or *; empty: none")
+        "", "origins whose pages may post events, comma-separated, or *; empty: none",
+        form=ORIGINS)
     max_body_bytes: int = _setting(100 * 2**20, "largest request body", low=1024)
     max_searches: int = _setting(
         64, "searches a worker personalises at once; beyond them they pass through", low=1)
@@ -107,7 +124,17 @@ class Settings:
             raise SettingsError(f"{unknown[0]} is not a setting; see the README's settings table")
         values = {by_variable[name].name: _parse(name, text, by_variable[name])
                   for name, text in given.items()}
-        return cls(**values)
+        return cls(**values)._checked()
+
+    def _checked(self) -> Settings:
+        """Return the settings if they agree with each other."""
+        own = ("states_index", "events_index", "queries_index")
+        for place, name in enumerate(own):
+            for other in own[:place]:
+                if getattr(self, name) == getattr(self, other):
+                    raise SettingsError(f"{variable(name)} is {getattr(self, name)!r}, must be "
+                                        f"another index than {variable(other)}")
+        return self
 
 
 # Field names that would clash with a Python keyword bear another name than their variable.
@@ -129,7 +156,12 @@ def _parse(name: str, text: str, field: dataclasses.Field[Any]) -> Any:
         raise SettingsError(f"{name} is {text!r}, must be {wanted}") from None
     if meta["choices"] and value not in meta["choices"]:
         raise SettingsError(f"{name} is {text!r}, must be one of {', '.join(meta['choices'])}")
+    if meta["form"] and not re.fullmatch(meta["form"][0], text):
+        shown = "wrong" if meta["form"] is HEADER else repr(text)  # it may hold a password
+        raise SettingsError(f"{name} is {shown}, must be {meta['form'][1]}")
     low, high = meta["low"], meta["high"]
+    if kind is float and value > MOST and high is None:
+        raise SettingsError(f"{name} is {text}, must be {low}-{MOST:.0f}")
     if (low is not None and not value >= low) or (high is not None and not value <= high):
         bounds = f"{low}-{high}" if high is not None else f"at least {low}"
         raise SettingsError(f"{name} is {text}, must be {bounds}")

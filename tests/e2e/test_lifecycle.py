@@ -191,6 +191,10 @@ def test_folders_of_a_killed_sidecar_go_at_the_next_start_and_those_in_use_stay(
     ({"SIDECAR_WINDOW": "0"}, [], "SIDECAR_WINDOW is 0, must be 1-10000"),
     ({"SIDECAR_WIDNOW": "5"}, [], "SIDECAR_WIDNOW is not a setting"),
     ({}, ["--workers", "many"], "SIDECAR_WORKERS is 'many'"),
+    ({}, ["--opensearch", "localhost:9200"], "must be http://host:port or https://"),
+    ({"SIDECAR_OPENSEARCH_CA": "/absent.pem"}, [], "cannot be read as PEM"),
+    ({"SIDECAR_SHARED_DIR": "/absent"}, [], "SIDECAR_SHARED_DIR is '/absent', must be a folder"),
+    ({}, ["--listen", "127.0.0.1:99999"], "must have a port of at most 65535"),
 ])
 def test_misuse_is_one_line_and_exit_code_2(environ, arguments, said):
     done = subprocess.run([sys.executable, "-m", "scripts.serve", *arguments], check=False,

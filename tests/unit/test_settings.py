@@ -41,11 +41,40 @@ def test_values_are_read_in_their_type():
     ("SIDECAR_TIMEOUT_MS", "-1", "must be at least 0.0"),
     ("SIDECAR_PERSONALIZE", "perhaps", "must be true or false"),
     ("SIDECAR_DEVICE", "tpu", "must be one of auto, cpu, cuda"),
+    ("SIDECAR_UPSTREAM_TIMEOUT_S", "inf", "must be 0.1-1000000"),
+    ("SIDECAR_REFRESH_S", "1e300", "must be 0.1-1000000"),
+    ("SIDECAR_LISTEN", "", "must be HOST:PORT"),
+    ("SIDECAR_LISTEN", "8080", "must be HOST:PORT"),
+    ("SIDECAR_PRODUCTS_INDEX", "", "must be the name of an index"),
+    ("SIDECAR_STATES_INDEX", "", "must be the name of one index"),
+    ("SIDECAR_STATES_INDEX", "a,b", "must be the name of one index"),
+    ("SIDECAR_EVENTS_INDEX", "events-*", "must be the name of one index"),
+    ("SIDECAR_QUERIES_INDEX", "Queries", "lower case"),
+    ("SIDECAR_QUERIES_INDEX", "ubi_events", "must be another index than SIDECAR_EVENTS_INDEX"),
+    ("SIDECAR_OPENSEARCH_AUTHORIZATION", "Basic a\nX: b", "printable ASCII"),
+    ("SIDECAR_ADMIN_AUTHORIZATION", "Bearer ü", "printable ASCII"),
+    ("SIDECAR_CORS_ORIGINS", "shop.example", "must be * or SCHEME://HOST"),
+    ("SIDECAR_CORS_ORIGINS", "https://shop.example/", "must be * or SCHEME://HOST"),
 ])
 def test_refusal_names_the_variable_its_value_and_the_remedy(name, value, said):
     with pytest.raises(SettingsError, match=name) as caught:
         Settings.from_environ({name: value})
     assert said in str(caught.value)
+
+
+def test_refused_secret_is_not_shown():
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ({"SIDECAR_OPENSEARCH_AUTHORIZATION": "Basic c2VjcmV0\n"})
+    assert "c2VjcmV0" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("SIDECAR_LISTEN", "[::1]:8080"), ("SIDECAR_LISTEN", "unix:/run/s"), ("SIDECAR_LISTEN", ":80"),
+    ("SIDECAR_PRODUCTS_INDEX", "products-*,Old"), ("SIDECAR_STATES_INDEX", ".states-1"),
+    ("SIDECAR_CORS_ORIGINS", "https://shop.example, http://localhost:3000"),
+    ("SIDECAR_CORS_ORIGINS", "*"), ("SIDECAR_OPENSEARCH_AUTHORIZATION", "Basic YTpi==")])
+def test_text_of_the_right_form_is_taken(name, value):
+    assert value in dataclasses.astuple(Settings.from_environ({name: value}))
 
 
 @pytest.mark.parametrize("field", dataclasses.fields(Settings), ids=lambda field: field.name)
