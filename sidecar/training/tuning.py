@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sidecar.errors import FileError
 from sidecar.ranking.ranker import Ranker
-from sidecar.records import Case
+from sidecar.records import Case, FloatArray
 from sidecar.training.evaluation import Evaluated, case_is_counted, evaluate
 from sidecar.training.log import EventLog
 from sidecar.training.metrics import reciprocal_ranks
@@ -57,7 +57,8 @@ class DevWindow:
         """Return what a trial does: train on the part before ``until``, rank the cases.
 
         The figure that counts is ``mrr``: the mean reciprocal rank of the model's order, as it
-        would ship, over the cases that can be judged by.
+        would ship, over the cases that can be judged by. Where its personal part would ship off,
+        the order without it counts: in the engine's order all such trials would be alike.
         """
         def train_and_judge(config: TrainConfig) -> Figures:
             ranker, evidence = train_ranker(self.rows, self.log.until(self.until), config, progress)
@@ -67,18 +68,21 @@ class DevWindow:
 
     def _judge(self, ranker: Ranker, progress: Progress) -> Figures:
         evaluated = evaluate(ranker, self.log, self.cases, progress("evaluate"))
-        return {"cases": float(_counted(evaluated).sum()), "mrr": _mrr(evaluated, "model"),
-                "mrr_unpersonalised": _mrr(evaluated, "unpersonalised"),
-                "mrr_bm25": _mrr(evaluated, "BM25")}
+        scores = evaluated.scores
+        order = scores["model"] if ranker.config.is_personal else np.where(
+            evaluated.lists.has_history[:, None], scores["unpersonalised"], scores["BM25"])
+        return {"cases": float(_counted(evaluated).sum()), "mrr": _mrr(evaluated, order),
+                "mrr_unpersonalised": _mrr(evaluated, scores["unpersonalised"]),
+                "mrr_bm25": _mrr(evaluated, scores["BM25"])}
 
 
 def _counted(evaluated: Evaluated) -> np.ndarray[Any, np.dtype[np.bool_]]:
     return np.array([case_is_counted(case) for case in evaluated.cases], bool)
 
 
-def _mrr(evaluated: Evaluated, ranker: str) -> float:
+def _mrr(evaluated: Evaluated, scores: FloatArray) -> float:
     counted = _counted(evaluated)
-    return float(reciprocal_ranks(evaluated.scores[ranker][counted],
+    return float(reciprocal_ranks(scores[counted],
                                   evaluated.lists.target[counted],
                                   evaluated.lists.valid[counted]).mean())
 

@@ -8,9 +8,11 @@ import pytest
 
 from scripts.train import unfit
 from sidecar.errors import FileError
+from sidecar.training.log import EventLog
 from sidecar.training.pipeline import TrainConfig
 from sidecar.training.search_space import DEFAULT, NOT_TUNED, Space
-from sidecar.training.tuning import METHODS, open_study
+from sidecar.training.tuning import METHODS, DevWindow, open_study
+from tests.shops import LEARNT, fresh_ranker, make_cases, make_events, make_rows, quiet
 
 BASE = TrainConfig(hidden=64)
 SPACE = Space.of({"hidden": {"low": 16, "high": 256, "log": True}, "layers": {"choices": [1, 2]},
@@ -162,6 +164,18 @@ def test_figure_that_is_no_number_is_a_failure(tmp_path):
     _, rows, best = run(tmp_path / "study.db", 1, objective=lambda config: {"mrr": float("nan")})
     assert rows[0].state == "failed"
     assert best is None
+
+
+def test_trials_without_a_personal_gain_can_be_told_apart():
+    """They would all ship with the engine's order."""
+    rows = make_rows()
+    events = make_events(rows)
+    ranker = fresh_ranker()
+    ranker.config = dataclasses.replace(ranker.config, is_personal=False)
+    cases = [case for case in make_cases(rows, events) if case.ts > LEARNT]
+    window = DevWindow(rows, EventLog.from_events(events, ranker.items.row_of), cases, LEARNT)
+    figures = window._judge(ranker, quiet)
+    assert figures["mrr"] == figures["mrr_unpersonalised"] != figures["mrr_bm25"]
 
 
 def test_another_study_in_the_same_file_is_refused(tmp_path):
