@@ -45,7 +45,8 @@ def searches(name: str, index: str, item_id: str) -> list[Search]:
         parameters = {key for key, _ in parse_qsl(query, keep_blank_values=True)}
         body = row.get("body") or {}
         is_plain = path == f"/{index}/_search" and "text" not in row and not row.get("headers")
-        is_other = (parameters | set(body)) & NOT_COMPARED or fails_in_fetch(body)
+        is_other = ((parameters | set(body)) & NOT_COMPARED or fails_in_fetch(body)
+                    or is_written_oddly(body))
         if is_plain and not is_other and not hides_ids(row, item_id):
             found.append(Search(row["target"], body))
     return found
@@ -54,6 +55,12 @@ def searches(name: str, index: str, item_id: str) -> list[Search]:
 def fails_in_fetch(body: dict[str, Any]) -> bool:
     """Tell searches that fail on the shards they fetch from: more of them, the wider the fetch."""
     return body.get("docvalue_fields") == ["title"]
+
+
+def is_written_oddly(body: dict[str, Any]) -> bool:
+    """Tell page numbers that the proxy leaves to OpenSearch, whose plugin gets them read."""
+    return any(isinstance(body.get(name), str) and not body[name].isdecimal()
+               for name in ("from", "size"))
 
 
 def hides_ids(row: dict[str, Any], item_id: str) -> bool:
