@@ -61,8 +61,8 @@ def test_scorer_changes_no_order_and_its_death_costs_none(sidecars, trained_dir,
     buy(alone, *ITEMS[5:8])
     asked_until_it_answers(shared, until)
     buy(shared, *ITEMS[20:22])
-    until(lambda: all(np.allclose(scores(shared), scores(alone), atol=1e-3) for _ in range(20)),
-          "scores differ")  # at first while workers have yet to read what is popular now
+    until(lambda: all(np.allclose(scores(shared), scores(alone), atol=1e-3) for _ in range(100)),
+          "scores differ")  # while a worker, by turns of a second, has yet to read what is popular
     [pid] = scorers_of(shared.process.pid)
     os.kill(pid, signal.SIGKILL)
     for _ in range(20):
