@@ -21,8 +21,6 @@ from sidecar.errors import SettingsError
 from sidecar.settings import Settings, variable
 from sidecar.stores.upstream import Upstream
 
-LAST_PORT = 65_535
-
 # Option, field of the settings, placeholder, help.
 OPTIONS = (
     ("--opensearch", "opensearch_url", "URL", "OpenSearch nodes, comma-separated"),
@@ -64,10 +62,6 @@ def _check(settings: Settings) -> None:
     if folder and not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
         raise SettingsError(f"{variable('shared_dir')} is {folder!r}, must be a folder that may be "
                             "written to")
-    host, _, port = settings.listen.rpartition(":")
-    if port.isdecimal() and not host.startswith("unix") and int(port) > LAST_PORT:
-        raise SettingsError(f"{variable('listen')} is {settings.listen!r}, must have a port of at "
-                            f"most {LAST_PORT}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,6 +18,7 @@ from sidecar.errors import SettingsError
 
 PREFIX = "SIDECAR_"
 MOST = 1e6  # of a fraction, seconds above all: eleven days; the system's waits take few more
+LAST_PORT = 65_535
 
 # What a text must look like, as a regular expression and in words.
 LISTEN = (r"(unix:.+|fd://\d+|(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]*):\d{1,5})", "HOST:PORT or unix:PATH")
@@ -127,7 +128,11 @@ class Settings:
         return cls(**values)._checked()
 
     def _checked(self) -> Settings:
-        """Return the settings if they agree with each other."""
+        """Return the settings if their port is one, and they agree with each other."""
+        host, _, port = self.listen.rpartition(":")
+        if port.isdecimal() and not host.startswith("unix") and int(port) > LAST_PORT:
+            raise SettingsError(f"{variable('listen')} is {self.listen!r}, must have a port of at "
+                                f"most {LAST_PORT}")
         own = ("states_index", "events_index", "queries_index")
         for place, name in enumerate(own):
             for other in own[:place]:

@@ -7,6 +7,7 @@ is one there. Pure; no I/O.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, KeysView
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -15,6 +16,7 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote_plus
 
 PARSED = 1024  # targets that are kept parsed: a shop's searches have a handful
+_ABSOLUTE = re.compile(r"https?://", re.IGNORECASE)
 
 
 class Endpoint(StrEnum):
@@ -92,12 +94,19 @@ class Target:
         return f"{self.path}?{'&'.join(p.written for p in self.parameters)}"
 
 
+def origin_form(target: str) -> str:
+    """Return path and query of a target; an absolute one's host is not the client's to choose."""
+    if target.startswith("/"):
+        return target
+    if not _ABSOLUTE.match(target):
+        return "/" + target
+    return "/" + target.partition("://")[2].partition("/")[2]
+
+
 @lru_cache(PARSED)
 def parse(raw: str) -> Target:
     """Take a request target apart; the scheme and host of an absolute one are dropped."""
-    if not raw.startswith("/"):
-        _, _, rest = raw.partition("://")
-        raw = "/" + rest.partition("/")[2] if rest else "/" + raw
+    raw = origin_form(raw)
     path, _, query = raw.partition("?")
     parts = query.replace(";", "&").split("&")  # OpenSearch takes either
     return Target(path, tuple(_parameter(part) for part in parts if part), raw)

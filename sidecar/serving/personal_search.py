@@ -166,7 +166,7 @@ class PersonalSearch:
         Raises:
             Skip: the page cannot be written; the client's own request can.
             UnreadableError: a hit cannot be taken apart.
-            _NotAsRanked: whole hits have to be fetched and ordered.
+            _NotAsRanked: the search has to be begun anew.
         """
         if self.window.first < len(fetched.answer):
             ranking = self._rank(fetched.answer, ticket)

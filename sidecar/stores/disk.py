@@ -1,9 +1,13 @@
-"""Room on a disk, taken before it is needed."""
+"""Room on a disk, taken before it is needed; and what nobody holds any longer."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
 
 
 def take_room(file: int, size: int) -> None:
@@ -15,3 +19,12 @@ def take_room(file: int, size: int) -> None:
     """
     if sys.platform == "linux":
         os.posix_fallocate(file, 0, size)
+
+
+def deserted(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield the files on which no living process holds a lock: whoever wrote them was killed. Each
+    is locked until the next is asked for; what may not be opened is left out."""
+    for path in paths:
+        with suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield path

@@ -45,7 +45,7 @@ class Outcome(msgspec.Struct, frozen=True):
                 and self.error.type == "index_not_found_exception")
 
     @property
-    def is_overload(self) -> bool:
+    def may_pass_later(self) -> bool:
         """True where the same line may pass a moment later.
 
         An index that is read-only because its node's disk is full has status 429 as well, and lasts

@@ -100,7 +100,7 @@ def create_line(doc_id: str) -> bytes:
 def _failure(outcome: Outcome) -> Exception | None:
     if outcome.status < 300 or outcome.status == 409:
         return None
-    if outcome.is_overload:
+    if outcome.may_pass_later:
         return UpstreamUnavailable(f"event was not logged: {outcome.reason}")
     if outcome.is_documents_fault:
         return EventError(f"event does not fit the event log: {outcome.reason}")

@@ -41,6 +41,7 @@ from sidecar.ranking.signals import FEATURES, Knowledge
 from sidecar.ranking.statistics import ItemStatistics
 from sidecar.ranking.vocabulary import Vocabulary
 from sidecar.stores.arrays import load_arrays, save_arrays
+from sidecar.stores.disk import deserted
 
 FORMAT = 4
 TABLE = ("brand", "categories", "words", "text", "numbers", "vectors")
@@ -96,7 +97,8 @@ def load_ranker(model_dir: Path, device: str = "auto") -> Ranker:
         config = described["ranker"]
         ranker_config = RankerConfig(
             tuple(config["kinds"]), frozenset(config["strong_kinds"]), config["kept"],
-            config["is_personal"], config.get("beats_engine", False))
+            config["is_personal"],
+            config.get("beats_engine", False))  # older models do not tell
         knowledge = _knowledge(described, arrays)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{model_dir}/model.json does not fit: {error!r}; train again") from error
@@ -297,9 +299,8 @@ class _Replaced:
 
 def _remove_deserted(model_dir: Path) -> None:
     """Remove what trainings that were killed while they saved have left."""
-    for path in model_dir.glob(f"*{_PARTIAL}*"):
-        with suppress(OSError), path.open("rb") as file:  # somebody else's, or being written
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for path in deserted(model_dir.glob(f"*{_PARTIAL}*")):
+        with suppress(OSError):  # somebody else's
             path.unlink()
 
 

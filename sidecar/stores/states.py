@@ -247,5 +247,5 @@ def _written(state: UserState, outcome: Outcome) -> UserState | Exception:
                                    primary_term=outcome.primary_term)
     if outcome.status == 409:
         return VersionConflict(f"state is no longer at version {state.version}; read it again")
-    kind = UpstreamUnavailable if outcome.is_overload else UpstreamError
+    kind = UpstreamUnavailable if outcome.may_pass_later else UpstreamError
     return kind(f"state was not written: {outcome.reason}")

@@ -211,21 +211,23 @@ def _evidence(lists: Lists, config: TrainConfig,
                          progress)
     dev = lists.take(late)
     scores = [part_lists(blend, dev, as_strangers=alone).sum(axis=-1) for alone in (False, True)]
-    engine = np.broadcast_to(-np.arange(dev.valid.shape[1], dtype=np.float32), dev.valid.shape)
-    personal, plain, plainest = (reciprocal_ranks(found, dev.target, dev.valid)
-                                 for found in (*scores, engine))
-    gain, plain_gain = compare(personal, plain), compare(plain, plainest)
+    scores.append(np.broadcast_to(-np.arange(dev.valid.shape[1], dtype=np.float32),
+                                  dev.valid.shape))  # candidates stand in the engine's order
+    personal, unpersonalised, engine = (reciprocal_ranks(found, dev.target, dev.valid)
+                                        for found in scores)
+    gain, over_engine = compare(personal, unpersonalised), compare(unpersonalised, engine)
     evidence = {"lists": len(late), "mrr": float(personal.mean()),
-                "mrr_unpersonalised": float(plain.mean()), "mrr_engine": float(plainest.mean()),
+                "mrr_unpersonalised": float(unpersonalised.mean()),
+                "mrr_engine": float(engine.mean()),
                 "gain": gain["difference"], "low": gain["low"], "high": gain["high"],
-                "is_personal": gain["low"] > 0, "beats_engine": plain_gain["low"] > 0}
+                "is_personal": gain["low"] > 0, "beats_engine": over_engine["low"] > 0}
     log.info("personal gain in MRR on the latest %d lists: %+.4f [%+.4f, %+.4f]: personalization "
              "ships %s", len(late), gain["difference"], gain["low"], gain["high"],
              "on" if evidence["is_personal"] else "off")
     if not evidence["is_personal"]:
         log.info("gain in MRR of its unpersonalised order over the engine's: %+.4f [%+.4f, %+.4f]: "
-                 "shoppers with history get %s", plain_gain["difference"], plain_gain["low"],
-                 plain_gain["high"], "that order" if evidence["beats_engine"] else "the engine's")
+                 "shoppers with history get %s", over_engine["difference"], over_engine["low"],
+                 over_engine["high"], "that order" if evidence["beats_engine"] else "the engine's")
     return evidence
 
 

@@ -18,7 +18,7 @@ _METHOD = re.compile(rb"[A-Z]")
 # A line that llhttp reads, and one with a target that OpenSearch takes too.
 _READ = re.compile(rb"[A-Z-]+ +(?:/|https?://)[!-~]*(?: |\r)")
 _TAKEN = re.compile(rb"([A-Z-]+ +)([!-~\x80-\xff]+)( +HTTP/[^\r]+\r)")
-_NO_TARGETS_OF_PATHS = b"CONNECT "
+_CONNECT = b"CONNECT "
 
 
 class Readable(NamedTuple):
@@ -73,6 +73,6 @@ def _readable(data: bytes) -> Readable:
     if _READ.match(data):
         return Readable(data)
     taken = _TAKEN.match(data)
-    if taken is None or data.startswith(_NO_TARGETS_OF_PATHS):
+    if taken is None or data.startswith(_CONNECT):
         return Readable(data)
     return Readable(data[:taken.start(2)] + b"/" + data[taken.end(2):], taken[2])

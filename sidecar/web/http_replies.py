@@ -67,13 +67,9 @@ class Reply:
         elif self._left is not None:
             piece = piece[:self._left]
             self._left -= len(piece)
-        data = head + piece
-        if len(data) <= SEND_BYTES:
-            self._connection.sendall(data)
-            return
-        view = memoryview(data)  # all at once would have one timeout, however long it is
-        for start in range(0, len(view), SEND_BYTES):
-            self._connection.sendall(view[start:start + SEND_BYTES])
+        data = memoryview(head + piece)
+        for start in range(0, len(data), SEND_BYTES):  # all at once would have one timeout
+            self._connection.sendall(data[start:start + SEND_BYTES])
 
     def _head(self, first: bytes) -> bytes:
         lines = [f"HTTP/1.1 {self._status}"]

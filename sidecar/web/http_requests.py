@@ -12,7 +12,6 @@ the thread for ever. Only waiting counts, so that a body which OpenSearch takes 
 from __future__ import annotations
 
 import io
-import re
 import socket
 import time
 from collections import deque
@@ -23,13 +22,13 @@ from urllib.parse import unquote_to_bytes
 import httptools
 
 from sidecar.errors import BadRequest, ClientGone
+from sidecar.search.targets import origin_form
 from sidecar.web.http_heads import Heads
 
 RECV_BYTES = 64 * 1024
 MOST_HEAD_BYTES = 64 * 1024  # a search in the source parameter is a few thousand
 PATIENCE_S = 20.0  # for a head, and for a body's pauses
 LEAST_BYTES_S = 16 * 1024  # of a body in a second: 100 MB may take nearly two hours
-_ABSOLUTE = re.compile(r"https?://", re.IGNORECASE)
 HEADERS = "sidecar.headers"  # the environ's key for pairs of name and value
 
 
@@ -292,12 +291,3 @@ def environ_of(request: Request) -> dict[str, Any]:
             key = "HTTP_" + key
         environ[key] = f"{environ[key]},{text}" if key in environ else text
     return environ
-
-
-def origin_form(target: str) -> str:
-    """Return path and query of a target; an absolute one's host is not the client's to choose."""
-    if target.startswith("/"):
-        return target
-    if not _ABSOLUTE.match(target):
-        return "/" + target
-    return "/" + target.partition("://")[2].partition("/")[2]

@@ -11,8 +11,9 @@ import fcntl
 import os
 import shutil
 import tempfile
-from contextlib import suppress
 from pathlib import Path
+
+from sidecar.stores.disk import deserted
 
 _HELD = "held"
 
@@ -41,7 +42,5 @@ def folder_until_exit(prefix: str) -> str:
 
 def _remove_deserted(prefix: str) -> None:
     """Remove the folders that nobody holds: a million products take 384 MB each time."""
-    for held in Path(tempfile.gettempdir()).glob(f"{prefix}*/{_HELD}"):
-        with suppress(OSError), held.open("rb") as file:  # another user's, or held
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(held.parent, ignore_errors=True)
+    for held in deserted(Path(tempfile.gettempdir()).glob(f"{prefix}*/{_HELD}")):
+        shutil.rmtree(held.parent, ignore_errors=True)

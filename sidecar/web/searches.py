@@ -20,7 +20,7 @@ from sidecar.errors import BodyTooLarge, ClientGone, SidecarError
 from sidecar.records import Headers, HttpRequest, StreamedResponse
 from sidecar.search import headers as http_headers
 from sidecar.search.allow_list import allowed_methods, is_allowed
-from sidecar.search.targets import Endpoint, endpoint
+from sidecar.search.targets import Endpoint, endpoint, origin_form
 from sidecar.serving.hit_cache import HitCache
 from sidecar.serving.passing import Reply
 from sidecar.serving.personalizer import Personalizer
@@ -29,7 +29,7 @@ from sidecar.serving.shown import ShownLog
 from sidecar.settings import Settings
 from sidecar.stores.upstream import Upstream
 from sidecar.web.errors import describe, error_body
-from sidecar.web.http_requests import HEADERS, origin_form
+from sidecar.web.http_requests import HEADERS
 
 log = logging.getLogger(__name__)
 
