@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +28,15 @@ class Trail:
     ts: npt.NDArray[np.float64]
     weight: FloatArray
     strong: npt.NDArray[np.bool_]
-    memo: dict[str, FloatArray] = field(default_factory=dict, compare=False, repr=False)
+    memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def has_items(self) -> bool:
+        """Return True if an event concerns a known item."""
+        return len(self.rows) > 0 and bool(self.rows.max() >= 0)
 
     @classmethod
     def from_events(cls, rows: IntVector, ts: Sequence[float], events: Sequence[str],

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.compiled import compiled
 from sidecar.ranking.item_ids import ItemIds, RowOf
+from sidecar.ranking.kernels import TEXT_STEPS, texts
 from sidecar.ranking.vocabulary import (
     TEXT_WIDTH,
     Vocabulary,
@@ -28,7 +28,6 @@ from sidecar.records import FloatArray
 
 CATEGORY_LEVELS = 3  # narrowest categories kept an item
 ITEM_WORDS = 16  # words kept an item
-TEXT_STEPS = 127  # a text vector's elements are kept as whole numbers of these parts of one
 COLUMNS = ("price", "rating", "review_count", "sales", "favourites", "shares", "promotion",
            "created_at")
 
@@ -150,7 +149,7 @@ class ItemTable:
 
     def texts(self, rows: npt.NDArray[np.int64]) -> FloatArray:
         """Return the content vectors (m, TEXT_WIDTH) of some rows, zero for -1."""
-        return _scaled(self.text, rows)
+        return texts(self.text, rows)
 
     def upsert(self, rows: Sequence[Mapping[str, Any]]) -> int:
         """Write catalogue rows in place; return how many were new or changed."""
@@ -219,15 +218,3 @@ class ItemTable:
             new = np.zeros((grown, *old.shape[1:]), old.dtype)
             new[:capacity] = old
             setattr(self, name, new)
-
-
-@compiled
-def _scaled(text: npt.NDArray[np.int8], rows: npt.NDArray[np.int64]) -> FloatArray:
-    width = text.shape[1]
-    found = np.zeros((len(rows), width), np.float32)
-    for k in range(len(rows)):
-        row = np.uint64(rows[k])  # -1 is large then; and no index has to be seen to be negative
-        if row < np.uint64(len(text)):
-            for d in range(width):
-                found[k, d] = np.float32(text[row, np.uint64(d)]) * np.float32(1 / TEXT_STEPS)
-    return found

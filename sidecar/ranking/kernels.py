@@ -71,29 +71,47 @@ _SAME_VISIT_S = 3600.0
 _YEAR_S = 365 * DAY_S
 _LONG_AGO_DAYS = 400.0
 _MOST = 60_000.0  # of a number read as it is: training keeps facts as float16
+_HALF_BIAS = np.float32(2.0 ** 112)  # 2 to the difference of the exponents' biases, 127 - 15
+TEXT_STEPS = 127  # a text vector's elements are kept as whole numbers of these parts of one
 _LATELY = 30  # strong events that tell how much of the new a shopper takes now
 
+I8 = npt.NDArray[np.int8]
 I64 = npt.NDArray[np.int64]
+U16 = npt.NDArray[np.uint16]
 I32 = npt.NDArray[np.int32]
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
 
-class Window(NamedTuple):
-    """The candidates: ``rows`` (K), -1 unknown; ``engine``, ``interest``, ``segment`` (K);
-    ``text`` (K, T) and ``factors`` (K, R), zero where unknown."""
+class Hits(NamedTuple):
+    """The candidates: ``rows`` (K), -1 unknown; ``engine``, ``interest``, ``segment`` (K)."""
 
     rows: I64
     engine: F32
     interest: F32
     segment: F32
+
+
+class Events(NamedTuple):
+    """The events on known items, oldest first: ``rows``, ``ts``, ``weight``, ``strong`` (n)."""
+
+    rows: I64
+    ts: F64
+    weight: F32
+    strong: npt.NDArray[np.bool_]
+
+
+class Window(NamedTuple):
+    """``Hits`` with their ``text`` (K, T) and ``factors`` (K, R), zero where unknown."""
+
+    rows: I64
+    engine: F32
     text: F32
     factors: F32
 
 
 class Past(NamedTuple):
-    """The events on known items, oldest first: ``rows``, ``ts``, ``weight``, ``strong`` (n); their
-    ``text`` (n, T) and ``factors`` (n, R)."""
+    """``Events`` with their ``text`` (n, T) and ``factors`` (n, R)."""
 
     rows: I64
     ts: F64
@@ -104,11 +122,13 @@ class Past(NamedTuple):
 
 
 class Catalogue(NamedTuple):
-    """``brand`` (n), ``categories`` (n, L), ``numbers`` (n, len(QUALITY)) by item row."""
+    """``brand`` (n), ``categories`` (n, L), ``numbers`` (n, len(QUALITY)), ``text`` (n, T) in parts
+    of TEXT_STEPS, by item row."""
 
     brand: I32
     categories: I32
     numbers: F32
+    text: I8
 
 
 class Counts(NamedTuple):
@@ -170,10 +190,14 @@ class _Items(NamedTuple):
 
 
 @compiled
-def fill(window: Window, past: Past, now: float, catalogue: Catalogue, counts: Counts,
-         recall: Recall, rhythm: F32, ease: Table, together: Table, after: Table, out: F32,
-         context: F64) -> None:
+def fill(hits: Hits, events: Events, now: float, catalogue: Catalogue, factors: F32,
+         counts: Counts, recall: Recall, rhythm: F32, ease: Table, together: Table, after: Table,
+         out: F32, context: F64) -> None:
     """Write ``out`` (K, F), signal by signal, and ``context`` (C)."""
+    window = Window(hits.rows, hits.engine, texts(catalogue.text, hits.rows),
+                    _gathered(factors, hits.rows))
+    past = Past(events.rows, events.ts, events.weight, events.strong,
+                texts(catalogue.text, events.rows), _gathered(factors, events.rows))
     values = _values(past, now)
     visit = _visits_ago(past)
     items = _items(past, values, visit)
@@ -187,10 +211,64 @@ def fill(window: Window, past: Past, now: float, catalogue: Catalogue, counts: C
     _repeat(window, now, catalogue, rhythm, items, categories, visit, repeat)
     novelty_here = _content(window, past, now, catalogue, values, items, categories, content)
     _collaborative(window, past, items, ease, together, after, out[:, _COLLABORATIVE:_INTEREST])
-    for k in range(len(window.rows)):
-        out[k, _INTEREST], out[k, _SEGMENT] = window.interest[k], window.segment[k]
+    for k in range(len(hits.rows)):
+        out[k, _INTEREST], out[k, _SEGMENT] = hits.interest[k], hits.segment[k]
     _context(window, past, now, catalogue, items, visit, recall, out, popularity, repeat,
              content, novelty_here, context)
+
+
+@compiled
+def texts(text: I8, rows: I64) -> F32:
+    """Return the content vectors (m, T) of some rows of a table, zero for rows that it has not."""
+    width = text.shape[1]
+    found = np.zeros((len(rows), width), np.float32)
+    for k in range(len(rows)):
+        row = np.uint64(rows[k])  # -1 is large then; and no index has to be seen to be negative
+        if row < np.uint64(len(text)):
+            for d in range(width):
+                found[k, d] = np.float32(text[row, np.uint64(d)]) * np.float32(1 / TEXT_STEPS)
+    return found
+
+
+@compiled
+def _gathered(table: F32, rows: I64) -> F32:
+    """Return ``table[rows]``, zero for rows that it has not."""
+    width = table.shape[1]
+    found = np.zeros((len(rows), width), np.float32)
+    for k in range(len(rows)):
+        row = np.uint64(rows[k])
+        if row < np.uint64(len(table)):
+            for d in range(width):
+                found[k, d] = table[row, np.uint64(d)]
+    return found
+
+
+@compiled
+def logits(vectors: F32, rows: I64, interest: F32, bias: float) -> F32:
+    """Return v · interest + bias (K) of some rows of ``vectors`` (n, D), 0 for -1."""
+    found = np.zeros(len(rows), np.float32)
+    for k in range(len(rows)):
+        if 0 <= rows[k] < len(vectors):
+            found[k] = np.dot(vectors[rows[k]], interest) + bias
+    return found
+
+
+@compiled
+def half_logits(vectors: U16, rows: I64, interest: F32, bias: float) -> F32:
+    """As ``logits``, of numbers in half precision, given as their bits (a processor of today reads
+    them as they are; numpy does not): exponent and mantissa in a wider number's places, and the
+    exponent's bias made up for by a product."""
+    found = np.zeros(len(rows), np.float32)
+    bits = np.zeros(vectors.shape[1], np.uint32)
+    numbers = bits.view(np.float32)
+    for k in range(len(rows)):
+        if 0 <= rows[k] < len(vectors):
+            for d in range(len(bits)):
+                half = np.uint32(vectors[rows[k], d])
+                bits[d] = (half & np.uint32(0x7FFF)) << np.uint32(13) | (
+                    half & np.uint32(0x8000)) << np.uint32(16)
+            found[k] = np.dot(numbers, interest) * _HALF_BIAS + bias
+    return found
 
 
 @compiled
@@ -302,10 +380,11 @@ def _engine(window: Window, out: F32) -> None:
 @compiled
 def _popularity(window: Window, now: float, counts: Counts, out: F32) -> None:
     totals = np.full(3, 1e-9)
+    strong, trial, weak = np.zeros(5), np.zeros(2), np.zeros(2)
     for k in range(len(window.rows)):
         row = window.rows[k]
         known = 0 <= row < len(counts.clock)
-        strong, trial, weak = np.zeros(5), np.zeros(2), np.zeros(2)
+        strong[:], trial[:], weak[:] = 0.0, 0.0, 0.0
         first, last = np.nan, np.nan
         if known:
             passed = max(now - counts.clock[row], 0.0)

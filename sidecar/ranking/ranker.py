@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from sidecar.errors import Skip
+from sidecar.ranking import kernels
 from sidecar.ranking.blend import Blend
 from sidecar.ranking.diversity import diversify
 from sidecar.ranking.encoder import Encoder, kind_codes
@@ -37,6 +38,7 @@ from sidecar.records import (
 )
 
 IntVector = npt.NDArray[np.int64]
+_ENGINE = SIGNALS.index("engine")
 ENGINE_STEEPNESS = 12.0  # how much the engine's own order weighs as strength goes to 0
 
 
@@ -102,9 +104,9 @@ class Ranker:
         """
         rows = self.items.rows(candidates.item_ids)
         trail = self._trail_of(state)
-        has_history = bool((trail.rows >= 0).any())
+        has_history = trail.has_items
         self._refuse(has_history, context.attributes)
-        if len(rows) and not (rows >= 0).any():
+        if len(rows) and rows.max() < 0:
             raise Skip(SkipReason.UNKNOWN_ITEMS)
         if not len(rows):
             return Ranking(np.zeros(0, np.int64), np.zeros(0, np.float32), {}, (),
@@ -117,8 +119,9 @@ class Ranker:
             rows, candidates.engine_scores, trail, context.now, context.query,
             None if interest is None else self._logits(rows, interest), attributes=attributes)
         features, around = facts(self.knowledge, situation)
-        parts = self._parts(features, around, has_history, context.weight)
-        scores: FloatArray = np.sum(np.stack(list(parts.values())), axis=0, dtype=np.float32)
+        found = self._parts(features, around, has_history, context.weight)
+        parts = dict(zip(SIGNALS, found, strict=True))
+        scores: FloatArray = found.sum(axis=0)
         order, reached = diversify(scores, rows, self.items, context.diversity)
         if context.diversity > 0:
             parts["diversity"], scores = reached - scores, reached
@@ -189,10 +192,10 @@ class Ranker:
 
     def _logits(self, rows: IntVector, interest: FloatArray) -> FloatArray:
         """Return v_i · z + b (K), 0 for unknown items."""
-        bias = self._projection[2]
-        vectors = self.items.vectors[np.maximum(rows, 0)]
-        logits: FloatArray = (vectors @ interest + bias).astype(np.float32) * (rows >= 0)
-        return logits
+        vectors, bias = self.items.vectors, self._projection[2]
+        if vectors.dtype == np.float16:
+            return kernels.half_logits(vectors.view(np.uint16), rows, interest, bias)
+        return kernels.logits(vectors, rows, interest, bias)
 
     def _read_projection(self) -> tuple[FloatArray, FloatArray, float]:
         """Return what makes a hidden state (W) an interest vector (D), for numpy: a call into
@@ -202,16 +205,18 @@ class Ranker:
                 float(self.encoder.bias.detach()))
 
     def _parts(self, features: FloatArray, context: FloatArray, has_history: bool,
-               weight: float) -> dict[str, FloatArray]:
+               weight: float) -> FloatArray:
+        """Return the signals' parts (S, K), the engine's own order among them."""
         parts = None
         if self._parts_elsewhere is not None:
             parts = self._parts_elsewhere(BlendJob(features, context, has_history))
         if parts is None:
             parts = self._packed.parts(features, context, has_history=has_history)
-        named = {s: weight * parts[:, k] for k, s in enumerate(SIGNALS)}
-        own = ENGINE_STEEPNESS / np.log2(np.arange(len(features)) + 2.0)
-        named["engine"] = (named.get("engine", 0.0) + (1 - weight) * own).astype(np.float32)
-        return named
+        found: FloatArray = parts.T * np.float32(weight)
+        if weight < 1:
+            own = ENGINE_STEEPNESS / np.log2(np.arange(len(features)) + 2.0)
+            found[_ENGINE] += (1 - weight) * own
+        return found
 
 
 class _TowerVectors:

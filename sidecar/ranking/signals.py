@@ -96,15 +96,11 @@ def signals_named(text: str) -> tuple[str, ...]:
 
 def facts(knowledge: Knowledge, situation: Situation) -> tuple[FloatArray, FloatArray]:
     """Return the features (K, len(FEATURES)), NaN where a fact is unknown, and the context (C)."""
-    rows, items, trail = situation.rows, knowledge.items, situation.trail
-    known = trail.rows >= 0
-    past_rows = trail.rows[known]
-    window = kernels.Window(
-        rows, situation.engine_scores.astype(np.float32),
-        _given(situation.interest, len(rows)), _lift(knowledge, situation, past_rows),
-        items.texts(rows), _gathered(knowledge.factors, rows))
-    past = kernels.Past(past_rows, trail.ts[known], trail.weight[known], trail.strong[known],
-                        items.texts(past_rows), _gathered(knowledge.factors, past_rows))
+    rows, items = situation.rows, knowledge.items
+    events = _events(situation.trail)
+    hits = kernels.Hits(rows, situation.engine_scores.astype(np.float32, copy=False),
+                        _given(situation.interest, len(rows)),
+                        _lift(knowledge, situation, events.rows))
     recall = situation.recall
     if recall is None:
         recall = knowledge.memory.recall(situation.query, situation.now)
@@ -112,8 +108,9 @@ def facts(knowledge: Knowledge, situation: Situation) -> tuple[FloatArray, Float
     features = np.empty((len(rows), len(FEATURES)), np.float32)
     context = np.zeros(len(CONTEXT))
     kernels.fill(
-        window, past, float(situation.now),
-        kernels.Catalogue(items.brand, items.categories, items.numbers),
+        hits, events, float(situation.now),
+        kernels.Catalogue(items.brand, items.categories, items.numbers, items.text),
+        knowledge.factors,
         kernels.Counts(statistics.strong, statistics.weak, statistics.trial, statistics.updated,
                        statistics.first, statistics.last, knowledge.final_counts),
         recall, knowledge.rhythm, _table(knowledge, "ease"), _table(knowledge, "together"),
@@ -142,13 +139,13 @@ def _lift(knowledge: Knowledge, situation: Situation, past_rows: IntVector) -> F
     return segments.score(situation.rows, weights)
 
 
-def _gathered(table: FloatArray, rows: IntVector) -> FloatArray:
-    """Return ``table[rows]`` as float32, zero for rows that it does not hold."""
-    if not len(table):
-        return np.zeros((len(rows), table.shape[1]), np.float32)
-    outside = (rows < 0) | (rows >= len(table))
-    found: FloatArray = table.take(rows, axis=0, mode="clip").astype(np.float32, copy=False)
-    found[outside] = 0.0
+def _events(trail: Trail) -> kernels.Events:
+    """Return the events on known items, worked out once a trail."""
+    found: kernels.Events | None = trail.memo.get("events")
+    if found is None:
+        known = trail.rows >= 0
+        found = trail.memo["events"] = kernels.Events(
+            trail.rows[known], trail.ts[known], trail.weight[known], trail.strong[known])
     return found
 
 
