@@ -109,6 +109,20 @@ def test_pages_add_up(one_node, pipeline):
     assert len(shown) == len(set(shown)) == 160
 
 
+@pytest.mark.parametrize("size", [1, 7, 40, 150])
+def test_walk_by_search_after_shows_every_hit_once(one_node, size):
+    one_node.put_pipeline("by_field", {"item_id_field": "item_id"})
+    body = {"query": {"match_all": {}}, "size": size, "sort": ["_score", {"item_id": "asc"}]}
+    first = page = one_node.search("by_field", body, "/many/_search")
+    shown = []
+    while page.ids:
+        shown += page.ids
+        last = page.json["hits"]["hits"][-1]["sort"]
+        page = one_node.search("by_field", {**body, "search_after": last}, "/many/_search")
+    assert len(shown) == len(set(shown)) == 160
+    assert first.json["ext"]["personalize"]["applied"] is (size > 1)
+
+
 def compare(shop, name, index, pipeline, record_property):
     shop.put_pipeline(pipeline, {"item_id_field": PIPELINES[pipeline]})
     different, applied = [], 0

@@ -27,7 +27,7 @@ final class Planner {
         Window window = null;
         SkipReason refusal = null;
         try {
-            window = window(request, controls);
+            window = window(request, controls, config.itemIdField());
         } catch (SkipException e) {
             refusal = e.reason();
         }
@@ -52,7 +52,8 @@ final class Planner {
         return plan.with(page, SearchPlan.Fetch.WHOLE);
     }
 
-    private Window window(SearchRequest request, Controls controls) throws SkipException {
+    private Window window(SearchRequest request, Controls controls, String itemIdField)
+        throws SkipException {
         if (controls.enabled() == false) {
             throw new SkipException(SkipReason.DISABLED, "ext.personalize.enabled is false");
         }
@@ -60,7 +61,7 @@ final class Planner {
             throw new SkipException(SkipReason.ANONYMOUS, "nothing names a user");
         }
         int limit = services.maxResultWindow(request);
-        return WindowRules.window(request, controls.windowSize(), limit);
+        return WindowRules.window(request, controls.windowSize(), itemIdField, limit);
     }
 
     private static SearchPlan.Fetch fetch(

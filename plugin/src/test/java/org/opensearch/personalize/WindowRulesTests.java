@@ -1,5 +1,7 @@
 package org.opensearch.personalize;
 
+import java.util.List;
+
 import org.junit.jupiter.api.Test;
 import org.opensearch.action.search.SearchRequest;
 import org.opensearch.index.query.QueryBuilders;
@@ -71,6 +73,25 @@ class WindowRulesTests {
     }
 
     @Test
+    void lastHitOfPageStaysLastWhereSearchAfterMayGoOnFromIt() {
+        source.sort(new ScoreSortBuilder());
+        for (String id : List.of("_id", "item_id", "_shard_doc")) {
+            source.sorts().clear();
+            source.size(10).sort(new ScoreSortBuilder()).sort(id);
+            assertEquals(new Window(0, 10, 9, 10), assertWindow(100), id);
+            assertEquals(5, assertWindow(5).reordered(), id);
+        }
+        source.sort("price");
+        assertEquals(100, assertWindow(100).reordered());
+    }
+
+    @Test
+    void onlyHitOfPageIsRefusedWhereSearchAfterMayGoOnFromIt() {
+        source.size(1).sort(new ScoreSortBuilder()).sort("item_id");
+        assertRefused(SkipReason.BEYOND_WINDOW, 100);
+    }
+
+    @Test
     void collapsedSearchIsReordered() {
         source.collapse(new CollapseBuilder("brand"));
         assertEquals(100, assertWindow(100).reordered());
@@ -111,7 +132,7 @@ class WindowRulesTests {
     }
 
     private Window window(int windowSize) throws SkipException {
-        return WindowRules.window(request, windowSize, LIMIT);
+        return WindowRules.window(request, windowSize, "item_id", LIMIT);
     }
 
     private Window assertWindow(int windowSize) {
@@ -120,7 +141,7 @@ class WindowRulesTests {
 
     private Window assertWindow(int windowSize, int limit) {
         try {
-            return WindowRules.window(request, windowSize, limit);
+            return WindowRules.window(request, windowSize, "item_id", limit);
         } catch (SkipException e) {
             throw new AssertionError("refused: " + e.reason(), e);
         }
@@ -133,7 +154,7 @@ class WindowRulesTests {
     private void assertRefused(SkipReason reason, int windowSize, int limit) {
         SkipException skip = assertThrows(
             SkipException.class,
-            () -> WindowRules.window(request, windowSize, limit)
+            () -> WindowRules.window(request, windowSize, "item_id", limit)
         );
         assertEquals(reason, skip.reason());
     }
