@@ -255,9 +255,11 @@ def logits(vectors: F32, rows: I64, interest: F32, bias: float) -> F32:
 
 @compiled
 def half_logits(vectors: U16, rows: I64, interest: F32, bias: float) -> F32:
-    """As ``logits``, of numbers in half precision, given as their bits (a processor of today reads
-    them as they are; numpy does not): exponent and mantissa in a wider number's places, and the
-    exponent's bias made up for by a product."""
+    """Return what ``logits`` does, of numbers in half precision, given as their bits.
+
+    Exponent and mantissa go to a wider number's places, and a factor makes up for the difference of
+    the exponents' biases, subnormal numbers included; infinity and NaN are not expected.
+    """
     found = np.zeros(len(rows), np.float32)
     bits = np.zeros(vectors.shape[1], np.uint32)
     numbers = bits.view(np.float32)

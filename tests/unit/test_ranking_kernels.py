@@ -162,3 +162,18 @@ def test_groups_tell_keys_apart_as_a_dict_does(keys, asked):
     assert groups.of.tolist() == [codes.get(key, -1) for key in keys]
     for key in [*asked, *keys]:
         assert kernels._find(groups, key) == codes.get(key, -1)
+
+
+@pytest.mark.parametrize("precision", [np.float32, np.float16])
+def test_logits_are_numpys_in_both_precisions(precision):
+    rng = np.random.default_rng(3)
+    vectors = (rng.normal(size=(50, 16)) * 10.0 ** rng.integers(-7, 4, (50, 16))).astype(precision)
+    vectors[0], vectors[1] = 0.0, -vectors[2]
+    interest, bias = rng.normal(size=16).astype(np.float32), 0.25
+    rows = np.array([0, 1, 2, 49, -1, 50, *range(3, 40)], np.int64)
+    found = (kernels.half_logits(vectors.view(np.uint16), rows, interest, bias)
+             if precision is np.float16 else kernels.logits(vectors, rows, interest, bias))
+    is_known = (rows >= 0) & (rows < 50)
+    expected = (vectors.astype(np.float64)[rows % 50] @ interest + bias) * is_known
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-3)
+    assert found[4] == found[5] == 0.0
