@@ -98,7 +98,7 @@ def facts(knowledge: Knowledge, situation: Situation) -> tuple[FloatArray, Float
     """Return the features (K, len(FEATURES)), NaN where a fact is unknown, and the context (C)."""
     rows, items = situation.rows, knowledge.items
     events = _events(situation.trail)
-    hits = kernels.Hits(rows, situation.engine_scores.astype(np.float32, copy=False),
+    hits = kernels.Hits(rows, situation.engine_scores.astype(np.float32),  # never read-only
                         _given(situation.interest, len(rows)),
                         _lift(knowledge, situation, events.rows))
     recall = situation.recall
