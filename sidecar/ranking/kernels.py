@@ -11,7 +11,7 @@ Legend: K candidates, n past events, G items (or brands, or categories) among th
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -193,11 +193,14 @@ class _Items(NamedTuple):
 def fill(hits: Hits, events: Events, now: float, catalogue: Catalogue, factors: F32,
          counts: Counts, recall: Recall, rhythm: F32, ease: Table, together: Table, after: Table,
          out: F32, context: F64) -> None:
-    """Write ``out`` (K, F), signal by signal, and ``context`` (C)."""
+    """Write ``out`` (K, F), signal by signal, and ``context`` (C).
+
+    ``factors`` (n or 0, R) and ``rhythm`` (n or 0, 2) as in ``Knowledge``.
+    """
     window = Window(hits.rows, hits.engine, texts(catalogue.text, hits.rows),
-                    _gathered(factors, hits.rows))
+                    _gathered(factors, hits.rows, 1.0))
     past = Past(events.rows, events.ts, events.weight, events.strong,
-                texts(catalogue.text, events.rows), _gathered(factors, events.rows))
+                texts(catalogue.text, events.rows), _gathered(factors, events.rows, 1.0))
     values = _values(past, now)
     visit = _visits_ago(past)
     items = _items(past, values, visit)
@@ -220,26 +223,19 @@ def fill(hits: Hits, events: Events, now: float, catalogue: Catalogue, factors: 
 @compiled
 def texts(text: I8, rows: I64) -> F32:
     """Return the content vectors (m, T) of some rows of a table, zero for rows that it has not."""
-    width = text.shape[1]
-    found = np.zeros((len(rows), width), np.float32)
-    for k in range(len(rows)):
-        row = np.uint64(rows[k])  # -1 is large then; and no index has to be seen to be negative
-        if row < np.uint64(len(text)):
-            for d in range(width):
-                found[k, d] = np.float32(text[row, np.uint64(d)]) * np.float32(1 / TEXT_STEPS)
-    return found
+    return _gathered(text, rows, 1 / TEXT_STEPS)
 
 
 @compiled
-def _gathered(table: F32, rows: I64) -> F32:
-    """Return ``table[rows]``, zero for rows that it has not."""
+def _gathered(table: Any, rows: I64, scale: float) -> F32:
+    """Return ``scale * table[rows]`` (m, width), zero for rows that the table has not."""
     width = table.shape[1]
     found = np.zeros((len(rows), width), np.float32)
     for k in range(len(rows)):
-        row = np.uint64(rows[k])
+        row = np.uint64(rows[k])  # -1 is large then; and no index has to be seen to be negative
         if row < np.uint64(len(table)):
             for d in range(width):
-                found[k, d] = table[row, np.uint64(d)]
+                found[k, d] = np.float32(table[row, np.uint64(d)]) * np.float32(scale)
     return found
 
 

@@ -125,7 +125,7 @@ class ListMaker:
         example, user = self._examples[k], int(self._users[k])
         self._walk.advance(example.ts)
         trail = self._walk.trail(user, example.ts) if user >= 0 else Trail.empty()
-        known = bool((trail.rows >= 0).any())
+        known = trail.has_items
         interest = interest if known else None
         logits = None
         if interest is not None:
