@@ -7,6 +7,7 @@ means "none or unknown", so a new brand is as good as none until the next traini
 from __future__ import annotations
 
 import re
+import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +27,13 @@ from sidecar.records import FloatArray
 # Hiragana and the blocks of CJK ideographs, which are written without spaces: a character is a
 # word, as it is to OpenSearch's standard tokenizer.
 _UNSPACED = "\u3041-\u309f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
-WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+# What stands inside words and is no letter to a regular expression: vowel signs, accents, points,
+# and the joiners of Persian and Indian scripts. Not what picks an emoji's look (FE00 to FE0F).
+_MARKS = "\u200c\u200d" + "".join(
+    chr(code) for code in range(0x300, 0x1F000)
+    if unicodedata.category(chr(code)) in ("Mn", "Mc") and not 0xFE00 <= code <= 0xFE0F)
+WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+(?:[{_MARKS}]+[^\W{_UNSPACED}]*)*")
+ASCII_WORD = re.compile(r"\w+", re.ASCII)  # the same words, six times as fast
 FIRST_DENSE = "\u2e80"  # from here on a character is a syllable or a word: kana, Han, Hangul
 MAX_WORDS = 60_000
 TEXT_WIDTH = 48
@@ -34,9 +41,14 @@ TEXT_WIDTH = 48
 
 def words_of(text: str) -> list[str]:
     """Return the words of a text, case folded, with a plural's s taken off; of Chinese and
-    Japanese, the characters."""
+    Japanese, the characters. An accent is a part of its letter, however the two were written."""
+    folded = text.casefold()
+    if folded.isascii():
+        words = ASCII_WORD.findall(folded)
+    else:  # İ folds to an i with one more dot
+        words = WORD.findall(unicodedata.normalize("NFC", folded.replace("i\u0307", "i")))
     return [w[:-1] if len(w) > 3 and w.endswith("s") and not w.endswith("ss") else w
-            for w in WORD.findall(text.casefold())]
+            for w in words]
 
 
 def item_words(row: Mapping[str, Any]) -> list[str]:

@@ -47,7 +47,7 @@ def test_first_searches_are_all_personalised_whatever_happens_beside_them(
         "--sidecar", main.url, "--opensearch", opensearch, "--index", filled, "--fields", "title",
         "--queries", str(queries), "--sections", "first", "--model", str(tmp_path / "model"),
         "--starts", "1", "--rounds", "1", "--idle-seconds", "0.5", "--searches", "20",
-        "--rate", "20", "--open-seconds", "12", "--json"])
+        "--rate", "20", "--open-seconds", "8", "--json"])
     told = capsys.readouterr()
     assert code == 0, told.err
     report = json.loads(told.out)["first"]

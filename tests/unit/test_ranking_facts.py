@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import numpy as np
 import pytest
 
@@ -73,6 +75,20 @@ def test_characters_are_words_where_none_are_parted_by_spaces():
     assert words_of("红色杯子3号 naïve") == ["红", "色", "杯", "子", "3", "号", "naïve"]
     assert words_of("赤いカップ, 𠮷野家") == ["赤", "い", "カップ", "𠮷", "野", "家"]
     assert words_of("빨간 컵 Жанна كتاب") == ["빨간", "컵", "жанна", "كتاب"]
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("हिन्दी की किताबें", ["हिन्दी", "की", "किताबें"]),
+    ("தமிழ் புத்தகம்", ["தமிழ்", "புத்தகம்"]),
+    ("كِتَابٌ جديد", ["كِتَابٌ", "جديد"]),
+    ("שָׁלוֹם עולם", ["שָׁלוֹם", "עולם"]),
+    ("می\u200cخواهم چای", ["می\u200cخواهم", "چای"]),
+    ("cafe\u0301 café", ["café", "café"]),
+    ("İNDİRİM çay", ["indirim", "çay"]),
+    ("tea \u2615\ufe0f cup\ufe0f", ["tea", "cup"]),
+])
+def test_vowel_signs_and_accents_part_no_words(text, words):
+    assert words_of(text) == [unicodedata.normalize("NFC", word) for word in words]
 
 
 def test_vocabulary_codes_start_at_one_and_unknowns_are_left_out():
