@@ -25,7 +25,7 @@ from sidecar.ranking.history import Trail
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.networks import BlendJob, Elsewhere
 from sidecar.ranking.packed_blend import PackedBlend
-from sidecar.ranking.signals import SIGNALS, Knowledge, Situation, facts
+from sidecar.ranking.signals import SIGNALS, Knowledge, Situation, facts, keep_in_mind
 from sidecar.ranking.stepper import Stepper
 from sidecar.records import (
     Candidates,
@@ -128,6 +128,15 @@ class Ranker:
         told = Reasons(self.items, situation, state.history, parts) if (
             context.explain and state) else ()
         return Ranking(order, scores, parts, told, state.version if state else -1, self.version)
+
+    def prepare(self, state: UserState) -> None:
+        """Work out what a state says whatever is searched for, and keep it in the state's memo.
+
+        For the time in which the hits are not there yet: a fifth of a ranking.
+        """
+        trail = self._trail_of(state)
+        if trail.has_items and self.config.is_personal:
+            keep_in_mind(self.knowledge, trail)
 
     def advance(self, hidden: FloatArray | None, events: History) -> FloatArray:
         """Step the encoder over events, oldest first; see ``Stepper.advance``."""

@@ -122,21 +122,33 @@ def _given(column: FloatArray | None, size: int) -> FloatArray:
     return np.zeros(size, np.float32) if column is None else column.astype(np.float32, copy=False)
 
 
+def keep_in_mind(knowledge: Knowledge, trail: Trail) -> None:
+    """Work out what ``facts`` needs of a trail alone; it is kept in the trail's memo."""
+    _weights(knowledge, trail, len(_events(trail).rows))
+
+
 def _lift(knowledge: Knowledge, situation: Situation, past_rows: IntVector) -> FloatArray:
     """Return the lift (K) of the shopper's segments: of those that the history tells where there is
     one, else the attributes, else 0."""
-    segments, trail = knowledge.segments, situation.trail
-    weights = trail.memo.get("segments")
-    if weights is None and len(segments):
-        liked = trail.rows[(trail.rows >= 0) & (trail.weight > 0)]
-        if len(liked):
-            place = factor_vector(liked, knowledge.factors)
-            weights = trail.memo["segments"] = segments.of_interest(place, len(past_rows))
-        elif segments.knows(situation.attributes):
-            weights = segments.of_attributes(situation.attributes)
+    segments = knowledge.segments
+    weights = _weights(knowledge, situation.trail, len(past_rows))
+    if weights is None and segments.knows(situation.attributes):
+        weights = segments.of_attributes(situation.attributes)
     if weights is None:
         return np.zeros(len(situation.rows), np.float32)
     return segments.score(situation.rows, weights)
+
+
+def _weights(knowledge: Knowledge, trail: Trail, events: int) -> FloatArray | None:
+    """Return how much a trail of so many events on known items belongs to each segment (S), worked
+    out once a trail; None where it tells nothing."""
+    weights: FloatArray | None = trail.memo.get("segments")
+    if weights is None and len(knowledge.segments):
+        liked = trail.rows[(trail.rows >= 0) & (trail.weight > 0)]
+        if len(liked):
+            place = factor_vector(liked, knowledge.factors)
+            weights = trail.memo["segments"] = knowledge.segments.of_interest(place, events)
+    return weights
 
 
 def _events(trail: Trail) -> kernels.Events:

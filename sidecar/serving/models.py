@@ -51,6 +51,10 @@ class Ranks(Protocol):
         """Order candidates; raises Skip where it steps aside."""
         ...
 
+    def prepare(self, state: UserState) -> None:
+        """Work out, and keep in the state's memo, what ``rank`` needs of the state alone."""
+        ...
+
     def advance(self, hidden: FloatArray | None, events: History) -> FloatArray:
         """Step the encoder over events; hidden None: from the start."""
         ...

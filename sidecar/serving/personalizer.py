@@ -7,6 +7,7 @@ counted, logged, and told to the caller, who then serves the engine's order.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +28,8 @@ from sidecar.serving.telemetry import Telemetry
 from sidecar.settings import Settings
 from sidecar.stores.protocols import PendingState, StateStore
 from sidecar.stores.upstream import Exchange
+
+log = logging.getLogger(__name__)
 
 RANK_THREADS = 4  # with one, a slow ranking would hold every other search to its deadline
 WAIT_SHARE = 0.1  # of the time for ranking: as long may requests wait for a thread, on average
@@ -96,6 +99,17 @@ class Personalizer:
             return ranking
         future = self._pool.submit(self._rank, ranker, candidates, state, context)
         return _in_time(future, deadline)
+
+    def prepare(self, state: UserState) -> None:
+        """Let the ranker make what it can of a state before there are hits to rank. Never raises:
+        what is wrong with a state shows when it ranks."""
+        ranker = self.ranker_source()
+        if ranker is None or not self._recomputer.is_fit(state, ranker):
+            return
+        try:
+            ranker.prepare(state)
+        except Exception as error:
+            log.debug("state not prepared", extra={"error": repr(error)})
 
     def report(self, outcome: Skip | None) -> None:
         """Count a search's outcome, and log it where an operator should look."""
@@ -170,17 +184,21 @@ class Ticket:
     def receive_before(self, exchange: Exchange) -> None:
         """Take the history in if it comes before the answer to ``exchange`` does.
 
-        Its decoding then costs no latency, as OpenSearch is still searching. Never raises: what
-        went wrong shows in ``order``.
+        Its decoding, and what the ranker makes of it alone, then cost no latency, as OpenSearch is
+        still searching. Never raises: what went wrong shows in ``order``.
         """
         pending = self._pending
         if pending is None or not pending.comes_before(exchange):
             return
         self._pending = None
         try:
-            self._early = pending.result(time.monotonic() + self._personalizer.timeout_s)
+            state = pending.result(time.monotonic() + self._personalizer.timeout_s)
         except UpstreamError as error:
             self._early = error
+            return
+        self._early = state
+        if state is not None and len(state.history):
+            self._personalizer.prepare(state)
 
     def order(self, candidates: Candidates, deadline: float) -> Ranking:
         """Return the personal order of the window's hits.

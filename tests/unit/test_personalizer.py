@@ -81,6 +81,7 @@ class Reversing:
 
     def __init__(self) -> None:
         self.states: list[UserState | None] = []
+        self.prepared: list[UserState] = []
         self.advanced = 0
 
     def rank(self, candidates: Candidates, state: UserState | None,
@@ -90,6 +91,9 @@ class Reversing:
         return Ranking(np.arange(count)[::-1], np.arange(count, dtype=np.float32),
                        state_version=-1 if state is None else state.version,
                        model_version=self.version)
+
+    def prepare(self, state: UserState) -> None:
+        self.prepared.append(state)
 
     def advance(self, hidden: FloatArray | None, events: History) -> FloatArray:
         self.advanced += 1
@@ -197,6 +201,26 @@ def fails_with(error: Exception) -> Callable[[float], UserState | None]:
     def answer(deadline: float) -> UserState | None:
         raise error
     return answer
+
+
+def test_ranker_prepares_for_a_history_while_opensearch_searches():
+    ranker = Reversing()
+    personalizer(States(state()), ranker).begin(context()).receive_before(None)
+    assert [(found.version, found.history) for found in ranker.prepared] == [(7, HISTORY)]
+
+
+def test_history_that_is_to_be_recomputed_is_not_prepared_for():
+    ranker = Reversing()
+    personalizer(States(state(model="v0")), ranker).begin(context()).receive_before(None)
+    assert not ranker.prepared
+
+
+def test_ranker_that_cannot_prepare_may_still_rank():
+    ranker = Reversing()
+    ranker.prepare = lambda state: {}[state]
+    ticket = personalizer(States(state()), ranker).begin(context())
+    ticket.receive_before(None)
+    assert ticket.order(CANDIDATES, soon()).order.tolist() == [2, 1, 0]
 
 
 @pytest.mark.parametrize(("error", "reason"), [

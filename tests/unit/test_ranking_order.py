@@ -58,6 +58,19 @@ def cut(history: History, start: int, stop: int) -> History:
                      ("item_ids", "events", "ts", "queries", "event_ids")))
 
 
+def test_prepared_state_is_ranked_the_same_and_its_history_read_no_more(ranker, history,
+                                                                        monkeypatch):
+    plain, prepared = state_of(history, ranker), state_of(history, ranker)
+    ranker.prepare(prepared)
+    expected = ranker.rank(window(CUPS), plain, context())
+    for name in ("factor_vector", "kernels.Events"):
+        monkeypatch.setattr(f"sidecar.ranking.signals.{name}",
+                            lambda *_: pytest.fail("worked out again"))
+    monkeypatch.setattr(ranker, "trail", lambda *_: pytest.fail("worked out again"))
+    ranking = ranker.rank(window(CUPS), prepared, context())
+    assert ranking.scores.tolist() == expected.scores.tolist()
+
+
 @pytest.mark.parametrize("weight", [1.0, 0.4, 0.0])
 def test_parts_add_up_to_the_score_and_order_is_a_permutation(ranker, history, weight):
     ranking = ranker.rank(window(CUPS), state_of(history, ranker), context(weight=weight))

@@ -36,6 +36,9 @@ class Summing:
              context: QueryContext) -> Ranking:
         raise NotImplementedError
 
+    def prepare(self, state: UserState) -> None:
+        raise NotImplementedError
+
     def warm_up(self) -> None:
         raise NotImplementedError
 

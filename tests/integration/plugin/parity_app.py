@@ -52,6 +52,9 @@ class ParityRanker:
                        {"engine": engine, "chance": scores - engine},
                        tuple((f"asked {asked}",) for _ in scores), state.version, self.version)
 
+    def prepare(self, state: UserState) -> None:
+        pass
+
     def advance(self, hidden: FloatArray | None, events: History) -> FloatArray:
         return np.zeros((1, 2), np.float32)
 

@@ -40,6 +40,9 @@ class ShufflingRanker:
                        tuple(("by chance",) for _ in scores),
                        -1 if state is None else state.version, self.version)
 
+    def prepare(self, state: UserState) -> None:
+        pass
+
     def advance(self, hidden: object, events: History) -> np.ndarray:
         return np.zeros((1, 2), np.float32)
 
