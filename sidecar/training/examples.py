@@ -209,6 +209,7 @@ class Walk:
         self._trial = _first_of_their_kind(log, self._strong & (self._weight > 0), items)
         self._recalls = Recalls(log, strong_kinds)
         self._remembered = remembered
+        self._remembers_until: float | None = None
 
     def advance(self, now: float) -> None:
         """Count every event strictly before ``now``; instants must not go back."""
@@ -219,9 +220,16 @@ class Walk:
                                 self._trial[cut])
         self._at = cut.stop
 
+    def remember_until(self, instant: float) -> None:
+        """Recall nothing that followed a query at ``instant`` or later: a model that serves knows
+        what its log told when it was trained, and no more."""
+        self._remembers_until = instant
+
     def recall(self, query: str | None, now: float) -> Recall:
         """Return what is known at ``now`` of what had followed a query."""
-        return (self._remembered or self._recalls).recall(query, now)
+        if self._remembered is not None:
+            return self._remembered.recall(query, now)
+        return self._recalls.recall(query, now, self._remembers_until)
 
     def memory(self, clock: float) -> QueryMemory:
         """Return what is to be saved of the whole log's queries."""

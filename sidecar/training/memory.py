@@ -37,13 +37,15 @@ class Recalls:
         self._rows, self._ts = log.item[index].astype(np.int64), log.ts[index]
         self._weight, self._strong = weight[index], strong[index]
 
-    def recall(self, query: str | None, now: float) -> Recall:
-        """Return what followed a query strictly before ``now``."""
+    def recall(self, query: str | None, now: float, until: float | None = None) -> Recall:
+        """Return what followed a query strictly before ``until`` (None: ``now``), decayed to
+        ``now``."""
         code = self.keys.get(query_key(query)) if query and self.keys else None
         if code is None:
             return NOTHING
         start, stop = int(self._offsets[code]), int(self._offsets[code + 1])
-        stop = start + int(np.searchsorted(self._ts[start:stop], now, side="left"))
+        last = now if until is None else min(until, now)
+        stop = start + int(np.searchsorted(self._ts[start:stop], last, side="left"))
         return self._sum(max(start, stop - KEPT), stop, now)
 
     def memory(self, clock: float) -> QueryMemory:

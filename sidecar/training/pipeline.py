@@ -131,7 +131,8 @@ def train_ranker(rows: Sequence[Mapping[str, Any]], events: EventLog, config: Tr
 def make_lists(events: EventLog, rows: Sequence[Mapping[str, Any]], table: ItemTable,
                config: TrainConfig, progress: Progress, encoder: Encoder | None = None,
                cases: Sequence[Case] = ()) -> Lists:
-    """Make the blend's lists block by block, each with what was known when its block began.
+    """Make the blend's lists block by block, each with what was known when its block began, and
+    with the history and the popularity of its own moment, which serving follows too.
 
     An encoder learns the log's first part thoroughly, then each block once its lists are made;
     without one, interest and segments stay silent.
@@ -163,6 +164,7 @@ def make_lists(events: EventLog, rows: Sequence[Mapping[str, Any]], table: ItemT
     for k, start in enumerate(starts):
         stop = starts[k + 1] if k + 1 < len(starts) else len(events)
         learned = _learn(events.slice(0, start) if start else events, table, config, encoder)
+        walk.remember_until(float(events.ts[start]))
         until = float(events.ts[stop]) if stop < len(events) else np.inf
         maker.fill(replace(learned, final_counts=final), encoder, until,
                    progress(f"lists, block {k + 1} of {len(starts)}"))

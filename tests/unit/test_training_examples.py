@@ -6,7 +6,7 @@ import pytest
 
 from sidecar.records import Event
 from sidecar.training.dev_cases import cases_of_log
-from sidecar.training.examples import make_examples
+from sidecar.training.examples import Walk, make_examples
 from sidecar.training.log import VISIT_GAP_S, EventLog
 from sidecar.training.memory import Recalls
 from sidecar.training.retrieval import Retrieval
@@ -87,3 +87,18 @@ def test_same_query_asked_again_after_a_pause_is_another_search():
                      Event("u", "click", "red lamp", later + 5.0, "lamp", **SESSION),
                      Event("u", "purchase", "red lamp", later + 9.0, **SESSION))
     assert [example.ts for example in found] == [later]
+
+
+def test_lists_know_of_a_query_what_a_model_trained_before_them_would():
+    """Else the blend learns to trust a memory that is fresher than any that it will serve with."""
+    log = EventLog.from_events([
+        Event("u", "purchase", "red cup", 1.0, "cup"),
+        Event("u", "purchase", "blue cup", 10.0, "cup"),
+        Event("v", "purchase", "pink cup", 20.0, "cup")], BY_ID)
+    strong = frozenset({"purchase"})
+    walk = Walk(log, len(ROWS), kept=10, strong_kinds=strong)
+    walk.remember_until(10.0)
+    known = walk.recall("cup", 30.0)
+    kept = Recalls(log.until(10.0), strong).memory(10.0).recall("cup", 30.0)
+    assert known.rows.tolist() == kept.rows.tolist() == [BY_ID["red cup"]]
+    assert known.strong.tolist() == pytest.approx(kept.strong.tolist())
