@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.analysis.shop import Shop
+from sidecar.ranking.kinds import meaning
 from sidecar.ranking.statistics import DAY_S
 
 Findings = dict[str, Any]
 GAP_EDGES = (0, 1, 2, 3, 5, 7, 10, 14, 21, 30, 45, 60, 90, 180, 10**6)  # days
 STAGES = (("search", ("search",)), ("impression", ("impression",)),
-          ("view", ("view", "click", "watch")), ("cart", ("add_to_cart", "cart")),
-          ("purchase", ("purchase", "buy", "order", "checkout")))
+          ("view", ("view", "click")), ("cart", ("add_to_cart",)), ("purchase", ("purchase",)))
 
 
 def basics(shop: Shop) -> Findings:
@@ -87,7 +87,7 @@ def funnel(shop: Shop) -> list[Findings]:
     log, found = shop.log, []
     before: npt.NDArray[np.integer] | None = None
     for stage, words in STAGES:
-        of_stage = np.array([kind in words for kind in log.kinds], bool)
+        of_stage = np.array([meaning(kind) in words for kind in log.kinds], bool)
         chosen = of_stage[log.kind] if len(log) else np.zeros(0, bool)
         if not chosen.any():
             continue

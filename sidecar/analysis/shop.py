@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.ranking.kinds import STRENGTHS
+from sidecar.ranking.kinds import meaning
 from sidecar.records import Event
 from sidecar.training.log import EventLog
 
 IntVector = npt.NDArray[np.int64]
-BOUGHT = frozenset(word for word, strength in STRENGTHS.items() if strength == 1.0)
 EVENT_COLUMNS = ("item_id", "ts", "query", "session_id", "order_id", "quantity", "unit_price",
                  "position")
 
@@ -53,7 +52,8 @@ class Tally:
             for column in EVENT_COLUMNS:
                 if getattr(event, column) is None:
                     self.missing[column] += 1
-            if event.unit_price is not None and event.event in BOUGHT:
+            is_paid = meaning(event.event) == "purchase" or (event.quantity or 0.0) < 0  # or back
+            if event.unit_price is not None and is_paid:
                 paid = event.unit_price * (1.0 if event.quantity is None else event.quantity)
                 self.spend[event.user_id] = self.spend.get(event.user_id, 0.0) + paid
             yield event

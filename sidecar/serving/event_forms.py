@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from sidecar.errors import EventError
+from sidecar.ranking.kinds import word_of
 from sidecar.records import Event
 from sidecar.stores.file_values import seconds
 
@@ -102,16 +103,17 @@ def _event(known: Mapping[str, Any], extra: Mapping[str, Any], now: float) -> Ev
         raise EventError("user_id is missing; give user_id or client_id")
     ts = _ts(get("ts"), now)
     event_id = _id(get("event_id"), "event_id")
+    quantity = _number(get("quantity"), "quantity")
     event = Event(
         user_id=user_id,
-        event=_word(get("event")),
+        event=word_of(_word(get("event")), quantity),
         item_id=_id(get("item_id"), "item_id"),
         ts=now if ts is None else ts,
         query=_query(get("query")),
         event_id=event_id or (secrets.token_urlsafe(_ID_BYTES) if ts is None else None),
         session_id=_id(get("session_id"), "session_id"),
         order_id=_id(get("order_id"), "order_id"),
-        quantity=_number(get("quantity"), "quantity"),
+        quantity=quantity,
         unit_price=_number(get("unit_price"), "unit_price"),
         position=_position(get("position")),
         extra=extra,

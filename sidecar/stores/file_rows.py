@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from sidecar.ranking.kinds import word_of
 from sidecar.records import Case, Event, History
 from sidecar.stores.file_values import (
     as_id,
@@ -43,16 +44,18 @@ def event(row: Row) -> Event:
     """Return an event; columns that the record does not name go to ``extra``."""
     take = row.pop
     position = optional_number(take("position", None), "position")
+    quantity = optional_number(take("quantity", None), "quantity")
+    word = as_id(take("event", None), "event")
     return Event(  # in the order of its fields: by position is faster, and there are millions
         as_id(take("user_id", None), "user_id"),
-        as_id(take("event", None), "event"),
+        word if quantity is None else word_of(word, quantity),
         optional_id(take("item_id", None), "item_id"),
         as_ts(take("ts", None)),
         optional_text(take("query", None), "query"),
         optional_id(take("event_id", None), "event_id"),
         optional_id(take("session_id", None), "session_id"),
         optional_id(take("order_id", None), "order_id"),
-        optional_number(take("quantity", None), "quantity"),
+        quantity,
         optional_number(take("unit_price", None), "unit_price"),
         None if position is None else int(position),
         row or _NOTHING,

@@ -24,7 +24,7 @@ from sidecar.ranking.blend import Blend
 from sidecar.ranking.encoder import Encoder, EncoderConfig
 from sidecar.ranking.imputation import LARGEST, interpolated, is_known, rules_named
 from sidecar.ranking.items import COLUMNS, ItemTable
-from sidecar.ranking.kinds import STRENGTHS
+from sidecar.ranking.kinds import STRENGTHS, meaning
 from sidecar.ranking.ranker import Ranker, RankerConfig
 from sidecar.ranking.signals import HYBRID, Knowledge, signals_named
 from sidecar.ranking.vocabulary import Vocabulary, column_values
@@ -324,7 +324,7 @@ def _tell_of_events(events: EventLog) -> None:
         log.warning("events have no times: file order counts, and rhythms mean nothing")
     if events.unknown_items:
         log.warning("%d events name items that the catalogue lacks", events.unknown_items)
-    unknown = [word for word in events.kinds if word not in STRENGTHS]
+    unknown = [word for word in events.kinds if meaning(word) is None]
     if unknown:
         log.warning("events hold words that count as a view each: %s; known: %s",
                     ", ".join(unknown[:MOST_TOLD]) + (", …" if len(unknown) > MOST_TOLD else ""),

@@ -95,6 +95,11 @@ def test_query_log_entry_is_a_search_named_by_its_query_id() -> None:
     assert parse_query(raw | {"query_response_id": "r-1"}, NOW).event_id == "r-1"
 
 
+def test_purchase_of_a_negative_quantity_is_a_return() -> None:
+    event = parse_event(short(event="purchase", quantity=-2), NOW)
+    assert (event.event, event.quantity) == ("return", -2.0)
+
+
 def test_event_without_time_happens_now() -> None:
     event = parse_event({"user_id": "u", "item_id": "i", "event": "click"}, NOW)
     assert event.ts == NOW

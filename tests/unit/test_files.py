@@ -61,6 +61,12 @@ def test_event_columns_become_fields_and_others_extra(tmp_path: Path) -> None:
     assert (rows.taken, rows.refused) == (1, [])
 
 
+def test_purchase_of_a_negative_quantity_is_read_as_a_return(tmp_path: Path) -> None:
+    row = {**EVENT, "event": "purchase", "quantity": -2}
+    (event,) = read_events(write_lines(tmp_path / "events.jsonl", [row]))
+    assert (event.event, event.quantity) == ("return", -2.0)
+
+
 def test_search_has_no_item_and_unknown_ts_is_none(tmp_path: Path) -> None:
     row = {"user_id": 12, "event": "search", "item_id": None, "ts": None, "query": "milk"}
     assert list(read_events(write_lines(tmp_path / "e.jsonl", [row]))) == [

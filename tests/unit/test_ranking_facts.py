@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.ranking.association import Association
 from sidecar.ranking.imputation import Imputation, interpolated, rules_named
-from sidecar.ranking.kinds import strength, target_kinds
+from sidecar.ranking.kinds import meaning, strength, target_kinds, word_of
 from sidecar.ranking.statistics import DAY_S, ItemStatistics
 from sidecar.ranking.vocabulary import Vocabulary, column_values, item_words, words_of
 
@@ -236,6 +236,23 @@ def test_strengths_lie_between_minus_one_and_one_and_unknown_words_count_as_a_vi
     assert strength("purchase") == 1.0
     assert strength("poked") == strength("view")
     assert strength("return") == -1.0
+
+
+@pytest.mark.parametrize(("word", "known"), [
+    ("AddToCart", "add_to_cart"), ("add-to-cart", "add_to_cart"), ("addtocart", "add_to_cart"),
+    ("Order Completed", "purchase"), ("transaction", "purchase"), ("Product Viewed", "view"),
+    ("view_item", "view"), ("refund", "return"), ("PURCHASE", "purchase"), ("poked", None),
+    ("", None), ("取消", None)])
+def test_other_systems_words_are_known_however_they_are_written(word, known):
+    assert meaning(word) == known
+    assert known is None or strength(word) == strength(known)
+
+
+@pytest.mark.parametrize(("word", "quantity", "counted"), [
+    ("purchase", 2.0, "purchase"), ("purchase", -1.0, "return"), ("order", -3.0, "return"),
+    ("purchase", 0.0, "purchase"), ("purchase", None, "purchase"), ("view", -1.0, "view")])
+def test_purchase_of_a_negative_quantity_is_a_return(word, quantity, counted):
+    assert word_of(word, quantity) == counted
 
 
 @pytest.mark.parametrize(("counts", "kinds"), [

@@ -125,8 +125,8 @@ def test_rules_for_what_is_missing_can_be_chosen():
     ([replace(event, ts=None) for event in EVENTS], "events have no times"),
     ([replace(event, item_id="gone") if k % 3 else event for k, event in enumerate(EVENTS)],
      "events name items that the catalogue lacks"),
-    ([replace(event, event=event.event.capitalize()) for event in EVENTS],
-     "events hold words that count as a view each: View, Purchase; known: purchase, buy, "),
+    ([replace(event, event=f"x{event.event}") for event in EVENTS],
+     "events hold words that count as a view each: xview, xpurchase; known: purchase, add_to_"),
 ], ids=["no times", "unknown items", "unknown words"])
 def test_events_that_lack_something_train_and_say_so(caplog, events, said):
     with caplog.at_level(logging.WARNING):
