@@ -25,6 +25,7 @@ _OTHER_WORDS: Mapping[str, str] = {
     "favourite": "favorite fav add_to_wishlist wishlist like",
     "click": "item_click product_click product_clicked select_item",
     "view": "watch view_item item_view page_view pv product_view product_viewed detail_view",
+    "impression": "impressions view_item_list product_impression product_list_viewed shown",
     "return": "returned refund refunded order_refunded cancel canceled cancelled cancellation",
     "remove_from_cart": "remove_from_basket product_removed",
 }
@@ -42,6 +43,11 @@ _MEANINGS = {_plain(known): known for known in STRENGTHS} | {
 def meaning(event: str) -> str | None:
     """Return the word of ``STRENGTHS`` that an event word stands for; None if it is unknown."""
     return _MEANINGS.get(_plain(event))
+
+
+def is_impression(event: str) -> bool:
+    """Return True for what a shop did and not a shopper: it is logged, and in no history."""
+    return meaning(event) == "impression"
 
 
 def strength(event: str) -> float:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter, itemgetter
 
+from sidecar.ranking.kinds import is_impression
 from sidecar.records import Event, History, UserState
 
-SHOWN_ONLY = frozenset({"impression"})  # what a shop did, not a shopper: logged, kept nowhere
 KEPT_QUERY_CHARS = 256  # of a query in the history; the log has it whole
 
 _ts = attrgetter("ts")
@@ -76,7 +76,7 @@ def _news(state: UserState, events: Sequence[Event], limit: int,
 
 def _leaves_trace(event: Event) -> bool:
     has_content = event.item_id is not None or event.query is not None
-    return has_content and event.event not in SHOWN_ONLY
+    return has_content and not is_impression(event.event)
 
 
 def _is_before(kept: History, event: Event, event_count: int, limit: int) -> bool:

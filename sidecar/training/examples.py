@@ -18,7 +18,7 @@ import numpy.typing as npt
 from sidecar.ranking.history import Trail
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.kernels import Recall
-from sidecar.ranking.kinds import strength
+from sidecar.ranking.kinds import is_impression, strength
 from sidecar.ranking.memory import QueryMemory
 from sidecar.ranking.statistics import ItemStatistics
 from sidecar.records import Case
@@ -130,12 +130,13 @@ def examples_of_impressions(log: EventLog, retrieval: Retrieval, since: float) -
     shown items with an event of a target kind for the same query in the same visit. Candidates
     stand in the engine's order (by BM25), their positions on the page beside them.
     """
-    if "impression" not in log.kinds:
+    shown = np.array([is_impression(kind) for kind in log.kinds], bool)
+    if not shown.any():
         return []
     asked, targets = log.asked(), log.target_kinds()
     strong = np.array([k in targets for k in log.kinds], bool)[log.kind]
     counts = (asked >= 0) & (log.item >= 0) & (log.ts >= since)
-    is_shown = counts & (log.kind == log.kinds.index("impression"))
+    is_shown = counts & shown[log.kind]
     taken: dict[tuple[int, int], set[int]] = {}
     for k in np.flatnonzero(counts & strong).tolist():
         taken.setdefault((int(log.visit[k]), int(asked[k])), set()).add(int(log.item[k]))

@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.ranking.imputation import is_known
-from sidecar.ranking.kinds import target_kinds
+from sidecar.ranking.kinds import is_impression, target_kinds
 from sidecar.records import Event
-from sidecar.serving.histories import SHOWN_ONLY
 
 COLUMNS = ("user", "item", "kind", "ts", "visit", "query", "position", "price", "is_kept",
            "is_unknown")
@@ -86,7 +85,7 @@ class EventLog:
             is_order = bool(key) and not event.session_id
             of_order.append(is_order)
             is_unknown.append(row < 0 and event.item_id is not None)
-            is_kept.append(event.event not in SHOWN_ONLY and bool(event.item_id or event.query))
+            is_kept.append(not is_impression(event.event) and bool(event.item_id or event.query))
             user.append(code)
             item.append(row)
             kind.append(kinds.setdefault(event.event, len(kinds)))

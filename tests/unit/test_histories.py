@@ -80,7 +80,8 @@ def test_repeated_event_as_old_as_the_window_does_not_come_back() -> None:
 
 
 def test_impressions_and_events_about_nothing_leave_no_trace() -> None:
-    state = kept(event("a", 1.0, word="impression"), event("b", 1.0, item_id=None, word="login"))
+    state = kept(event("a", 1.0, word="impression"), event("b", 1.0, item_id=None, word="login"),
+                 event("d", 2.0, word="view_item_list"))
     assert state.history == History()
     assert kept(event("c", 1.0, item_id=None, word="search", query="milk")).history.queries == (
         "milk",)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -46,6 +48,15 @@ def test_logged_positions_count_over_the_order_of_the_file():
     shown = page("u", 10.0, [0, 1, 2, 3, 4], positions=[9, 8, 7, 6, 5])
     (found,) = examples(*shown, Event("u", "purchase", "i3", 60.0))
     assert dict(zip(found.rows.tolist(), found.position.tolist(), strict=True))[0] == 9
+
+
+def test_impressions_in_another_systems_words_are_the_same():
+    shown = page("u", 10.0, [4, 1, 3, 0, 5, 7])
+    renamed = [replace(event, event="view_item_list") for event in shown]
+    ((one,), (other,)) = (examples(*events, Event("u", "purchase", "i3", 60.0))
+                          for events in (shown, renamed))
+    assert (one.rows.tolist(), one.position.tolist()) == (other.rows.tolist(),
+                                                          other.position.tolist())
 
 
 def test_what_nobody_took_or_took_after_another_query_makes_no_list():
