@@ -52,8 +52,9 @@ class Tally:
             for column in EVENT_COLUMNS:
                 if getattr(event, column) is None:
                     self.missing[column] += 1
-            is_paid = meaning(event.event) == "purchase" or (event.quantity or 0.0) < 0  # or back
-            if event.unit_price is not None and is_paid:
+            is_given_back = event.quantity is not None and event.quantity < 0
+            is_sale = meaning(event.event) == "purchase" or is_given_back
+            if event.unit_price is not None and is_sale:
                 paid = event.unit_price * (1.0 if event.quantity is None else event.quantity)
                 self.spend[event.user_id] = self.spend.get(event.user_id, 0.0) + paid
             yield event

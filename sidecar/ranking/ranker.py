@@ -25,7 +25,7 @@ from sidecar.ranking.history import Trail
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.networks import BlendJob, Elsewhere
 from sidecar.ranking.packed_blend import PackedBlend
-from sidecar.ranking.signals import SIGNALS, Knowledge, Situation, facts, keep_in_mind
+from sidecar.ranking.signals import SIGNALS, Knowledge, Situation, facts, prepare_trail
 from sidecar.ranking.stepper import Stepper
 from sidecar.records import (
     Candidates,
@@ -136,7 +136,7 @@ class Ranker:
         """
         trail = self._trail_of(state)
         if trail.has_items and self.config.is_personal:
-            keep_in_mind(self.knowledge, trail)
+            prepare_trail(self.knowledge, trail)
 
     def advance(self, hidden: FloatArray | None, events: History) -> FloatArray:
         """Step the encoder over events, oldest first; see ``Stepper.advance``."""

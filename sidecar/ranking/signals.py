@@ -122,7 +122,7 @@ def _given(column: FloatArray | None, size: int) -> FloatArray:
     return np.zeros(size, np.float32) if column is None else column.astype(np.float32, copy=False)
 
 
-def keep_in_mind(knowledge: Knowledge, trail: Trail) -> None:
+def prepare_trail(knowledge: Knowledge, trail: Trail) -> None:
     """Work out what ``facts`` needs of a trail alone; it is kept in the trail's memo."""
     _weights(knowledge, trail, len(_events(trail).rows))
 

@@ -108,7 +108,7 @@ class Personalizer:
             return
         try:
             ranker.prepare(state)
-        except Exception as error:
+        except Exception as error:  # it costs the search nothing yet
             log.debug("state not prepared", extra={"error": repr(error)})
 
     def report(self, outcome: Skip | None) -> None:
