@@ -45,10 +45,9 @@ def event(row: Row) -> Event:
     take = row.pop
     position = optional_number(take("position", None), "position")
     quantity = optional_number(take("quantity", None), "quantity")
-    word = as_id(take("event", None), "event")
     return Event(  # in the order of its fields: by position is faster, and there are millions
         as_id(take("user_id", None), "user_id"),
-        word if quantity is None else word_of(word, quantity),
+        word_of(as_id(take("event", None), "event"), quantity),
         optional_id(take("item_id", None), "item_id"),
         as_ts(take("ts", None)),
         optional_text(take("query", None), "query"),
