@@ -29,6 +29,7 @@ from sidecar.training.retrieval import Retrieval
 
 IntVector = npt.NDArray[np.int64]
 FEWEST_CANDIDATES = 5
+LATE_SHARE = 0.5  # of made-up queries: typed as late as may be, not when the visit began
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def make_examples(log: EventLog, rows: Sequence[Mapping[str, Any]], retrieval: R
         np.cumsum(np.bincount(np.searchsorted(visits, log.visit[index])))[:-1]), strict=True))
     for visit in rng.permutation(visits).tolist():
         events = groups[visit]
-        made = _of_visit(log, events, searches, maker, retrieval, rng, per_visit)
+        made = _of_visit(searches, events, maker, retrieval, rng, per_visit)
         found.extend(e for e in made if e.ts >= since and (e.user, e.query) not in shown)
         if len(found) >= most:
             break
@@ -77,17 +78,32 @@ def make_examples(log: EventLog, rows: Sequence[Mapping[str, Any]], retrieval: R
 class _Searches:
     """Of each event (n): the ``query`` that it answers, -1 for none, when that was ``asked``, and
     when the visit had ``begun``. What a list reads ends there: a click on the way to a purchase is
-    nothing that the search could have known."""
+    nothing that the search could have known. ``touches`` (m) are events with an item, visit by
+    visit, in order of time, and ``touched_in`` (m) their visits."""
 
+    log: EventLog
     query: npt.NDArray[np.int32]
     asked: npt.NDArray[np.float64]
     begun: npt.NDArray[np.float64]
+    touches: IntVector
+    touched_in: IntVector
 
     @classmethod
     def of(cls, log: EventLog) -> _Searches:
         query = log.asked()
         keys = log.visit * (len(log.queries) + 1) + query + 1
-        return cls(query, _begins(log.ts, keys), _begins(log.ts, log.visit))
+        touches = np.flatnonzero((log.item >= 0) & log.is_kept)
+        touches = touches[np.argsort(log.visit[touches], kind="stable")]
+        return cls(log, query, _begins(log.ts, keys), _begins(log.ts, log.visit), touches,
+                   log.visit[touches])
+
+    def latest(self, event: int, hits: IntVector) -> float:
+        """Return how late in an event's visit a query that finds ``hits`` can have been typed:
+        before the first of them was touched."""
+        start, stop = np.searchsorted(self.touched_in, self.log.visit[event] + np.arange(2))
+        own = self.touches[start:stop]
+        own = own[(self.begun[own] == self.begun[event]) & np.isin(self.log.item[own], hits)]
+        return float(self.log.ts[own[0]]) if len(own) else float(self.begun[event])
 
 
 def _begins(ts: npt.NDArray[np.float64], keys: IntVector) -> npt.NDArray[np.float64]:
@@ -101,21 +117,29 @@ def _begins(ts: npt.NDArray[np.float64], keys: IntVector) -> npt.NDArray[np.floa
     return found
 
 
-def _of_visit(log: EventLog, events: IntVector, searches: _Searches, maker: QueryMaker,
-              retrieval: Retrieval, rng: np.random.Generator,
-              per_visit: int) -> Iterator[Example]:
-    """Yield a visit's lists, each as of its search; targets are what was taken from then on."""
+def _of_visit(searches: _Searches, events: IntVector, maker: QueryMaker, retrieval: Retrieval,
+              rng: np.random.Generator, per_visit: int) -> Iterator[Example]:
+    """Yield a visit's lists, each as of its search; targets are what was taken from then on.
+
+    A made-up query is typed when the visit begins or, half of the time, as late as it can have
+    been. So a log without queries, too, teaches what the last minutes tell of a search.
+    """
+    log = searches.log
     asked: set[str] = set()
     for event in rng.permutation(events)[: 3 * per_visit].tolist():
         code, ts = int(searches.query[event]), float(searches.asked[event])
         query = log.queries[code] if code >= 0 else None
-        if query is None or len(retrieval.search(query)[0]) < FEWEST_CANDIDATES:
-            query = maker.draw(int(log.item[event]))  # none was logged, or an id, "-", …
-            ts = float(searches.begun[event])
+        is_made = query is None or len(retrieval.search(query)[0]) < FEWEST_CANDIDATES
+        if is_made:  # none was logged, or an id, "-", …
+            query = maker.draw(int(log.item[event]))
         if query is None or query in asked:
             continue
         asked.add(query)
         hits, scores = retrieval.search(query)
+        if is_made:
+            ts, latest = float(searches.begun[event]), searches.latest(event, hits)
+            if latest > ts and rng.random() < LATE_SHARE:
+                ts = latest
         target = np.isin(hits, log.item[events[log.ts[events] >= ts]])
         if len(hits) >= FEWEST_CANDIDATES and target.any() and not target.all():
             yield Example(int(log.user[event]), ts, query, hits, scores, target)

@@ -42,6 +42,18 @@ def test_list_is_as_of_its_search_and_not_of_the_purchase(ids, query, ts):
     assert {example.ts for example in found} == {ts}
 
 
+def test_made_query_is_typed_when_the_visit_begins_or_before_the_first_of_its_hits_was_touched():
+    """Else a log without queries would teach nothing of what the last minutes tell."""
+    events = [Event(user, kind, item, begin + ts)
+              for begin, user in ((1e6 * n, f"u{n}") for n in range(20))
+              for kind, item, ts in (("view", "red lamp", 0.0), ("view", "blue lamp", 60.0),
+                                     ("view", "pink cup", 120.0), ("view", "blue cup", 180.0),
+                                     ("purchase", "blue cup", 240.0))]
+    found = [e for e in examples(*events) if e.query == "cups"]
+    assert {e.ts % 1e6 for e in found} == {0.0, 120.0}
+    assert {ROWS[row]["item_id"] for e in found for row in e.rows[e.target]} == {"blue cup"}
+
+
 def test_case_made_of_a_log_ends_its_history_before_the_search():
     log = EventLog.from_events(visit(SESSION), BY_ID)
     for case in cases_of_log(log, ROWS, since=2.0, until=1e6, most=10):
