@@ -43,7 +43,8 @@ def train_blend(blend: Blend, lists: Lists, *, seed: int, epochs: int, empty_sha
     blend.fit_scale(lists.features[lists.valid], lists.context)
     torch.manual_seed(seed)
     bias = torch.zeros(POSITIONS, device=device, requires_grad=True)
-    optimizer = torch.optim.AdamW([*blend.parameters(), bias], lr=LEARNING_RATE, weight_decay=1e-3)
+    optimizer = torch.optim.AdamW([*blend.parameters(), bias], lr=LEARNING_RATE, weight_decay=1e-3,
+                                  fused=True)
     per_epoch = -(-len(lists) // BATCH)
     schedule = one_cycle(optimizer, LEARNING_RATE, epochs * per_epoch)
     rng = np.random.default_rng(seed)

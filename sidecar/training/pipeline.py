@@ -29,6 +29,7 @@ from sidecar.ranking.ranker import Ranker, RankerConfig
 from sidecar.ranking.signals import HYBRID, Knowledge, signals_named
 from sidecar.ranking.vocabulary import Vocabulary, column_values
 from sidecar.records import Case, FloatArray
+from sidecar.training.amounts import Amounts
 from sidecar.training.associations import fit_associations, fit_factors, fit_rhythm
 from sidecar.training.blend_training import part_lists, train_blend
 from sidecar.training.encoder_training import TableTensors, train_encoder
@@ -67,12 +68,13 @@ class TrainConfig:
     kept: int = 500
     list_share: float = 0.5  # last share of the log that the blend's lists come from
     blocks: int = 4  # that share's parts; each is read with what was known when it began
-    most_lists: int = 24_000
+    most_lists: int = 48_000
+    lists_per_visit: int = 6  # more in a shop of few visits; see ``amounts``
     most_candidates: int = 40  # of a list that is learnt from
-    lists_per_visit: int = 6
     foreign_share: float = 0.1  # lists with another user's history
     empty_share: float = 0.15  # lists of a step that are read as if by a stranger
-    blend_epochs: int = 8
+    blend_epochs: int = 12  # half to twice as many in a shop of few shoppers; see ``amounts``
+    reads_per_shopper: int = 480  # what few shoppers do is soon known by heart
     signals: str = HYBRID  # those switched on, comma-separated
     imputation: str = ""  # COLUMN=RULE, comma-separated, in place of the default rules
     evidence_share: float = 0.15  # latest lists, on which the personal gain must show; more if few
@@ -113,8 +115,10 @@ def train_ranker(rows: Sequence[Mapping[str, Any]], events: EventLog, config: Tr
     _tell_of_events(events)
     encoder = _new_encoder(table, config)
     lists = make_lists(events, rows, table, config, progress, encoder, cases)
-    evidence = _evidence(lists, config, progress("blend, on all but the latest lists"))
-    blend = _train_blend(lists, config, config.blend_epochs, progress("blend"))
+    epochs = _amounts(events, config).epochs_of(len(lists))
+    evidence = _evidence(lists, config, max(1, epochs // 3),
+                         progress("blend, on all but the latest lists"))
+    blend = _train_blend(lists, config, epochs, progress("blend"))
     learned = _learn(events, table, config, encoder, attributes)
     strong = events.target_kinds()
     walk = Walk(events, len(table), kept=config.kept, strong_kinds=strong)
@@ -144,9 +148,9 @@ def make_lists(events: EventLog, rows: Sequence[Mapping[str, Any]], table: ItemT
     if not strong:
         raise FileError("events hold no purchase, click or other positive event on a known item")
     starts = _block_starts(events, config)
+    amounts = _amounts(events, config)
     examples = make_examples(events, rows, Retrieval(rows), since=float(events.ts[starts[0]]),
-                             most=config.most_lists, per_visit=config.lists_per_visit,
-                             seed=config.seed)
+                             most=amounts.lists, per_visit=amounts.per_visit, seed=config.seed)
     examples = sorted([*examples, *examples_of_cases(cases, events, table,
                                                      float(events.ts[starts[0]]))],
                       key=lambda e: e.ts)
@@ -182,6 +186,18 @@ def _block_starts(events: EventLog, config: TrainConfig) -> list[int]:
     return list(np.unique(at).tolist())
 
 
+def _amounts(events: EventLog, config: TrainConfig) -> Amounts:
+    """Return how much the blend learns from that part of a log which lists are made of."""
+    strong = events.target_kinds()
+    is_target = np.array([k in strong for k in events.kinds], bool)[events.kind]
+    is_target &= events.item >= 0
+    is_target[:_block_starts(events, config)[0]] = False
+    return Amounts.of(len(np.unique(events.user[is_target])),
+                      len(np.unique(events.visit[is_target])), most_lists=config.most_lists,
+                      per_visit=config.lists_per_visit, epochs=config.blend_epochs,
+                      reads_per_shopper=config.reads_per_shopper)
+
+
 def _train_blend(lists: Lists, config: TrainConfig, epochs: int,
                  progress: Callable[[int, float], None]) -> Blend:
     torch.manual_seed(config.seed)
@@ -191,7 +207,7 @@ def _train_blend(lists: Lists, config: TrainConfig, epochs: int,
     return blend
 
 
-def _evidence(lists: Lists, config: TrainConfig,
+def _evidence(lists: Lists, config: TrainConfig, epochs: int,
               progress: Callable[[int, float], None]) -> dict[str, Any]:
     """Measure the gains on the latest lists, with a blend trained on the others.
 
@@ -209,8 +225,7 @@ def _evidence(lists: Lists, config: TrainConfig,
         log.warning("too few lists (%d) to show a personal gain: the model ships with "
                     "personalization off", len(lists))
         return {"lists": len(late), "is_personal": False, "beats_engine": False}
-    blend = _train_blend(lists.take(slice(early)), config, max(1, config.blend_epochs // 2),
-                         progress)
+    blend = _train_blend(lists.take(slice(early)), config, epochs, progress)
     dev = lists.take(late)
     scores = [part_lists(blend, dev, as_strangers=alone).sum(axis=-1) for alone in (False, True)]
     scores.append(np.broadcast_to(-np.arange(dev.valid.shape[1], dtype=np.float32),

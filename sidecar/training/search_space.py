@@ -44,7 +44,8 @@ DEFAULT: dict[str, Any] = {
     "lists_per_visit": {"low": 2, "high": 10},
     "foreign_share": {"low": 0.0, "high": 0.3},
     "empty_share": {"low": 0.05, "high": 0.3},
-    "blend_epochs": {"low": 2, "high": 10},
+    "blend_epochs": {"low": 4, "high": 16},
+    "reads_per_shopper": {"low": 120, "high": 960, "log": True},
 }
 
 
