@@ -4,7 +4,7 @@ A shop of many shoppers gives as many lists as may be, each read ``epochs`` time
 soon known by heart, so that one of fewer is read a number of times a shopper: where their visits
 are few, more lists are made of each and read more often; where they are many, less often. Read 8
 times, 6 lists of a visit, the blends of two eighths and a 32nd of online_retail's shoppers had
-.009, .012 and .018 less MRR on its dev window; read 16 times, those of two 32nds of
+.008, .012 and .017 less MRR on its dev window; read 16 times, those of two 32nds of
 complete_journey's households some .007 less on its own. Pure; no I/O.
 """
 

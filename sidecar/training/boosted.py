@@ -106,7 +106,7 @@ def boosted_scores(events: EventLog, rows: Sequence[Mapping[str, Any]], table: I
                         ) from error
     by_id = {row["item_id"]: row for row in rows}
     rows = [by_id.get(item_id, {"item_id": item_id}) for item_id in table.ids]  # as in the log
-    # Trees learn best from whole lists, and no better from twice as many, which would be 6 GB.
+    # Trees learn best from whole lists, and no better from twice as many.
     config = replace(TrainConfig(), seed=seed, foreign_share=0.0, most_candidates=100,
                      most_lists=24_000)
     train = make_lists(events, rows, table, config, _silently)

@@ -98,8 +98,8 @@ class _Searches:
                    log.visit[touches])
 
     def latest(self, event: int, hits: IntVector) -> float:
-        """Return how late in an event's visit a query that finds ``hits`` can have been typed:
-        before the first of them was touched."""
+        """Return the last instant, in seconds, at which a query that finds ``hits`` can have been
+        typed in an event's visit: that of the first touch of any of them."""
         start, stop = np.searchsorted(self.touched_in, self.log.visit[event] + np.arange(2))
         own = self.touches[start:stop]
         own = own[(self.begun[own] == self.begun[event]) & np.isin(self.log.item[own], hits)]
