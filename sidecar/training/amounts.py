@@ -28,7 +28,8 @@ class Amounts:
     @classmethod
     def of(cls, shoppers: int, visits: int, *, most_lists: int, per_visit: int, epochs: int,
            reads_per_shopper: int) -> Amounts:
-        """Work them out for a log in which ``shoppers`` took something, in ``visits``."""
+        """Work them out for a log in which ``shoppers`` took something, in ``visits``; the other
+        arguments are ``TrainConfig``'s, of a shop of many shoppers."""
         reads = min(most_lists * epochs, reads_per_shopper * shoppers)
         wanted = -(-2 * reads // (epochs * max(visits, 1)))  # many a visit gives but half of them
         return cls(min(most_lists, -(-2 * reads // epochs)),

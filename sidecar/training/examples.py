@@ -55,10 +55,7 @@ def make_examples(log: EventLog, rows: Sequence[Mapping[str, Any]], retrieval: R
     rng = np.random.default_rng(seed)
     maker = QueryMaker(rows, seed)
     searches = _Searches.of(log)
-    targets = log.target_kinds()
-    strong = np.array([k in targets for k in log.kinds], bool)
-    index = np.flatnonzero((log.item >= 0) & strong[log.kind])
-    index = index[log.ts[index] >= since]
+    index = np.flatnonzero(log.is_target() & (log.ts >= since))
     if not len(index):
         return found
     visits = np.unique(log.visit[index])
@@ -157,12 +154,11 @@ def examples_of_impressions(log: EventLog, retrieval: Retrieval, since: float) -
     shown = np.array([is_impression(kind) for kind in log.kinds], bool)
     if not shown.any():
         return []
-    asked, targets = log.asked(), log.target_kinds()
-    strong = np.array([k in targets for k in log.kinds], bool)[log.kind]
+    asked = log.asked()
     counts = (asked >= 0) & (log.item >= 0) & (log.ts >= since)
     is_shown = counts & shown[log.kind]
     taken: dict[tuple[int, int], set[int]] = {}
-    for k in np.flatnonzero(counts & strong).tolist():
+    for k in np.flatnonzero(counts & log.is_target()).tolist():
         taken.setdefault((int(log.visit[k]), int(asked[k])), set()).add(int(log.item[k]))
     pages: dict[tuple[int, int], list[int]] = {}
     for k in np.flatnonzero(is_shown).tolist():

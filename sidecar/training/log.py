@@ -126,6 +126,12 @@ class EventLog:
         counts = np.bincount(self.kind[self.item >= 0], minlength=len(self.kinds))
         return target_kinds(self.kinds, counts.tolist())
 
+    def is_target(self) -> npt.NDArray[np.bool_]:
+        """Return which events (n) are of a target kind and name an item of the catalogue."""
+        targets = self.target_kinds()
+        found: npt.NDArray[np.bool_] = np.array([k in targets for k in self.kinds], bool)[self.kind]
+        return found & (self.item >= 0)
+
     def asked(self) -> npt.NDArray[np.int32]:
         """Return the query (n) that each event answers, -1 for none: its own, else that of the
         last event with one in the same visit, no more than half an hour before."""

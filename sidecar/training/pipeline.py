@@ -161,7 +161,7 @@ def make_lists(events: EventLog, rows: Sequence[Mapping[str, Any]], table: ItemT
     walk = Walk(events, len(table), kept=config.kept, strong_kinds=strong)
     maker = ListMaker(events, examples, users, walk, dtype=np.float16,
                       most=config.most_candidates, seed=config.seed)
-    final = _final_counts(events, strong, len(table))
+    final = _final_counts(events, len(table))
     if encoder:
         train_encoder(encoder, events.slice(0, starts[0]) if starts[0] else events, table,
                       seed=config.seed, epochs=config.epochs, progress=progress("encoder"))
@@ -188,9 +188,7 @@ def _block_starts(events: EventLog, config: TrainConfig) -> list[int]:
 
 def _amounts(events: EventLog, config: TrainConfig) -> Amounts:
     """Return how much the blend learns from that part of a log which lists are made of."""
-    strong = events.target_kinds()
-    is_target = np.array([k in strong for k in events.kinds], bool)[events.kind]
-    is_target &= events.item >= 0
+    is_target = events.is_target()
     is_target[:_block_starts(events, config)[0]] = False
     return Amounts.of(len(np.unique(events.user[is_target])),
                       len(np.unique(events.visit[is_target])), most_lists=config.most_lists,
@@ -248,11 +246,9 @@ def _evidence(lists: Lists, config: TrainConfig, epochs: int,
     return evidence
 
 
-def _final_counts(events: EventLog, strong: frozenset[str], items: int) -> FloatArray:
+def _final_counts(events: EventLog, items: int) -> FloatArray:
     """Return (n) strong events of the whole log; see ``Knowledge``."""
-    is_strong = np.array([k in strong for k in events.kinds], bool)[events.kind]
-    return np.bincount(events.item[is_strong & (events.item >= 0)],
-                       minlength=items).astype(np.float32)
+    return np.bincount(events.item[events.is_target()], minlength=items).astype(np.float32)
 
 
 def _whose_history(examples: Sequence[Example], users: int,
