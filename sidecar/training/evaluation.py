@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.errors import FileError
+from sidecar.ranking.kinds import meaning
 from sidecar.ranking.ranker import Ranker
 from sidecar.ranking.signals import FEATURES, SIGNALS
 from sidecar.records import Case, Event, FloatArray
@@ -62,19 +63,25 @@ class Evaluated:
 
 
 def merged_events(events: Iterable[Event], cases: Sequence[Case]) -> Iterable[Event]:
-    """Yield the file's events, then those that only a case's history knows."""
+    """Yield the file's events, then those that only a case's history knows.
+
+    A history may use another word for the same (``order``, ``purchase``), and may still call a
+    purchase what the file's negative quantity makes a return.
+    """
     asked = {case.user_id for case in cases}
     seen: set[tuple[str, str | None, str, float | None]] = set()
     has_times = False
     for event in events:
         has_times = has_times or event.ts is not None
         if event.user_id in asked:
-            seen.add((event.user_id, event.item_id, event.event, event.ts))
+            words = [event.event, *(["purchase"] if (event.quantity or 0.0) < 0 else [])]
+            seen.update((event.user_id, event.item_id, meaning(word) or word, event.ts)
+                        for word in words)
         yield event
     for case in cases if has_times else ():  # else each case stands for itself, see ``evaluate``
         told = case.history
         for item_id, word, ts in zip(told.item_ids, told.events, told.ts, strict=True):
-            key = (case.user_id, item_id, word, ts)
+            key = (case.user_id, item_id, meaning(word) or word, ts)
             if key not in seen:
                 seen.add(key)
                 yield Event(case.user_id, word, item_id, ts)
