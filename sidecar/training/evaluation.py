@@ -74,9 +74,10 @@ def merged_events(events: Iterable[Event], cases: Sequence[Case]) -> Iterable[Ev
     for event in events:
         has_times = has_times or event.ts is not None
         if event.user_id in asked:
-            words = [event.event, *(["purchase"] if (event.quantity or 0.0) < 0 else [])]
-            seen.update((event.user_id, event.item_id, meaning(word) or word, event.ts)
-                        for word in words)
+            word = meaning(event.event) or event.event
+            seen.add((event.user_id, event.item_id, word, event.ts))
+            if word == "return" and (event.quantity or 0.0) < 0:
+                seen.add((event.user_id, event.item_id, "purchase", event.ts))
         yield event
     for case in cases if has_times else ():  # else each case stands for itself, see ``evaluate``
         told = case.history
