@@ -49,6 +49,9 @@ class SkipReason(StrEnum):
     OVERLOAD = "overload"
 
 
+NEVER_WRITTEN = -1  # stands for the version of a state that is not there
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One thing that a shopper did. ``item_id`` is None for a search, ``ts`` None when unknown."""
@@ -103,7 +106,7 @@ class UserState:
 
     ``hidden`` has shape (layers, width), or is None when no model has stepped yet;
     ``model_version`` names the model that produced it. ``event_count`` counts every event ever
-    taken, kept or not. ``version`` is the document's ``_seq_no`` (-1: never written),
+    taken, kept or not. ``version`` is the document's ``_seq_no`` (NEVER_WRITTEN: none yet),
     ``primary_term`` goes with it. ``memo`` is for a ranker to keep what it has worked out from this
     very state: a state that is read again unchanged brings it along. It is never stored, may be
     filled by several threads, and is empty in a copy.
@@ -114,7 +117,7 @@ class UserState:
     hidden: FloatArray | None = None
     model_version: str | None = None
     event_count: int = 0
-    version: int = -1
+    version: int = NEVER_WRITTEN
     primary_term: int = 0
     memo: dict[str, Any] = field(init=False, default_factory=dict, compare=False, repr=False)
 
@@ -194,7 +197,7 @@ class Ranking:
     scores: FloatArray
     parts: Mapping[str, FloatArray] = field(default_factory=dict)
     reasons: Sequence[tuple[str, ...]] = ()
-    state_version: int = -1
+    state_version: int = NEVER_WRITTEN
     model_version: str = ""
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
 from sidecar.errors import ControlError
-from sidecar.records import Headers
+from sidecar.records import NEVER_WRITTEN, Headers
 from sidecar.search.targets import Target
 from sidecar.settings import Settings
 
@@ -130,7 +130,8 @@ def read_controls(headers: Headers, target: Target, ext: Mapping[str, Any],
         window=min(settings.window, settings.max_window) if window is None else window,
         weight=settings.weight if weight is None else weight,
         explain=bool(source.read(EXPLAIN, _switch, "true or false")),
-        min_state=source.read(STATE, lambda v: _within(_whole(v), 0, 2**63), "a state's version"),
+        min_state=source.read(STATE, lambda v: _within(_whole(v), NEVER_WRITTEN, 2**63),
+                              "a state's version"),
         attributes=source.read(ATTRIBUTES, _attributes, "pairs as age=35-44&region=north, in ext "
                                "an object of texts and numbers") or {},
         diversity=source.read(DIVERSITY, lambda v: _within(_number(v), 0.0, 1.0), "0-1") or 0.0,

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sidecar.errors import EventError, UpstreamUnavailable, VersionConflict
-from sidecar.records import Event, History, UserState
+from sidecar.records import NEVER_WRITTEN, Event, History, UserState
 from sidecar.serving.histories import Growth, grow
 from sidecar.serving.models import RankerSource
 from sidecar.serving.stepping import step
@@ -29,15 +29,15 @@ class Arrival:
     """One event on its way in, and what has become of it.
 
     ``has_our_time``: the client sent no time, so it has that of its arrival. ``refusal`` says why
-    the log does not take it; ``version`` is that of the user's state which holds it (-1: nothing is
-    kept of this user), ``is_duplicate`` that its id was there already.
+    the log does not take it; ``version`` is that of the user's state which holds it (NEVER_WRITTEN:
+    nothing is kept of this user), ``is_duplicate`` that its id was there already.
     """
 
     event: Event
     has_our_time: bool = False
     refusal: str | None = None
     is_duplicate: bool = False
-    version: int = -1
+    version: int = NEVER_WRITTEN
 
     def event_after(self, kept: History) -> Event:
         """Return the event as it joins a history: without a time of its own, it is the latest.

@@ -18,7 +18,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from sidecar.errors import Skip, UpstreamError, UpstreamTimeout
-from sidecar.records import Candidates, QueryContext, Ranking, SkipReason, UserState
+from sidecar.records import (
+    NEVER_WRITTEN,
+    Candidates,
+    QueryContext,
+    Ranking,
+    SkipReason,
+    UserState,
+)
 from sidecar.serving.faults import FaultLog
 from sidecar.serving.models import RankerSource, Ranks
 from sidecar.serving.pace import Pace
@@ -264,7 +271,7 @@ class Ticket:
     def _read_at_least(self, version: int | None, deadline: float) -> UserState | None:
         """Read until the state has reached ``version``; Skip(STATE_BEHIND) at the deadline."""
         state = self._result(deadline)
-        while version is not None and (state is None or state.version < version):
+        while version is not None and _version(state) < version:
             if time.monotonic() + REREAD_S >= deadline:
                 raise Skip(SkipReason.STATE_BEHIND)
             time.sleep(REREAD_S)
@@ -288,6 +295,10 @@ class Ticket:
             raise Skip(when_late, "history read") from error
         except UpstreamError as error:
             raise Skip(SkipReason.STATE_UNAVAILABLE, str(error)) from error
+
+
+def _version(state: UserState | None) -> int:
+    return NEVER_WRITTEN if state is None else state.version
 
 
 def _in_time(future: Future[Ranking], deadline: float) -> Ranking:

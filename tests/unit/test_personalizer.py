@@ -12,6 +12,7 @@ import pytest
 
 from sidecar.errors import Skip, UpstreamTimeout, UpstreamUnavailable, VersionConflict
 from sidecar.records import (
+    NEVER_WRITTEN,
     Candidates,
     FloatArray,
     History,
@@ -354,6 +355,11 @@ def test_demanded_state_is_waited_for():
 def test_demanded_state_that_never_comes_is_a_skip():
     assert skip_of(personalizer(States(state(version=3))), context(min_state=4),
                    soon(0.05)) is SkipReason.STATE_BEHIND
+
+
+def test_version_that_events_answer_where_nothing_is_kept_demands_nothing():
+    assert skip_of(personalizer(States(None)), context(min_state=NEVER_WRITTEN),
+                   soon()) is SkipReason.NO_HISTORY
 
 
 def test_searches_beyond_the_limit_are_not_personalised():

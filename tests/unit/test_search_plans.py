@@ -69,6 +69,11 @@ def test_reason_to_pass_is_found(body, parameters, reason):
     assert plan(body, parameters).skip is reason
 
 
+def test_every_version_that_events_answer_may_be_demanded():
+    assert plan(X_Personalize_State="-1").context.min_state == -1
+    assert plan(X_Personalize_State="7").context.min_state == 7
+
+
 def test_body_of_no_said_kind_passes_to_be_refused():
     sent = (("X-Personalize-User", "u1"),)
     found = [plan_search(HttpRequest("POST", "/i/_search", sent, body), SETTINGS, 1.0).skip
@@ -117,7 +122,7 @@ def test_user_in_a_header_is_read_as_utf8():
 @pytest.mark.parametrize("ext", [
     {"personalize": 1}, {"personalize": {"windowsize": 3}}, {"personalize": {"weight": "much"}},
     {"personalize": {"window_size": 1.5}}, {"personalize": {"user_id": True}},
-    {"personalize": {"enabled": "perhaps"}}, {"personalize": {"state": -1}},
+    {"personalize": {"enabled": "perhaps"}}, {"personalize": {"state": -2}},
 ])
 def test_impossible_control_is_an_error_not_a_guess(ext):
     with pytest.raises(ControlError):
