@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from sidecar.stores.file_values import seconds
 
 LARGEST_SEED = 2**31 - 1
+LARGEST_PORT = 65_000
 
 
 def instant(text: str) -> float:
@@ -45,7 +48,7 @@ def new_directory(text: str) -> Path:
 
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
     """Return a reader of whole numbers from ``least`` to ``most``, for argparse."""
-    def number(text: str) -> int:
+    def read(text: str) -> int:
         value = int(text)
         if value < least:
             raise argparse.ArgumentTypeError(f"{value} is below {least}")
@@ -53,7 +56,53 @@ def whole(least: int, most: int | None = None) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(f"{value} is above {most}")
         return value
 
-    return number
+    return read
+
+
+def number(least: float = 0.0, most: float = math.inf, *,
+           is_open: bool = False) -> Callable[[str], float]:
+    """Return a reader of finite numbers from ``least`` (``is_open``: above it) to ``most``."""
+    def read(text: str) -> float:
+        value = float(text)
+        if not least <= value <= most or math.isinf(value) or (is_open and value == least):
+            above = "above" if is_open else "at least"
+            upto = "" if math.isinf(most) else f" and at most {most:g}"
+            raise argparse.ArgumentTypeError(f"{text} must be {above} {least:g}{upto}")
+        return value
+
+    return read
+
+
+positive = number(is_open=True)
+
+
+def port(text: str) -> int:
+    """Return a port that a program can listen at, with room for its companions above it."""
+    value = int(text)
+    if not 1 <= value <= LARGEST_PORT:
+        raise argparse.ArgumentTypeError(f"port is {value}, must be 1-{LARGEST_PORT}")
+    return value
+
+
+def server_url(text: str) -> str:
+    """Return where one server answers, for argparse: ``http[s]://HOST[:PORT][/PREFIX]``."""
+    if "@" in text:  # not repeated: it may hold a password
+        raise argparse.ArgumentTypeError("the URL holds credentials; give them in "
+                                         "SIDECAR_OPENSEARCH_AUTHORIZATION, a sidecar's in "
+                                         "SIDECAR_ADMIN_AUTHORIZATION")
+    try:
+        parts = urlsplit(text)
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no URL: {error}") from None
+    if not is_one:
+        raise argparse.ArgumentTypeError(f"{text!r} must be http://HOST:PORT or https://HOST:PORT")
+    return text.rstrip("/")
+
+
+def server_urls(text: str) -> str:
+    """Return where several servers answer, comma-separated as they came, for argparse."""
+    return ",".join(server_url(one.strip()) for one in text.split(",") if one.strip())
 
 
 seed = whole(0, LARGEST_SEED)  # what every generator takes

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from scripts._arguments import instant, whole
+from scripts._arguments import instant, number, server_url, server_urls, whole
 from scripts._inputs import counted, ranker_over, when
 from sidecar.errors import FileError, UpstreamError
 from sidecar.ranking.ranker import Ranker
@@ -62,22 +62,24 @@ def add_arguments(parser: argparse.ArgumentParser, *, is_model_needed: bool) -> 
     parser.add_argument("--query", required=True, metavar="TEXT")
     parser.add_argument("--at", type=instant, metavar="TS",
                         help="moment of the search, ISO 8601; later events are not read "
-                             "(default: after the file's last event; with --sidecar: now)")
+                             "(default: after the file's last event; of a sidecar's "
+                             "history: now)")
     parser.add_argument("--window", type=whole(1, 10_000), default=100, metavar="K",
                         help="hits that are reordered (default: 100)")
-    parser.add_argument("--weight", type=_weight, default=1.0, help="strength, 0 to 1")
-    parser.add_argument("--opensearch", metavar="URL",
+    parser.add_argument("--weight", type=number(0.0, 1.0), default=1.0, help="strength, 0 to 1")
+    parser.add_argument("--opensearch", type=server_urls, metavar="URL",
                         help="whose order to begin with (default: BM25 in this process); "
                              "credentials come from SIDECAR_OPENSEARCH_*")
     parser.add_argument("--index", default="products", metavar="ALIAS")
     parser.add_argument("--body", type=Path, metavar="FILE",
                         help="JSON search body for OpenSearch (default: a multi_match of the "
                              f"query over {', '.join(FIELDS)})")
-    parser.add_argument("--sidecar", metavar="URL", help="a sidecar that runs")
+    parser.add_argument("--sidecar", type=server_url, metavar="URL", help="a sidecar that runs")
     parser.add_argument("--top", type=whole(1, 10_000), metavar="N",
                         help="hits that are printed (default: the window)")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"),
+                        help="where the model runs (default: cpu)")
 
 
 def ask(options: argparse.Namespace) -> Asked:
@@ -89,7 +91,7 @@ def ask(options: argparse.Namespace) -> Asked:
         OpenSearchException: OpenSearch does not.
     """
     rows = list(counted(read_catalogue(options.catalogue), "catalogue"))
-    ranker = ranker_over(options.model, options.device, options.catalogue, rows)
+    ranker = ranker_over(options.model, options.device or "cpu", options.catalogue, rows)
     history, now = _history(options, ranker)
     candidates = _candidates(options, rows)
     context = QueryContext(options.user, options.query, now, window=options.window,
@@ -237,10 +239,3 @@ def history_rows(history: History, titles: dict[str, str]) -> list[dict[str, Any
              "title": titles.get(item_id or "")}
             for k, (event, item_id, query, ts) in enumerate(zip(
                 history.events, history.item_ids, history.queries, history.ts, strict=True))]
-
-
-def _weight(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{value} is not between 0 and 1")
-    return value

@@ -95,6 +95,16 @@ def generate(opensearch: str, index: str, count: int, seed: int) -> Log:
     return Log(sorted(searches.values(), key=len, reverse=True), histories)
 
 
+def check_index(opensearch: str, index: str) -> None:
+    """Raise UpstreamError where a node does not answer searches of an index."""
+    connection = Connection(opensearch)
+    answer = connection.ask(request(opensearch, "POST", f"/{index}/_search", b'{"size":0}'))
+    connection.close()
+    if answer.status != 200:
+        raise UpstreamError(f"{opensearch} answers {answer.status} to a search of {index!r}; load "
+                            "a catalogue first (python -m scripts.load_catalog)")
+
+
 def send_histories(sidecar: str, log: Log, progress: Any) -> int:
     """Send the log's histories to the sidecar; those it has already are taken as duplicates.
 

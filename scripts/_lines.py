@@ -11,11 +11,15 @@ import msgspec
 
 
 def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write gzipped JSON lines beside ``path`` and move them there, without name or time inside."""
+    """Write gzipped JSON lines beside ``path`` and move them there, without name or time inside;
+    what is broken off leaves nothing."""
     partial = path.with_name(path.name + ".part")
     encode = msgspec.json.Encoder().encode
-    with (partial.open("wb") as raw,
-          gzip.GzipFile("", "wb", compresslevel=4, fileobj=raw, mtime=0) as lines):
-        for row in rows:
-            lines.write(encode(row) + b"\n")
-    partial.replace(path)
+    try:
+        with (partial.open("wb") as raw,
+              gzip.GzipFile("", "wb", compresslevel=4, fileobj=raw, mtime=0) as lines):
+            for row in rows:
+                lines.write(encode(row) + b"\n")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

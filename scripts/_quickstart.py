@@ -23,6 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from scripts import _demo
+from scripts._arguments import port
 from scripts._household import Household, choose
 from scripts._machine import require_space
 from scripts._services import (
@@ -114,9 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--stop", action="store_true", help="stop what runs; the data stays")
     parser.add_argument("--reset", action="store_true",
                         help="stop what runs and delete everything under .local/quickstart")
-    parser.add_argument("--port", type=int, default=9200, metavar="N",
+    parser.add_argument("--port", type=port, default=9200, metavar="N",
                         help="OpenSearch's port (default: 9200)")
-    parser.add_argument("--sidecar-port", type=int, default=8080, metavar="N",
+    parser.add_argument("--sidecar-port", type=port, default=8080, metavar="N",
                         help="the sidecar's port (default: 8080)")
     parser.add_argument("--no-docker", action="store_true",
                         help="a local node even where a Docker engine answers")

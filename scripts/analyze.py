@@ -21,16 +21,20 @@ import torch
 
 from scripts._arguments import instant, new_file, seed
 from scripts._inputs import counted, ranker_over
+from scripts._program import exit_code
 from sidecar.analysis.behaviour_report import behaviour_page, findings
 from sidecar.analysis.shop import Shop, Tally
-from sidecar.errors import SidecarError
+from sidecar.errors import FileError, SidecarError
 from sidecar.stores.files import read_catalogue, read_events, read_users
 from sidecar.training.log import EventLog
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; progress goes to stderr, one line of JSON about the log to stdout."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.json == options.out:
+        parser.error("--json and --out name the same file")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     torch.set_num_threads(1)
     try:
@@ -61,6 +65,8 @@ def _analyse(options: argparse.Namespace) -> dict[str, Any]:
     tally = Tally(until)
     log = EventLog.from_events(
         tally.watch(counted(read_events(options.events), "events")), by_id).until(until)
+    if not len(log):
+        raise FileError(f"{options.events} has no event before --until; give a later instant")
     users = dict(counted(read_users(options.users), "users")) if options.users else {}
     return findings(Shop.of(rows, log, tally), ranker, users, options.seed)
 
@@ -94,4 +100,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

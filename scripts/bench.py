@@ -32,10 +32,12 @@ from typing import Any
 from tqdm import tqdm
 
 from scripts import _bench_first, _bench_plot, _bench_report, _bench_sections
-from scripts._bench_arms import MEANINGS, PLUGIN, Arms, Target
-from scripts._bench_searches import Log, generate, read, send_histories
+from scripts._arguments import new_file, positive, seed, server_url, whole
+from scripts._bench_arms import BASE, MEANINGS, PLUGIN, Arms, Target
+from scripts._bench_searches import Log, check_index, generate, read, send_histories
 from scripts._bench_sections import Bench, Report
-from sidecar.errors import LaunchError, SidecarError
+from scripts._program import exit_code
+from sidecar.errors import SidecarError
 
 SECTIONS = ("latency", "closed", "open", "events", "overload", "soak", "first")
 FIRST_RATE = 100.0  # searches a second beside a swap: far from any ceiling
@@ -44,14 +46,19 @@ BY_DEFAULT = ("latency", "closed", "open", "events")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the sections and print their numbers; 0 done, 1 failed, 2 misused."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if wrong := _misuse(options):
+        parser.error(wrong)
+    for name in ("arms", "load_arms"):  # the others are held against it
+        setattr(options, name, list(dict.fromkeys([BASE, *getattr(options, name)])))
     try:
         report = run(options)
+        if options.plot is not None:
+            options.plot.write_text(_bench_plot.page(report))
     except (SidecarError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    if options.plot is not None:
-        options.plot.write_text(_bench_plot.page(report))
     print(json.dumps(report, indent=1) if options.json else _bench_report.render(report))
     return 0
 
@@ -63,8 +70,8 @@ def run(options: argparse.Namespace) -> Report:
         SidecarError: no searches, no products, or a server that does not take what it is sent.
         OSError: a server cannot be reached.
     """
-    _check(options)
     log = _log(options)
+    check_index(options.opensearch, options.index)
     if not options.no_histories:
         progress = partial(tqdm, desc="histories", unit="batch", file=sys.stderr,
                            disable=not sys.stderr.isatty())
@@ -102,11 +109,15 @@ def run(options: argparse.Namespace) -> Report:
     return report
 
 
-def _check(options: argparse.Namespace) -> None:
+def _misuse(options: argparse.Namespace) -> str | None:
+    """Return what is wrong with options that are right one by one; None where nothing is."""
     if PLUGIN in (*options.arms, *options.load_arms) and not options.pipeline:
-        raise LaunchError("the arm plugin needs --pipeline NAME; make one with scripts.pipeline")
+        return "the arm plugin needs --pipeline NAME; make one with scripts.pipeline"
     if "first" in options.sections and options.model is None:
-        raise LaunchError("the section first needs --model DIR; write one with scripts.train")
+        return "the section first needs --model DIR; write one with scripts.train"
+    if not all(url.startswith("http://") for url in (options.sidecar, options.opensearch)):
+        return "the benchmark speaks plain HTTP; give --sidecar and --opensearch as http://"
+    return None
 
 
 def _log(options: argparse.Namespace) -> Log:
@@ -138,46 +149,50 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m scripts.bench",
                                      description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
-    add("--sidecar", required=True, metavar="URL")
-    add("--opensearch", required=True, metavar="URL", help="the node behind the sidecar")
+    add("--sidecar", type=server_url, required=True, metavar="URL")
+    add("--opensearch", type=server_url, required=True, metavar="URL",
+        help="the node behind the sidecar")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--queries", type=Path, metavar="FILE",
                         help="rows with query and user_id, or a cases file")
-    source.add_argument("--generate", type=int, metavar="N",
+    source.add_argument("--generate", type=whole(1), metavar="N",
                         help="make up N searches and histories from the products' titles")
     add("--index", default="products", metavar="ALIAS")
     add("--fields", default="title,brand,categories", help="fields searched, comma-separated")
-    add("--window", type=int, default=100, metavar="K")
-    add("--clients", type=int, default=8, metavar="N", help="clients of the closed loop")
+    add("--window", type=whole(1, 10_000), default=100, metavar="K")
+    add("--clients", type=whole(1), default=8, metavar="N", help="clients of the closed loop")
     add("--json", action="store_true", help="print every number as JSON")
     add("--sections", nargs="+", choices=SECTIONS, default=BY_DEFAULT)
     add("--pipeline", metavar="NAME", help="a search pipeline with the plugin (scripts.pipeline), "
                                            "for the arm plugin")
     add("--arms", nargs="+", choices=MEANINGS,
         default=[arm for arm in MEANINGS if arm != PLUGIN],
-        help="arms of the latency section")
-    add("--load-arms", nargs="+", choices=MEANINGS, default=["bare", "off", "personal"],
-        help="arms of the closed and the open loop")
-    add("--searches", type=int, default=1000, metavar="N", help="searches of the latency section")
-    add("--warm-up", type=int, default=200, metavar="N", help="searches before them, not counted")
-    add("--rounds", type=int, default=5, metavar="N", help="rounds of the closed loop")
-    add("--seconds", type=float, default=4.0, metavar="S", help="seconds an arm in each round")
-    add("--rate", type=float, metavar="R",
+        help="arms of the latency section; bare is always among them")
+    add("--load-arms", nargs="+", choices=MEANINGS,
+        default=["bare", "off", "personal"], help="arms of the closed and the open loop; "
+                                                   "bare is always among them")
+    add("--searches", type=whole(1), default=1000, metavar="N",
+        help="searches of the latency section")
+    add("--warm-up", type=whole(0), default=200, metavar="N",
+        help="searches before them, not counted")
+    add("--rounds", type=whole(1), default=5, metavar="N", help="rounds of the closed loop")
+    add("--seconds", type=positive, default=4.0, metavar="S", help="seconds an arm in each round")
+    add("--rate", type=positive, metavar="R",
         help="searches a second of the open loop (default: 3/4 of the slowest arm's ceiling)")
-    add("--open-seconds", type=float, default=20.0, metavar="S",
+    add("--open-seconds", type=positive, default=20.0, metavar="S",
         help="of each arm of the open loop and of the overload")
     add("--model", type=Path, metavar="DIR", help="model of the section first's sidecars")
-    add("--starts", type=int, default=5, metavar="N", help="starts of the section first")
-    add("--idle-seconds", type=float, default=60.0, metavar="S",
+    add("--starts", type=whole(1), default=5, metavar="N", help="starts of the section first")
+    add("--idle-seconds", type=positive, default=60.0, metavar="S",
         help="of silence before each search after silence (--rounds times two)")
-    add("--soak-seconds", type=float, default=600.0, metavar="S")
-    add("--plot", type=Path, metavar="FILE", help="write the latencies as a page (HTML, SVG)")
-    add("--event-every", type=int, default=10, metavar="N",
+    add("--soak-seconds", type=positive, default=600.0, metavar="S")
+    add("--plot", type=new_file, metavar="FILE", help="write the latencies as a page (HTML, SVG)")
+    add("--event-every", type=whole(0), default=10, metavar="N",
         help="in the open loop, a click after every N searches; 0: none")
     add("--no-histories", action="store_true", help="send no histories before measuring")
-    add("--seed", type=int, default=0, metavar="N")
+    add("--seed", type=seed, default=0, metavar="N")
     return parser
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

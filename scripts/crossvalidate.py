@@ -52,12 +52,15 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     config = TrainConfig(seed=options.seed, device=pick_device(options.device))
     config = dataclasses.replace(config, **overrides(options.config))
     options.out.mkdir(parents=True, exist_ok=True)
-    _claim(options.out / "inputs.json", _inputs(options, config))
+    inputs, written = _inputs(options, config), options.out / "inputs.json"
+    _hold_against(written, inputs)
     rows = list(counted(read_catalogue(options.catalogue), "catalogue"))
     by_id = {row["item_id"]: k for k, row in enumerate(rows)}
     log = EventLog.from_events(counted(read_events(options.events), "events"), by_id)
+    folds = make_folds(log, options.folds)
+    _write(written, inputs)  # from here on, the folder is of these inputs
     done = []
-    for fold in make_folds(log, options.folds):
+    for fold in folds:
         path = options.out / f"fold-{fold.number}.json"
         if not path.exists():
             figures = run_fold(fold, rows, log, config, partial(bar, leave=False),
@@ -77,10 +80,9 @@ def _inputs(options: argparse.Namespace, config: TrainConfig) -> dict[str, Any]:
             "config": dataclasses.asdict(config)}
 
 
-def _claim(path: Path, inputs: dict[str, Any]) -> None:
-    """Write the inputs, or hold them against those of the run that began in this folder."""
+def _hold_against(path: Path, inputs: dict[str, Any]) -> None:
+    """Hold the inputs against those of a run that began in this folder, if one did."""
     if not path.exists():
-        _write(path, inputs)
         return
     before = json.loads(path.read_text())
     different = sorted(name for name in inputs if before.get(name) != inputs[name])

@@ -19,14 +19,22 @@ from typing import Any
 
 import msgspec
 
-from scripts._arguments import new_file
+from scripts._arguments import new_file, number
 from scripts._inputs import bar, counted, ranker_over
+from scripts._program import exit_code
 from sidecar.analysis.evaluation_report import evaluation_page, more_figures
 from sidecar.errors import SidecarError
 from sidecar.ranking.items import ItemTable
 from sidecar.records import Case
 from sidecar.stores.files import read_cases, read_catalogue, read_events
-from sidecar.training.evaluation import THRESHOLD, Evaluated, evaluate, merged_events, report
+from sidecar.training.evaluation import (
+    THRESHOLD,
+    TRAINED,
+    Evaluated,
+    evaluate,
+    merged_events,
+    report,
+)
 from sidecar.training.log import EventLog
 
 SHOWN = ("BM25", "popularity", "BM25+popularity", "BM25+popularity+repeats",
@@ -133,8 +141,12 @@ def _versus(versus: dict[str, Any] | None, width: int) -> str:
             + f"{versus['win']:.2f}/{versus['tie']:.2f}/{versus['loss']:.2f}".rjust(16))
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name for name in (part.strip() for part in text.split(",")) if name)
+def _baselines(text: str) -> tuple[str, ...]:
+    names = tuple(name for name in (part.strip() for part in text.split(",")) if name)
+    unknown = sorted(set(names) - set(TRAINED))
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is unknown; known: {', '.join(TRAINED)}")
+    return names
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -149,9 +161,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rankings-out", type=new_file, metavar="FILE")
     parser.add_argument("--report", type=new_file, metavar="FILE",
                         help="write one self-contained HTML page with plots")
-    parser.add_argument("--baselines", type=_names, default=(), metavar="NAME[,NAME]",
-                        help="trained baselines to put beside the model")
-    parser.add_argument("--threshold", type=float, default=THRESHOLD,
+    parser.add_argument("--baselines", type=_baselines, default=(), metavar="NAME[,NAME]",
+                        help="trained baselines to put beside the model; known: "
+                             + ", ".join(TRAINED))
+    parser.add_argument("--threshold", type=number(0.0, 1.0), default=THRESHOLD,
                         help="probability from which a candidate counts as said to be relevant")
     parser.add_argument("--without-history", choices=("engine", "model"), default="engine",
                         help="order for cases without history (default: the engine's)")
@@ -160,4 +173,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -30,7 +30,8 @@ from scripts._asked import (
     user_document,
     when,
 )
-from sidecar.errors import SidecarError
+from scripts._program import exit_code
+from sidecar.errors import SettingsError, SidecarError
 from sidecar.serving.counterfactual import history_of
 from sidecar.stores.file_values import seconds
 
@@ -44,11 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     of_model = (options.model, options.catalogue, options.events)
     if options.sidecar is None and None in of_model:
         parser.error("give --model, --catalogue and --events, or --sidecar")
-    if options.sidecar is not None and any(of_model):
-        parser.error("--sidecar explains with its own model and history; leave out --model, "
-                     "--catalogue and --events")
+    of_files = (*of_model, options.at, options.opensearch, options.device)
+    if options.sidecar is not None and any(value is not None for value in of_files):
+        parser.error("--sidecar explains by its own OpenSearch, model and history, as of now; "
+                     "leave out --model, --catalogue, --events, --at, --opensearch and --device")
     try:
         told = _of_sidecar(options) if options.sidecar else _of_files(options)
+    except SettingsError as error:
+        print(f"explain: {error}", file=sys.stderr)
+        return 2
     except (SidecarError, OpenSearchException, OSError) as error:
         print(f"explain: {error}", file=sys.stderr)
         return 1
@@ -146,4 +151,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

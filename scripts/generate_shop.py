@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from scripts._arguments import whole
 from scripts._lines import write_lines
+from scripts._program import exit_code
 from scripts._shop_products import DAY_S, Products, make_products
 from scripts._shop_visits import Events, make_events
 
@@ -77,4 +78,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -22,6 +22,8 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import ConnectionError, OpenSearchException
 from tqdm import tqdm
 
+from scripts._arguments import server_urls
+from scripts._program import exit_code
 from sidecar.errors import SettingsError, SidecarError, UpstreamUnavailable
 from sidecar.settings import Settings
 from sidecar.stores.administration import administration_client, create_indices
@@ -56,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m scripts.load_catalog", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Credentials and certificates come from SIDECAR_OPENSEARCH_*, as the sidecar's do.")
-    parser.add_argument("--opensearch", metavar="URL",
+    parser.add_argument("--opensearch", type=server_urls, metavar="URL",
                         help="nodes, comma-separated (default: SIDECAR_OPENSEARCH_URL)")
     parser.add_argument("--index", metavar="ALIAS",
                         help="alias of the catalogue (default: SIDECAR_PRODUCTS_INDEX)")
@@ -143,4 +145,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(exit_code(main))

@@ -20,9 +20,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from scripts._arguments import port
 from scripts._cluster import ClusterPlan, reachable_home
 from scripts._distribution import LOCAL
 from scripts._node import health, nodes_of, start, stop
+from scripts._program import exit_code
 from sidecar.errors import LaunchError
 
 
@@ -58,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_up_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--port", type=_port, default=9200, metavar="N",
+    command.add_argument("--port", type=port, default=9200, metavar="N",
                          help="HTTP port of the first node (default: 9200); transport is 100 up")
     command.add_argument("--nodes", type=int, choices=range(1, 10), default=1, metavar="N",
                          help="number of nodes, on ports N, N+1, … (default: 1)")
@@ -66,13 +68,6 @@ def _add_up_options(command: argparse.ArgumentParser) -> None:
                          help="Java heap of each node (default: 1g)")
     command.add_argument("--plugin", type=Path, action="append", default=[], metavar="ZIP",
                          help="plugin to install; may be given several times")
-
-
-def _port(text: str) -> int:
-    port = int(text)
-    if not 1 <= port <= 65_000:
-        raise argparse.ArgumentTypeError(f"port is {port}, must be 1-65000")
-    return port
 
 
 def _up(options: argparse.Namespace) -> int:
@@ -102,4 +97,4 @@ def _status(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

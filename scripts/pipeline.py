@@ -17,6 +17,8 @@ from urllib.parse import quote
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import NotFoundError, OpenSearchException
 
+from scripts._arguments import server_urls
+from scripts._program import exit_code
 from sidecar.errors import LaunchError, SettingsError, SidecarError
 from sidecar.settings import Settings
 from sidecar.stores.administration import administration_client
@@ -96,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m scripts.pipeline", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Credentials and certificates come from SIDECAR_OPENSEARCH_*, as the sidecar's do.")
-    parser.add_argument("--opensearch", metavar="URL",
+    parser.add_argument("--opensearch", type=server_urls, metavar="URL",
                         help="a node (default: SIDECAR_OPENSEARCH_URL)")
     parser.add_argument("--name", default="personal", help="of the pipeline (default: personal)")
     parser.add_argument("--default-for", metavar="INDEX")
@@ -112,4 +114,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -24,12 +24,12 @@ from typing import Any
 import msgspec
 from tqdm import tqdm
 
-from scripts._arguments import whole
+from scripts._arguments import instant, positive, server_url, whole
 from scripts._event_client import EventClient
+from scripts._program import exit_code
 from sidecar.errors import SidecarError
 from sidecar.records import Event
 from sidecar.serving.event_forms import derived_id
-from sidecar.stores.file_values import seconds
 from sidecar.stores.files import Rows, read_events, row_count_hint
 
 MAX_BATCH = 10_000
@@ -163,28 +163,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m scripts.replay_events", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--sidecar", metavar="URL", required=True, help="a running sidecar")
+    parser.add_argument("--sidecar", metavar="URL", type=server_url, required=True,
+                        help="a running sidecar")
     parser.add_argument("--events", metavar="FILE", type=Path, required=True,
                         help="events as JSON lines (.gz too), Parquet or CSV")
-    parser.add_argument("--speed", metavar="X", type=_positive,
+    parser.add_argument("--speed", metavar="X", type=positive,
                         help="times real time; absent: as fast as it goes")
     parser.add_argument("--batch", metavar="N", type=whole(1, MAX_BATCH), default=100,
                         help=f"events a request, 1 to {MAX_BATCH:,} (100)")
     parser.add_argument("--user", metavar="ID", action="append", default=[],
                         help="only this user's events; may be given again")
-    parser.add_argument("--since", metavar="TS", type=seconds, help="ISO 8601; none before it")
-    parser.add_argument("--until", metavar="TS", type=seconds, help="ISO 8601; none from it on")
+    parser.add_argument("--since", metavar="TS", type=instant, help="ISO 8601; none before it")
+    parser.add_argument("--until", metavar="TS", type=instant, help="ISO 8601; none from it on")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--quiet", action="store_true", help="show no progress bar")
     return parser
 
 
-def _positive(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text} must be above 0")
-    return value
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -20,6 +20,7 @@ import torch
 
 from scripts._arguments import LARGEST_SEED, instant, new_directory, seed
 from scripts._inputs import bar, counted, when
+from scripts._program import exit_code
 from sidecar.errors import FileError, SidecarError
 from sidecar.ranking.encoder import CELLS
 from sidecar.ranking.imputation import DEFAULT_RULES, RULES, rules_named
@@ -165,4 +166,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -59,10 +59,10 @@ def _tune(options: argparse.Namespace) -> dict[str, Any]:
     described = _read_space(options.space) if options.space else DEFAULT
     space = Space.of(described, unfit)
     options.out.mkdir(parents=True, exist_ok=True)
+    base = TrainConfig(seed=options.seed, device=pick_device(options.device))
+    window = _window(options)  # before the study takes the folder for these inputs
     with _alone(options.out), open_study(options.out / "study.db", space, options.seed,
                                          _inputs(options, described)) as study:
-        base = TrainConfig(seed=options.seed, device=pick_device(options.device))
-        window = _window(options)
         _write(options.out, study)
         objective = window.objective(partial(bar, leave=False))
         for row in study.run(options.method, options.trials, objective, base):

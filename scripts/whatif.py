@@ -20,7 +20,8 @@ from typing import Any
 from opensearchpy.exceptions import OpenSearchException
 
 from scripts._asked import Asked, add_arguments, ask, event_words, history_rows, when
-from sidecar.errors import InputError, SidecarError
+from scripts._program import exit_code
+from sidecar.errors import InputError, SettingsError, SidecarError
 from sidecar.records import Event, History
 from sidecar.serving.counterfactual import added, differences, positions_of_item, without
 from sidecar.stores.file_values import seconds
@@ -40,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("give --without or --add: what is to be changed")
     try:
         told = _compare(options)
+    except SettingsError as error:
+        print(f"whatif: {error}", file=sys.stderr)
+        return 2
     except (SidecarError, OpenSearchException, OSError) as error:
         print(f"whatif: {error}", file=sys.stderr)
         return 1
@@ -167,4 +171,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -38,9 +38,39 @@ def test_plugin_is_asked_through_opensearch_with_the_same_search():
 
 
 def test_plugin_arm_without_a_pipeline_is_refused(capsys):
-    assert bench.main(["--sidecar", "http://s:1", "--opensearch", "http://o:2", "--queries", "q",
-                       "--arms", "bare", "plugin"]) == 1
-    assert "needs --pipeline NAME" in capsys.readouterr().err
+    assert "needs --pipeline NAME" in misused(["--arms", "bare", "plugin"], capsys)
+
+
+def misused(options, capsys):
+    """Return what the program says of options that it does not take."""
+    with pytest.raises(SystemExit) as stopped:
+        bench.main(["--sidecar", "http://s:1", "--opensearch", "http://o:2", "--queries", "q",
+                    *options])
+    assert stopped.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    (["--searches", "0"], "0 is below 1"), (["--window", "-4"], "-4 is below 1"),
+    (["--rate", "0"], "0 must be above 0"), (["--seconds", "nan"], "nan must be above 0"),
+    (["--plot", "/no/such/folder/x.html"], "is no directory"),
+    (["--sidecar", "foo"], "must be http://HOST:PORT"),
+    (["--sidecar", "https://s:1"], "speaks plain HTTP"),
+    (["--opensearch", "http://u:secret@o:2"], "holds credentials"),
+    (["--opensearch", "http://o:99999"], "no URL")])
+def test_options_that_would_measure_nothing_are_refused_at_once(options, said, capsys):
+    told = misused(options, capsys)
+    assert said in told
+    assert "secret" not in told
+
+
+def test_bare_opensearch_is_always_measured(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(bench, "run", lambda options: chosen.append(options) or {})
+    bench.main(["--sidecar", "http://s:1", "--opensearch", "http://o:2", "--queries", "q",
+                "--arms", "personal", "--load-arms", "off", "bare", "--json"])
+    assert chosen[0].arms == ["bare", "personal"]
+    assert chosen[0].load_arms == ["bare", "off"]
 
 
 @pytest.mark.parametrize(("body", "outcome"), [

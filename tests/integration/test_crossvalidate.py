@@ -56,6 +56,12 @@ def test_folds_follow_each_other_and_train_on_what_lies_before(done):
         e.ts < second["since"] - 1e-3 for e in EVENTS)  # the file holds microseconds
 
 
+def test_too_many_folds_leave_the_folder_to_fewer(files, tmp_path, capsys):
+    assert run(files, tmp_path, "--folds", "100000") == 1
+    assert "ask for fewer" in capsys.readouterr().err
+    assert run(files, tmp_path, "--folds", "1") == 0
+
+
 def test_summary_is_the_mean_of_the_folds(done):
     folds = [json.loads((done / f"fold-{k}.json").read_text()) for k in (1, 2)]
     found = json.loads((done / "summary.json").read_text())

@@ -80,6 +80,14 @@ def test_winner_is_written_for_train_and_a_second_run_goes_on(files, tmp_path, c
                        "--config", str(tmp_path / "config.json"), "--device", "cpu"]) == 0
 
 
+def test_run_that_failed_leaves_the_folder_to_the_right_command(files, tmp_path, capsys):
+    wrong = arguments(files, tmp_path, "--trials", "1")
+    wrong[wrong.index("--until") + 1] = "1990-01-01"
+    assert tune.main(wrong) == 1
+    assert "no event before --until" in capsys.readouterr().err
+    assert tune.main(arguments(files, tmp_path, "--trials", "1")) == 0
+
+
 def test_cases_of_the_dev_window_alone_judge(files, tmp_path, capsys):
     cases = make_cases(ROWS, EVENTS, 20)
     until = sorted(case.ts for case in cases)[12]

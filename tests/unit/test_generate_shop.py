@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -195,3 +197,22 @@ def test_names_and_nouns_are_never_twice_the_same() -> None:
     every = names(MOST_NAMES, np.random.default_rng(0))
     assert len(set(every)) == MOST_NAMES
     assert len(set(kinds().noun)) == len(kinds().noun)
+
+
+def test_interrupted_program_says_so_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    out = tmp_path / "shop"
+    program = subprocess.Popen(
+        [sys.executable, "-m", "scripts.generate_shop", "--products", "1000000", "--users", "1000",
+         "--events", "1000", "--out", str(out)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    try:
+        while not list(out.glob("*.part")):
+            assert program.poll() is None
+            time.sleep(0.01)
+        program.send_signal(signal.SIGINT)
+        told = program.communicate(timeout=60)[1]
+    finally:
+        program.kill()
+    assert program.returncode == 130
+    assert told.rstrip().endswith("interrupted")
+    assert "Traceback" not in told
+    assert list(out.iterdir()) == []
