@@ -25,6 +25,7 @@ from sidecar.records import HttpRequest
 from sidecar.search.controls import OWN_EXT
 from sidecar.search.plans import SearchPlan
 from sidecar.search.requests import SearchRequest
+from sidecar.search.shapes import hides_words
 
 LEAST_SAVED = 30
 
@@ -62,7 +63,7 @@ def can_split(plan: SearchPlan, item_id_field: str) -> bool:
         return False
     if search.members.get("seq_no_primary_term", b"true") not in (b"true", b"false"):
         return False  # "true" is one of OpenSearch's words for it, and there are wrong ones
-    return not any(word in search.body for word in _UNSPLITTABLE_WORDS)
+    return not (hides_words(search) or any(word in search.body for word in _UNSPLITTABLE_WORDS))
 
 
 def hides_ids(search: SearchRequest) -> bool:
@@ -84,6 +85,7 @@ def suggests_hits(search: SearchRequest) -> bool:
 def names_field(search: SearchRequest, field: str) -> bool:
     """Return True if the client itself asked for this doc value, by name or wildcard."""
     asked = (search.members.get("docvalue_fields", b"") + search.members.get("fields", b"")
+             + search.members.get("script_fields", b"")
              + (search.target.get("docvalue_fields") or "").encode())
     return field.encode() in asked or b"*" in asked
 

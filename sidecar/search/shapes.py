@@ -1,10 +1,13 @@
 """What decides how OpenSearch writes a hit, besides the document itself? Pure; no I/O.
 
 Two requests of one shape get the same bytes for the same version of a document, but for ``_score``.
-Only what is known to be so counts: a request with any other member or parameter has no shape.
+Only what is known to be so counts: a request with any other member or parameter has no shape, those
+that ask for fields by way of the mapping among them, which may change without the document.
 """
 
 from __future__ import annotations
+
+import re
 
 from sidecar.search.requests import SearchRequest
 
@@ -17,13 +20,15 @@ _CHOOSING_PARAMETERS = frozenset({
     "ignore_unavailable", "preference", "request_cache", "rest_total_hits_as_int", "routing",
     "search_type", "size", "timeout", "track_total_hits", "typed_keys"})
 # And those that shape each hit.
-_SHAPING_MEMBERS = ("_source", "docvalue_fields", "seq_no_primary_term", "stored_fields", "version")
-_SHAPING_PARAMETERS = ("_source", "_source_excludes", "_source_includes", "docvalue_fields",
-                       "stored_fields", "version")
+_SHAPING_MEMBERS = ("_source", "seq_no_primary_term", "stored_fields", "version")
+_SHAPING_PARAMETERS = ("_source", "_source_excludes", "_source_includes", "stored_fields",
+                       "version")
 _KNOWN_MEMBERS = _CHOOSING_MEMBERS.union(_SHAPING_MEMBERS)
 _KNOWN_PARAMETERS = _CHOOSING_PARAMETERS.union(_SHAPING_PARAMETERS)
-# Queries that write into hits: by a name, or hits of hits.
-_TELLING_WORDS = (b'"_name"', b'"inner_hits"')
+# Queries that write into hits: by a name, hits of hits, or which of them a document matched.
+_TELLING_WORDS = (b'"_name"', b'"inner_hits"', b'"percolate"')
+# A query in base64, or a word that is spelt with an escape: what it asks for cannot be seen.
+_HIDDEN = re.compile(rb'"wrapper"|\\u00[0-7]')
 # Headers that say nothing of who asks; any other may decide what they are allowed to see.
 _HARMLESS_HEADERS = frozenset({
     "accept", "accept-encoding", "accept-language", "connection", "content-length", "content-type",
@@ -38,11 +43,16 @@ def shows_versions(search: SearchRequest) -> bool:
     return search.members.get("seq_no_primary_term") == b"true"
 
 
+def hides_words(search: SearchRequest) -> bool:
+    """Return True if words of the query may not be seen in the body."""
+    return _HIDDEN.search(search.body) is not None
+
+
 def hit_shape(search: SearchRequest) -> Shape | None:
     """Return what shapes the request's hits, and for whom; None if that is not all that does."""
     if not search.members.keys() <= _KNOWN_MEMBERS or not search.target.names <= _KNOWN_PARAMETERS:
         return None
-    if any(word in search.body for word in _TELLING_WORDS):
+    if hides_words(search) or any(word in search.body for word in _TELLING_WORDS):
         return None
     return (tuple((name, search.members.get(name)) for name in _SHAPING_MEMBERS),
             tuple((name, search.target.get(name)) for name in _SHAPING_PARAMETERS),

@@ -4,6 +4,10 @@ The ids' fetch brings each hit's ``_seq_no`` and ``_primary_term``, which change
 the document. A kept hit is used only for the very version that the search saw, in the same index
 (by its uuid: a name may come back with other documents), for a request of the same shape by the
 same client (``search.shapes``). What differs between two searches is the score, which is put in.
+An id and a version are of one document where ids choose the shard; documents with a routing of
+their own, and whatever else is of their index, are not kept. The uuid is known as of the last look
+at the catalogue's indices: one that is deleted, made again under its name and filled in the same
+order within a second may show its former hits until the next look.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
+from sidecar.search import spans
 from sidecar.search.answers import Answer, IdAnswer, Versioned, versioned
 from sidecar.search.requests import SearchRequest
 from sidecar.search.shapes import Shape, hit_shape, shows_versions
@@ -19,6 +24,9 @@ from sidecar.search.shapes import Shape, hit_shape, shows_versions
 MOST_BYTES = 32 * 2**20  # a worker; some 50,000 grocery products
 OVERHEAD_BYTES = 400  # of key and entry
 
+# Of a hit, what the document and the request's shape alone decide.
+_OF_DOCUMENT = frozenset({"_index", "_id", "_version", "_seq_no", "_primary_term", "_score",
+                          "_ignored", "_source", "fields"})
 MOST_SHAPES = 1024  # beyond them, those seen so far are forgotten, and their hits with them
 
 Halves = tuple[bytes, bytes]  # a hit's bytes before and behind its score's digits
@@ -40,6 +48,7 @@ class HitCache:
         self._halves: OrderedDict[Key, Halves] = OrderedDict()
         self._shapes: dict[Shape, int] = {}
         self._next_shape = 0
+        self._routed: set[str] = set()  # uuids of indices whose documents choose their shards
         self._lock = threading.Lock()
 
     def number_of(self, shape: Shape) -> int:
@@ -76,6 +85,11 @@ class HitCache:
                 if around_score is not None:
                     self._keep(key, around_score)
 
+    def leave_out(self, index: str) -> None:
+        """Keep nothing of an index from now on."""
+        if (uuid := self._uuid_of(index)) is not None:
+            self._routed.add(uuid)
+
     def _keep(self, key: Key, halves: Halves) -> None:
         if _size(halves) > self._most_bytes:
             return
@@ -97,6 +111,8 @@ class HitCache:
                                                               strict=True):
             if index != last:
                 last, uuid = index, self._uuid_of(index)
+                if uuid in self._routed:
+                    uuid = None
             if uuid is not None and version is not None and 1e-3 <= score < 1e7:
                 keys.append((position, score, (shape, uuid, item_id, version)))
         return keys
@@ -129,8 +145,22 @@ class KeptHits:
         if any(hit.version != answer.version(position) for position, hit in apart.items()):
             return None
         if self._cache is not None and self._shape is not None:
-            self._cache.put(self._shape, answer, apart)
+            self._cache.put(self._shape, answer, self._to_be_kept(self._cache, answer, apart))
         return {position: hit.hit for position, hit in apart.items()}
+
+
+    @staticmethod
+    def _to_be_kept(cache: HitCache, answer: Answer | IdAnswer,
+                    hits: Mapping[int, Versioned]) -> dict[int, Versioned]:
+        """Return the hits (by position) that hold nothing but what the document decides."""
+        chosen = {}
+        for position, hit in hits.items():
+            members = spans.members(hit.hit).keys()
+            if "_routing" in members:
+                cache.leave_out(answer.key(position)[0])
+            elif members <= _OF_DOCUMENT:
+                chosen[position] = hit
+        return chosen
 
 
 def _size(halves: Halves) -> int:

@@ -20,6 +20,10 @@ def search(body=None, target="/products/_search", **headers):
     return take_apart(request, parse(target))
 
 
+def spelt(body, target="/products/_search"):
+    return take_apart(HttpRequest("POST", target, (), body), parse(target))
+
+
 def ids_answer(seq_no=5, score=1.5, index="products-1"):
     hit = {"_index": index, "_score": score, "_seq_no": seq_no, "_primary_term": 1,
            "fields": {"item_id": ["a"]}}
@@ -103,6 +107,10 @@ def test_request_of_another_shape_or_client_gets_its_own(cache, other):
     search({"query": {"match_all": {"_name": "all"}}}),
     search({"query": {"match_all": {}}, "script_fields": {}}),
     search({"query": {"match_all": {}}, "fields": ["title"]}),
+    search({"query": {"match_all": {}}, "docvalue_fields": ["alias_of_price"]}),
+    search({"query": {"wrapper": {"query": "eyJtYXRjaF9hbGwiOnt9fQ=="}}}),
+    search({"query": {"percolate": {"field": "query", "document": {}}}}),
+    spelt(b'{"query":{"match_all":{"\\u005fname":"all"}}}'),
     search({"query": {"match_all": {}}, "something_new": 1}),
     search(target="/products/_search?pretty"),
     search(target="/products/_search?q=milk"),
@@ -111,6 +119,31 @@ def test_request_that_may_write_hits_in_another_way_is_not_kept(cache, other):
     assert hit_shape(other) is None
     kept = KeptHits(cache, other)
     assert b'"title":"milk"' in taken(kept, ids_answer(), fetched())
+    assert kept.get(ids_answer(), [0]) == {}
+
+
+def test_word_in_another_script_is_kept_however_it_is_written(cache):
+    assert hit_shape(spelt(b'{"query":{"match":{"title":"cr\\u00e8me \\"br\\u00fbl\\u00e9e\\""}}}'))
+
+
+@pytest.mark.parametrize("more", ['"matched_queries":["q"]', '"inner_hits":{}', '"highlight":{}',
+                                  '"_something":1'])
+def test_hit_that_holds_more_than_its_document_is_not_kept(cache, more):
+    kept = KeptHits(cache, search())
+    hit = fetched()[:-1] + b"," + more.encode() + b"}"
+    assert more.encode() in taken(kept, ids_answer(), hit)
+    assert kept.get(ids_answer(), [0]) == {}
+
+
+def test_index_whose_documents_choose_their_shards_is_not_kept(cache):
+    """Ids and versions are of one document only where the id says which shard it is in."""
+    kept = KeptHits(cache, search())
+    taken(kept, ids_answer(), fetched())
+    assert kept.get(ids_answer(), [0])
+    routed = fetched(title="another's").replace(b'"_source"', b'"_routing":"b","_source"')
+    assert b"another's" in taken(kept, ids_answer(), routed)
+    assert kept.get(ids_answer(), [0]) == {}
+    taken(kept, ids_answer(), fetched())
     assert kept.get(ids_answer(), [0]) == {}
 
 
