@@ -8,7 +8,11 @@ path are compared undecoded, as OpenSearch does.
 
 from __future__ import annotations
 
-from sidecar.search.targets import segments
+import re
+from collections.abc import Sequence
+from urllib.parse import unquote
+
+from sidecar.search.targets import parse, segments
 
 _READ = frozenset({
     "", "_alias", "_aliases", "_analyze", "_cat", "_cluster", "_component_template", "_count",
@@ -21,6 +25,7 @@ _POST = frozenset({
     "_analyze", "_count", "_explain", "_field_caps", "_mget", "_msearch", "_mtermvectors",
     "_rank_eval", "_render", "_search", "_search_shards", "_termvectors", "_validate"})
 _DELETE = frozenset({("_search", "scroll"), ("_search", "point_in_time")})
+_ALL = re.compile(rb'_all(?=[\s",])|\\u')  # or spelt with an escape, of which no id has need
 _METHODS = ("GET", "HEAD", "OPTIONS", "POST", "DELETE")
 
 
@@ -32,8 +37,22 @@ def is_allowed(method: str, path: str) -> bool:
     if method == "POST":
         return endpoint[0] in _POST
     if method == "DELETE":
-        return endpoint[:2] in _DELETE and endpoint[2:] != ("_all",)  # those are not all one's own
+        return endpoint[:2] in _DELETE and "_all" not in _names(endpoint[2:])  # not all one's own
     return method == "OPTIONS"
+
+
+def closes_all(target: str, body: bytes, *, is_json: bool) -> bool:
+    """Return True if a request to close scrolls or points in time names all there are, which are
+    others' too, in its parameter or body. (An id may hold these letters by chance, in its midst.)
+    """
+    if any("_all" in parameter.value.split(",") for parameter in parse(target).parameters):
+        return True
+    return _ALL.search(body) is not None if is_json else b"_all" in body
+
+
+def _names(parts: Sequence[str]) -> set[str]:
+    """Return the names in some segments of a path, each of which may hold several."""
+    return {name.strip() for part in parts for name in unquote(part).split(",")}
 
 
 def allowed_methods(path: str) -> list[str]:

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from sidecar.errors import BodyTooLarge, ClientGone, SidecarError
 from sidecar.records import Headers, HttpRequest, StreamedResponse
 from sidecar.search import headers as http_headers
-from sidecar.search.allow_list import allowed_methods, is_allowed
+from sidecar.search.allow_list import allowed_methods, closes_all, is_allowed
 from sidecar.search.targets import Endpoint, endpoint, origin_form
 from sidecar.serving.hit_cache import HitCache
 from sidecar.serving.passing import Reply
@@ -69,7 +69,13 @@ class SearchGateway:
             if kind is Endpoint.OTHER and self._settings.passthrough != "all" \
                     and not is_allowed(method, path):
                 return self._not_allowed(environ, start_response, method, path)
-            request = self._request(environ, method, target, is_streamed=kind is Endpoint.OTHER)
+            is_closing = method == "DELETE" and self._settings.passthrough != "all"
+            request = self._request(environ, method, target,
+                                    is_streamed=kind is Endpoint.OTHER and not is_closing)
+            if is_closing and _closes_all(request):
+                return _refusal(environ, start_response, 403, "security_exception",
+                                "closing all scrolls or points in time is not on the sidecar's "
+                                "read-only list, as others' are among them; name your own")
             client = _client_socket(environ)
             reply = (self._searches.other(request, client) if kind is Endpoint.OTHER
                      else self._searches.answer(kind, request, client))
@@ -137,6 +143,12 @@ class _Body:
                 close()
         finally:
             self._release()
+
+
+def _closes_all(request: HttpRequest) -> bool:
+    kind = http_headers.get(request.headers, "content-type") or ""
+    body = request.body if isinstance(request.body, bytes) else b""
+    return closes_all(request.target, body, is_json="json" in kind.lower())
 
 
 def _sent(reply: Reply, start_response: StartResponse) -> Iterable[bytes]:

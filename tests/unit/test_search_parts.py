@@ -241,6 +241,8 @@ def test_refusal_of_a_wide_window_tells_its_limit():
     ("GET", "/", True), ("GET", "/i", True), ("HEAD", "/i/_doc/1", True), ("GET", "/_cat/x", True),
     ("POST", "/i/_search", True), ("POST", "/_search/scroll", True),
     ("DELETE", "/_search/scroll", True), ("DELETE", "/_search/point_in_time/_all", False),
+    ("DELETE", "/_search/scroll/%5Fall", False), ("DELETE", "/_search/scroll/_all,", False),
+    ("DELETE", "/_search/scroll/DXF1ZXJ5_allQ==", True),
     ("POST", "/i/_search/point_in_time", True), ("POST", "/_render/template", True),
     ("POST", "/i/_bulk", False), ("PUT", "/i", False), ("DELETE", "/i", False),
     ("POST", "/i/_doc", False), ("GET", "/_refresh", False), ("GET", "/i/_flush", False),
@@ -252,6 +254,19 @@ def test_refusal_of_a_wide_window_tells_its_limit():
 ])
 def test_default_list_reads_and_changes_nothing(method, path, allowed):
     assert allow_list.is_allowed(method, path) is allowed
+
+
+@pytest.mark.parametrize(("target", "body", "is_json", "everything"), [
+    ("/_search/scroll?scroll_id=_all", b"", True, True),
+    ("/_search/scroll?scroll_id=a;scroll_id=b,%5Fall", b"", True, True),
+    ("/_search/scroll", b'{"scroll_id":"_all"}', True, True),
+    ("/_search/scroll", b'{"scroll_id":"\\u005fall"}', True, True),
+    ("/_search/point_in_time", b'{"pit_id":["a","_all"]}', True, True),
+    ("/_search/point_in_time", b"\xbfepit_id\x81d_all\xff", False, True),
+    ("/_search/scroll?scroll_id=DXF1_allQ==", b'{"scroll_id":["DXF1_allQ=="]}', True, False),
+    ("/_search/scroll", b"", True, False)])
+def test_closing_everybodys_searches_is_seen(target, body, is_json, everything):
+    assert allow_list.closes_all(target, body, is_json=is_json) is everything
 
 
 def test_lines_of_a_multi_search_are_pairs():

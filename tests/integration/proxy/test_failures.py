@@ -411,6 +411,17 @@ def test_reads_on_the_list_pass(node, through):
     assert len(node.asked) == 5
 
 
+def test_nobody_closes_the_scrolls_of_others(node, through):
+    for target, body in (("/_search/scroll?scroll_id=_all", None),
+                         ("/_search/scroll", {"scroll_id": "_all"}),
+                         ("/_search/point_in_time", {"pit_id": ["_all"]})):
+        answer = through("DELETE", target, body)
+        assert (answer.status, answer.json["error"]["type"]) == (403, "security_exception")
+    assert node.asked == []
+    assert through("DELETE", "/_search/scroll", {"scroll_id": "DXF1"}).status == 200
+    assert len(node.asked) == 1
+
+
 @pytest.mark.parametrize("target", ["/i/_search", "/i/_count"])
 def test_body_beyond_the_limit_is_a_413(node, through, sidecar, target):
     answer = through("POST", target, {"x": "y" * 5000})
