@@ -63,11 +63,13 @@ class Address:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
         except ValueError as error:
-            raise SettingsError(f"opensearch_url has {url!r}, which is no URL: {error}") from None
+            raise SettingsError(f"SIDECAR_OPENSEARCH_URL has {url!r}, which is no URL: {error}"
+                                ) from None
         if parts.scheme not in ("http", "https") or not host:
-            raise SettingsError(f"opensearch_url has {url!r}, must be http://host:port or https://")
+            raise SettingsError(f"SIDECAR_OPENSEARCH_URL has {url!r}, must be http://host:port or "
+                                "https://")
         if parts.username is not None:
-            raise SettingsError("opensearch_url holds credentials; "
+            raise SettingsError("SIDECAR_OPENSEARCH_URL holds credentials; "
                                 "set SIDECAR_OPENSEARCH_AUTHORIZATION instead")
         return cls(host, port or 9200, parts.path.rstrip("/"),
                    tls if parts.scheme == "https" else None)

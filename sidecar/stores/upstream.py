@@ -1,7 +1,8 @@
 """The OpenSearch nodes behind the sidecar: which one to ask, and what may be asked twice.
 
-Nodes are taken in turn. One that took no connection, or broke off before it answered, is left
-alone for a while that doubles with each failure in a row, unless every node is in that state.
+Nodes are taken in turn. One that took no connection, broke off before it answered, or let the time
+for an answer pass, is left alone for a while that doubles with each failure in a row, unless every
+node is in that state.
 A request is sent again only where that is safe: no connection was made, so nothing was sent; or
 not one byte of an answer came and asking twice changes nothing (``idempotent``).
 Make one ``Upstream`` a process, after the fork; it is safe to use from many threads.
@@ -16,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 
-from sidecar.errors import SettingsError, UpstreamUnavailable
+from sidecar.errors import SettingsError, UpstreamTimeout, UpstreamUnavailable
 from sidecar.records import HttpRequest, HttpResponse, StreamedResponse
 from sidecar.settings import Settings
 from sidecar.stores.http import Address, Connection, NothingReceived
@@ -159,6 +160,10 @@ class Exchange:
     def _read_head(self, deadline: float) -> tuple[int, tuple[tuple[str, str], ...]]:
         try:
             return self._connection.read_head(deadline, self._client)
+        except UpstreamTimeout:
+            if deadline >= self._deadline:  # not one who could wait no longer: the node hangs
+                self._node.failed()
+            raise
         except NothingReceived:
             self._connection.close()
             if not self._connection.is_reused:
@@ -186,7 +191,7 @@ class Upstream:
         tls = tls_context(settings)
         urls = [url.strip() for url in settings.opensearch_url.split(",") if url.strip()]
         if not urls:
-            raise SettingsError("opensearch_url is empty; set SIDECAR_OPENSEARCH_URL")
+            raise SettingsError("SIDECAR_OPENSEARCH_URL is empty; name a node")
         self._nodes = [Node(Address.from_url(url, tls)) for url in urls]
         self._turn = itertools.count()
 
@@ -252,8 +257,8 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
         if settings.opensearch_client_cert:
             context.load_cert_chain(settings.opensearch_client_cert)
     except (OSError, ssl.SSLError) as error:
-        raise SettingsError("opensearch_ca or opensearch_client_cert cannot be read as PEM: "
-                            f"{error}") from error
+        raise SettingsError("SIDECAR_OPENSEARCH_CA or SIDECAR_OPENSEARCH_CLIENT_CERT cannot be "
+                            f"read as PEM: {error}") from error
     if not settings.opensearch_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

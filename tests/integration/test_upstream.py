@@ -284,6 +284,25 @@ def test_refused_connection_moves_on_to_the_next_node(serve, upstream_of) -> Non
     assert {upstream.fetch(SEARCH, idempotent=False).status for _ in range(4)} == {200}
 
 
+def test_node_that_hangs_is_left_alone_for_a_while(serve, upstream_of) -> None:
+    over = threading.Event()
+    hung = serve(lambda _connection, _request: over.wait(20))
+    upstream = upstream_of(hung, serve(answer(OK)))
+    with pytest.raises(UpstreamTimeout):
+        upstream.fetch(SEARCH, idempotent=True, deadline=soon())
+    assert {upstream.fetch(SEARCH, idempotent=True).status for _ in range(4)} == {200}
+    over.set()
+
+
+def test_caller_in_a_hurry_says_nothing_about_the_node(serve, upstream_of) -> None:
+    slow = serve(lambda connection, request: (time.sleep(0.3), answer(OK)(connection, request)))
+    upstream = upstream_of(slow, free_port_url())
+    with pytest.raises(UpstreamTimeout):
+        upstream.begin(SEARCH, idempotent=True).result(
+            time.monotonic() + 0.05)
+    assert upstream.fetch(SEARCH, idempotent=True).status == 200
+
+
 def test_no_node_at_all_is_unavailable(upstream_of) -> None:
     with pytest.raises(UpstreamUnavailable, match="took no connection"):
         upstream_of(free_port_url()).fetch(SEARCH, idempotent=True)
