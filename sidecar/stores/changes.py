@@ -22,6 +22,21 @@ _STATS = ("/_stats/docs?level=shards&filter_path=indices.*.uuid,indices.*.shards
           "indices.*.shards.*.routing.primary")
 
 
+_UUIDS = "/_settings/index.uuid?filter_path=*.settings.index.uuid"
+
+
+class _IndexSettings(msgspec.Struct, frozen=True):
+    uuid: str
+
+
+class _Settings(msgspec.Struct, frozen=True):
+    index: _IndexSettings
+
+
+class _Described(msgspec.Struct, frozen=True):
+    settings: _Settings
+
+
 class _SeqNo(msgspec.Struct, frozen=True):
     global_checkpoint: int = -1
 
@@ -61,6 +76,7 @@ class _Page(msgspec.Struct, frozen=True):
 
 
 _stats_decoder = msgspec.json.Decoder(_Stats)
+_uuids_decoder = msgspec.json.Decoder(dict[str, _Described])
 _page_decoder = msgspec.json.Decoder(_Page)
 _encode = msgspec.json.Encoder().encode
 
@@ -106,10 +122,20 @@ class ShardReader:
             UpstreamError: the index could not be asked.
         """
         shards = self._shards()
-        self._read = {key: done for key, done in self._read.items() if key in shards}
+        self._forget_removed({uuid for uuid, _ in shards})
         for key, (index, until) in shards.items():
             if until > self._read.get(key, -1):
                 yield from self._changes(index, key, until)
+
+    def _forget_removed(self, answering: set[str]) -> None:
+        """Forget how far indices were read that the alias has left, so that one that comes back is
+        read from its beginning; not of those whose shards are not up yet, after a restart."""
+        if all(uuid in answering for uuid, _ in self._read):
+            return
+        response = self._fetch("GET", self._alias, _UUIDS)
+        found = {} if response.status == 404 else _uuids_decoder.decode(check(response).body)
+        there = answering | {index.settings.index.uuid for index in found.values()}
+        self._read = {key: done for key, done in self._read.items() if key[0] in there}
 
     def _shards(self) -> dict[tuple[str, str], tuple[str, int]]:
         """Return each shard's index and the number up to which every copy has every write."""

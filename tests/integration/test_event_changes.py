@@ -9,6 +9,7 @@ from sidecar.settings import Settings
 from sidecar.stores.event_changes import EventChanges, ItemEvent
 from sidecar.stores.event_log import open_logs
 from sidecar.stores.upstream import Upstream
+from tests.http_answers import ask
 
 SINCE = 1_700_000_000.0
 
@@ -43,3 +44,22 @@ def test_events_are_read_once_and_only_those_of_the_instant_and_later(settings, 
     assert read(changes) == []
     events.append([Event("v", "view", "c", SINCE + 9.0, event_id="5")])
     assert read(changes) == [ItemEvent("c", "view", SINCE + 9.0)]
+
+
+def test_nothing_is_read_twice_after_shards_were_gone_for_a_while(settings, upstream):
+    """As they are after a restart, until they have recovered: a count cannot tell repetitions."""
+    changes = EventChanges(settings, upstream, SINCE)
+    open_logs(settings, upstream).events.append([Event("u", "click", "a", SINCE, event_id="1")])
+    assert len(read(changes)) == 1
+    index, = changes.uuids
+    where = "index.routing.allocation.require._name"
+    node = settings.opensearch_url
+    ask(node, "POST", f"/{index}/_close")
+    ask(node, "PUT", f"/{index}/_settings", {where: "nowhere"})
+    ask(node, "POST", f"/{index}/_open?wait_for_active_shards=0")
+    assert read(changes) == []
+    ask(node, "PUT", f"/{index}/_settings", {where: None})
+    ask(node, "GET", f"/_cluster/health/{index}?wait_for_status=yellow&timeout=30s")
+    assert read(changes) == []
+    open_logs(settings, upstream).events.append([Event("u", "click", "b", SINCE, event_id="2")])
+    assert read(changes) == [ItemEvent("b", "click", SINCE)]
