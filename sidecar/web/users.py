@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 from flask import Blueprint, Response, request
+from flask.blueprints import BlueprintSetupState
+from werkzeug.routing import BaseConverter
 
 from sidecar.errors import InputError
 from sidecar.records import UserState
@@ -25,7 +27,11 @@ def create_blueprint(states: StateStore, logs: Logs) -> Blueprint:
     """Return the paths of one user; ids may hold slashes."""
     blueprint = Blueprint("users", __name__, url_prefix="/_personalize/users")
 
-    @blueprint.get("/<path:user_id>")
+    @blueprint.record_once
+    def know_ids(setup: BlueprintSetupState) -> None:
+        setup.app.url_map.converters["id"] = _Id
+
+    @blueprint.get("/<id:user_id>", merge_slashes=False)
     def show(user_id: str) -> Response:
         is_hidden_shown = _flag("hidden")
         state = states.get_many([user_id])[0]
@@ -33,7 +39,7 @@ def create_blueprint(states: StateStore, logs: Logs) -> Blueprint:
             return _respond({"user_id": user_id, "found": False}, 404)
         return _respond(_readable(state, is_hidden_shown), 200)
 
-    @blueprint.delete("/<path:user_id>")
+    @blueprint.delete("/<id:user_id>", merge_slashes=False)
     def forget(user_id: str) -> Response:
         # The log goes first: were it to fail, the state still shows that there is work left.
         deleted = logs.forget(user_id) if _flag("events") else None
@@ -44,6 +50,13 @@ def create_blueprint(states: StateStore, logs: Logs) -> Blueprint:
         return _respond(document, 200 if is_known or deleted else 404)
 
     return blueprint
+
+
+class _Id(BaseConverter):
+    """Any text: slashes at its beginning, too, and line breaks."""
+
+    regex = r"[\s\S]+"
+    part_isolating = False
 
 
 def _readable(state: UserState, is_hidden_shown: bool) -> dict[str, Any]:

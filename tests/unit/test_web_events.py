@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import numpy as np
@@ -197,6 +198,15 @@ def test_user_id_may_hold_anything(shop: Shop) -> None:
     shop.post([CLICK | {"user_id": "a/b é?#"}])
     shown = shop.client.get("/_personalize/users/a%2Fb%20%C3%A9%3F%23")
     assert shown.json["user_id"] == "a/b é?#"
+
+
+@pytest.mark.parametrize("user", ["/victim", "//victim", "a//b", "line\nbreak", "victim/"])
+def test_forgetting_never_forgets_somebody_else(shop: Shop, user: str) -> None:
+    shop.post([CLICK | {"user_id": user}, CLICK | {"user_id": "victim"}])
+    path = f"/_personalize/users/{quote(user, safe='')}"
+    assert shop.client.get(path).json["user_id"] == user
+    assert shop.client.delete(path).json == {"user_id": user, "deleted": True}
+    assert shop.client.get("/_personalize/users/victim").status_code == 200
 
 
 def test_forgetting_deletes_the_state_and_the_log_if_asked(shop: Shop) -> None:
