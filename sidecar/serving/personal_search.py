@@ -57,8 +57,8 @@ class Shared:
             response = self.upstream.begin(request, idempotent=True, client=client).result()
         accepted = headers.get(plan.request.headers, "accept-encoding")
         try:
-            keys = answers.read_answer(response.body).keys if response.status == 200 else ()
-            if keys:
+            if response.status == 200:
+                keys = answers.read_answer(response.body).keys
                 body = self.shown.tell(plan, [item_id for _, item_id in keys], response.body)
                 response = replace(response, body=body)
         except UnreadableError as error:

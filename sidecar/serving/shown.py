@@ -70,5 +70,7 @@ def _record(plan: SearchPlan, ubi: Mapping[str, Any], query_id: str,
     record = {name: ubi[name] for name in _COPIED if ubi.get(name) not in (None, "")}
     if plan.context is not None and plan.context.query and "user_query" not in record:
         record["user_query"] = plan.context.query
+    if plan.context is not None and plan.context.user_id:  # by which a user is forgotten
+        record["user_id"] = plan.context.user_id
     return {**record, "query_id": query_id, "query_response_id": str(uuid.uuid4()),
             "query_response_hit_ids": list(ids)}

@@ -50,6 +50,18 @@ class Proxy:
         return self.direct("POST", f"/{self.prefix}{index}/_search{parameters}", body, **headers)
 
 
+    def logged(self, index: str, count: int) -> list[dict[str, Any]]:
+        """Wait until a log that is written behind the answers has so many entries."""
+        deadline = time.monotonic() + 20
+        while True:
+            self.direct("POST", f"/{index}/_refresh")
+            answer = self.direct("GET", f"/{index}/_search")
+            hits = answer.json["hits"]["hits"] if answer.status == 200 else []
+            if len(hits) >= count or time.monotonic() > deadline:
+                return [hit["_source"] for hit in hits]
+            time.sleep(0.02)
+
+
 def chance(item_id: str) -> int:
     """Score an item as the app under test does."""
     return zlib.crc32(item_id.encode()) % 1009

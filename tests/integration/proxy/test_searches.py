@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import socket
-import time
 import zlib
 
 import pytest
@@ -101,14 +100,18 @@ def test_ubi_section_is_taken_where_opensearch_has_no_plugin_for_it(proxy, sidec
                   {**BODY, "ext": {"ubi": {"user_query": "milk"}}}, X_Personalize="off")
         template = ask(url, "POST", f"/{proxy.prefix}one/_search/template",
                        {"source": json.dumps(body)})
-        time.sleep(1)  # the log is written behind the answers
+        nothing = ask(url, "POST", f"/{proxy.prefix}one/_search",
+                      {"query": {"match_none": {}}, "ext": {"ubi": {"query_id": "q8"}}},
+                      X_Personalize_User="u1")
+        logged = proxy.logged(queries, 4)  # written behind the answers
     assert (answer.outcome, answer.json["ext"]) == ("applied", {"ubi": {"query_id": "q7"}})
     assert off.ids == proxy.engine("one", BODY).ids
     assert template.ids == answer.ids
-    proxy.direct("POST", f"/{queries}/_refresh")
-    logged = {hit["_source"]["query_id"]: hit["_source"]["query_response_hit_ids"]
-              for hit in proxy.direct("GET", f"/{queries}/_search").json["hits"]["hits"]}
-    assert logged == {"q7": answer.ids, off.json["ext"]["ubi"]["query_id"]: off.ids}
+    assert nothing.json["ext"] == {"ubi": {"query_id": "q8"}}
+    assert {entry["query_id"]: entry["query_response_hit_ids"] for entry in logged} == {
+        "q7": answer.ids, off.json["ext"]["ubi"]["query_id"]: off.ids, "q8": []}
+    assert {entry["query_id"]: entry.get("user_id") for entry in logged} == {
+        "q7": "u1", off.json["ext"]["ubi"]["query_id"]: None, "q8": "u1"}
 
 
 # -- what a skip looks like
