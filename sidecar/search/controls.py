@@ -162,8 +162,8 @@ def _switch(given: Any) -> bool:
 def _identifier(given: Any) -> str:
     if isinstance(given, bool) or not isinstance(given, str | int):
         raise ValueError(given)
-    text = str(given).strip()
-    if not text or len(text.encode("utf-8", "surrogatepass")) > LONGEST_ID_BYTES:
+    text = str(given)  # spaces and all, as events have it
+    if not text.strip() or len(text.encode("utf-8", "surrogatepass")) > LONGEST_ID_BYTES:
         raise ValueError(given)
     return text
 

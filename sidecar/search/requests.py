@@ -123,6 +123,8 @@ def _body_of(request: HttpRequest, target: Target) -> tuple[bytes, Target, Heade
     source = target.get("source")
     if body or source is None:
         return body, target, request.headers
+    if not source:
+        raise UnreadableError("source is empty, which OpenSearch refuses")
     kind = target.get("source_content_type") or ""
     if not _IS_JSON.fullmatch(kind.lower()):
         raise UnreadableError("source comes without source_content_type, or is not JSON")

@@ -8,6 +8,7 @@ import time
 
 from sidecar.errors import Skip
 from sidecar.records import SkipReason
+from sidecar.stores.documents import without_values
 
 log = logging.getLogger(__name__)
 
@@ -52,4 +53,5 @@ class FaultLog:
             return
         is_bug = skip.reason is SkipReason.RANKING_ERROR
         log.warning("search not personalised", exc_info=skip.__cause__ if is_bug else None,
-                    extra={"reason": str(skip.reason), "detail": skip.detail, "count": count})
+                    extra={"reason": str(skip.reason), "detail": without_values(skip.detail),
+                           "count": count})

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from sidecar.stores.upstream import Exchange, Upstream
 
 _BULK_ANSWER = "filter_path=items.*.status,items.*._seq_no,items.*._primary_term,items.*.error"
 _OVERLOADED = frozenset({429, 502, 503, 504})  # of one document; these pass
+_BLOCKED = " blocked by: ["
+_QUOTED = re.compile(r"(?<!field )(?<!of type )\[|\[(?![\w.-]+\])")
 _INDEX_FAULTS = ("no write index is defined for alias", "pipeline with id [")
 
 
@@ -64,9 +67,8 @@ class Outcome(msgspec.Struct, frozen=True):
         """
         if self.status != 400 or self.error is None:
             return False
-        told = self.error.reason or ""
-        return self.error.type != "index_closed_exception" and not any(
-            fault in told for fault in _INDEX_FAULTS)
+        told = self.error.reason or ""  # may quote a value of the document, further on
+        return self.error.type != "index_closed_exception" and not told.startswith(_INDEX_FAULTS)
 
     @property
     def reason(self) -> str:
@@ -194,6 +196,16 @@ def check(response: HttpResponse) -> HttpResponse:
     if response.status in _OVERLOADED:
         raise UpstreamUnavailable(message)
     raise UpstreamError(message)
+
+
+def without_values(reason: str) -> str:
+    """Return OpenSearch's word on what went wrong as it may be logged: in brackets it quotes users'
+    ids and what they wrote, and "Preview of field's value" follows a document's id. What names a
+    field, or blocks an index, is no such thing."""
+    told, blocked, block = reason.partition(_BLOCKED)
+    told = told.partition(" in document with id ")[0]
+    quoted = _QUOTED.search(told)
+    return (told if quoted is None else told[:quoted.start()] + "[…]") + blocked + block
 
 
 def _reason(body: bytes) -> str:

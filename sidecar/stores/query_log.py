@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from sidecar.settings import Settings
-from sidecar.stores.documents import Documents
+from sidecar.stores.documents import Documents, without_values
 from sidecar.stores.event_log import create_line
 from sidecar.stores.ubi import timestamp
 from sidecar.stores.upstream import Upstream
@@ -108,7 +108,8 @@ class QueryLog:
         if refused:
             self._drop(len(refused))
             log.warning("shown orders were refused",
-                        extra={"entries": len(refused), "error": refused[0].reason})
+                        extra={"entries": len(refused),
+                               "error": without_values(refused[0].reason)})
 
     def _drop(self, count: int) -> None:
         with self._lock:

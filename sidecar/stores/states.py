@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -197,11 +198,11 @@ def _state(user_id: str, document: _Document) -> UserState | None:
     try:
         source = _source_decoder.decode(document.source)
         history = _history(source.events)
+        hidden = _hidden(source)
     except (msgspec.MsgspecError, ValueError) as error:
         # Starting over under the same version lets the next event heal it.
         log.error("state is unreadable and will be replaced", extra={"error": str(error)})
         return empty
-    hidden = _hidden(source)
     return dataclasses.replace(
         empty, history=history, event_count=source.event_count, hidden=hidden,
         model_version=source.model_version if hidden is not None else None)
@@ -218,7 +219,9 @@ def _history(columns: _Columns) -> History:
 
 
 def _hidden(source: _Source) -> FloatArray | None:
-    if source.hidden is None or len(source.hidden) != 4 * int(np.prod(source.hidden_shape)):
+    shape = source.hidden_shape
+    if source.hidden is None or min(shape, default=0) < 1 or len(source.hidden) != 4 * math.prod(
+            shape):
         return None
     flat = np.frombuffer(source.hidden, dtype="<f4")
     return flat.reshape(source.hidden_shape).astype(np.float32, copy=False)

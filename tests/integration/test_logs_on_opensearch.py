@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
 
@@ -169,10 +170,12 @@ def test_forgetting_where_ids_cannot_be_told_apart_is_refused(node: Node) -> Non
         node.logs.forget("bob")
 
 
-def test_unreadable_state_is_replaced_by_the_next_event(node: Node) -> None:
+@pytest.mark.parametrize("broken", [
+    {"events": {"item_ids": ["a"], "events": []}},
+    {"hidden": b64encode(bytes(16)).decode(), "hidden_shape": [-1, -4]}])
+def test_unreadable_state_is_replaced_by_the_next_event(node: Node, broken: Any) -> None:
     node.states.put_many([UserState("v")])
-    node.ask("PUT", f"/{node.settings.states_index}/_doc/u", {"user_id": "u", "events": {
-        "item_ids": ["a"], "events": []}})
+    node.ask("PUT", f"/{node.settings.states_index}/_doc/u", {"user_id": "u", **broken})
     intake = EventIntake(node.settings, node.states, node.logs, lambda: None, Telemetry())
     assert intake.take([{"user_id": "u", "item_id": "1", "event": "click"}]).taken == 1
     state = node.states.get_many(["u"])[0]

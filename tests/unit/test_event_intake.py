@@ -117,6 +117,16 @@ def test_batch_is_taken_logged_and_stepped(world: World) -> None:
     assert set(world.events.events) == {"u-1", "u-2", "v-3"}
 
 
+def test_batch_longer_than_a_history_keeps_its_newest_events_without_times(world: World) -> None:
+    kept = Settings().history_events
+    count = kept + 3 * CHUNK_EVENTS
+    answer = world.intake.take([{"user_id": "u", "item_id": str(k), "event": "view"}
+                                for k in range(count)])
+    assert answer.taken == world.state().event_count == count
+    assert world.state().history.item_ids == tuple(
+        str(k) for k in range(count - kept, count))
+
+
 def test_next_event_is_one_step_from_the_stored_vector(world: World) -> None:
     world.intake.take([raw(number) for number in range(1, 50)])
     assert world.ranker is not None

@@ -61,6 +61,7 @@ def test_page_and_window_are_read_as_opensearch_reads_them(body, parameters, win
     ({"from": "x"}, "", SkipReason.UNREADABLE), (b"nonsense", "", SkipReason.UNREADABLE),
     (b'{"size":1,"size":1}', "", SkipReason.UNREADABLE), ({}, "?format=cbor", SkipReason.FORMAT),
     ({}, "?filter_path=took", SkipReason.FILTER_PATH),
+    (b"", "?source=&source_content_type=application/json", SkipReason.UNREADABLE),
     ({}, "?filter_path=-**._id", SkipReason.FILTER_PATH),
     ({"sort": ["_score"]}, "", None), ({"sort": [{"_score": "desc"}, "price"]}, "", None),
     ({}, "?sort=_score:desc", None), ({"sort": []}, "", None), ({}, "?format=json", None),
