@@ -125,7 +125,7 @@ def _resolve(scratch: Path, log: Path) -> Path:
     (scratch / "pom.xml").write_text(_pom("opensearch-parts", modules=tuple(parts)))
     mvn = shutil.which("mvn")
     if mvn is None:
-        raise LaunchError("mvn is not on the PATH; install Maven, or start a Docker engine")
+        raise LaunchError("mvn is not on the PATH; install Maven")
     command = [mvn, "--batch-mode", "--strict-checksums", f"{DEPENDENCY_PLUGIN}:copy-dependencies",
                "-DincludeScope=runtime", "-DoutputDirectory=${project.basedir}/jars"]
     _run_maven(command, scratch, log, steps=len(parts) + 1)

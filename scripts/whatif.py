@@ -23,11 +23,16 @@ from scripts._asked import Asked, add_arguments, ask, event_words, history_rows,
 from scripts._program import exit_code
 from sidecar.errors import InputError, SettingsError, SidecarError
 from sidecar.records import Event, History
-from sidecar.serving.counterfactual import added, differences, positions_of_item, without
+from sidecar.serving.counterfactual import (
+    TELLING,
+    added,
+    differences,
+    positions_of_item,
+    without,
+)
 from sidecar.stores.file_values import seconds
 
 COLUMN = 40
-TELLING = 0.005
 MOST_PARTS = 3
 
 

@@ -2,8 +2,10 @@
 
 Rooms, from the ground up; imports point down this list only:
 
-- ``records``, ``errors``, ``settings``: the words that every room speaks.
+- ``records``, ``errors``, ``settings``, ``compiled``: the words that every room speaks.
 - ``ranking``, ``search``: pure; the ranker, and OpenSearch's request and response JSON.
-- ``stores``, ``serving``: I/O, and the path of one search through all of it.
-- ``web``, ``training``: the HTTP face, and the way from logs to a model.
+- ``stores``, ``scorer``, ``serving``: I/O, networks in a process of their own, and the path of one
+  search through all of it.
+- ``web``, ``training``, ``analysis``: the HTTP face, the way from logs to a model, and what logs
+  and orders look like.
 """

@@ -32,8 +32,6 @@ class SkipReason(StrEnum):
     SLICE = "slice"
     SIZE_ZERO = "size_zero"
     BEYOND_WINDOW = "beyond_window"
-    RESCORE = "rescore"
-    HYBRID = "hybrid"
     FORMAT = "format"  # CBOR, SMILE, YAML: passed through, not decoded
     UNREADABLE = "unreadable"  # the body is not JSON that the sidecar can read
     NOT_A_SEARCH = "not_a_search"
@@ -49,6 +47,7 @@ class SkipReason(StrEnum):
     OVERLOAD = "overload"
 
 
+LONGEST_ID_BYTES = 512  # of users, items and events: OpenSearch's limit of an _id
 NEVER_WRITTEN = -1  # stands for the version of a state that is not there
 
 

@@ -1,6 +1,6 @@
 """What a request says about its own personalization: header over parameter over ext over default.
 
-The table is DESIGN's; every control has the three forms. Values that a control cannot have are
+README.md has the table; every control has the three forms. Values that a control cannot have are
 refused, never guessed at. Pure; no I/O.
 """
 
@@ -12,12 +12,11 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
 from sidecar.errors import ControlError
-from sidecar.records import NEVER_WRITTEN, Headers
+from sidecar.records import LONGEST_ID_BYTES, NEVER_WRITTEN, Headers
 from sidecar.search.targets import Target
 from sidecar.settings import Settings
 
 MOST_ATTRIBUTES = 50
-LONGEST_ID_BYTES = 512  # OpenSearch's limit of an _id, and a user's state is kept under its id
 
 
 class Form(NamedTuple):

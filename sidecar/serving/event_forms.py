@@ -19,10 +19,9 @@ import msgspec
 
 from sidecar.errors import EventError
 from sidecar.ranking.kinds import word_of
-from sidecar.records import Event
+from sidecar.records import LONGEST_ID_BYTES, Event
 from sidecar.stores.file_values import seconds
 
-MAX_ID_BYTES = 512  # OpenSearch's own limit for an _id
 MAX_WORD_CHARS = 100  # of an event's name, as UBI's mapping has it
 MAX_QUERY_CHARS = 8_000  # keyword terms end at 32,766 bytes, four a character at worst
 MAX_AHEAD_S = 86_400.0  # a clock may be off and a zone forgotten; a year ahead is a wrong unit
@@ -151,8 +150,9 @@ def _id(value: object, name: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise EventError(f"{name} is {_shown(value)}, must be text or a whole number")
-    if len(value) > MAX_ID_BYTES or (not value.isascii() and len(value.encode()) > MAX_ID_BYTES):
-        raise EventError(f"{name} is longer than {MAX_ID_BYTES} bytes, shorten it")
+    length = len(value) if value.isascii() else len(value.encode())
+    if length > LONGEST_ID_BYTES:
+        raise EventError(f"{name} is longer than {LONGEST_ID_BYTES} bytes, shorten it")
     return value
 
 

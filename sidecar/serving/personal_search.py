@@ -19,8 +19,8 @@ from sidecar.records import Headers, HttpRequest, HttpResponse, Ranking, SkipRea
 from sidecar.search import answers, fetches, headers, refusals
 from sidecar.search.answers import Answer, IdAnswer, Key
 from sidecar.search.plans import SearchPlan, Window
+from sidecar.serving.expiring import Expiring
 from sidecar.serving.hit_cache import HitCache, KeptHits
-from sidecar.serving.memory import Memory
 from sidecar.serving.outcomes import Outcome
 from sidecar.serving.pages import Page, write_page
 from sidecar.serving.passing import Reply, finished, passed
@@ -45,7 +45,7 @@ class Shared:
     personalizer: Personalizer
     shown: ShownOrders
     hits: HitCache | None
-    fetched_whole: Memory[bool]
+    fetched_whole: Expiring[bool]
 
     def passed(self, plan: SearchPlan, outcome: Outcome, client: socket.socket | None) -> Reply:
         """Let a search through as it is planned; logged, if that falls to the sidecar."""

@@ -10,8 +10,8 @@ import socket
 
 from sidecar.search import refusals
 from sidecar.search.plans import SearchPlan, with_smaller_window
+from sidecar.serving.expiring import Expiring
 from sidecar.serving.hit_cache import HitCache
-from sidecar.serving.memory import Memory
 from sidecar.serving.outcomes import Outcome
 from sidecar.serving.passing import Reply
 from sidecar.serving.personal_search import PersonalSearch, Refused, Shared
@@ -33,8 +33,8 @@ class PersonalSearches:
         self.upstream = upstream
         self.personalizer = personalizer
         orders = ShownOrders(shown, takes_ubi=settings.ubi == "take")
-        self.shared = Shared(settings, upstream, personalizer, orders, hits, Memory(WHOLE_FOR_S))
-        self._window_limits: Memory[int] = Memory(LIMIT_FOR_S)
+        self.shared = Shared(settings, upstream, personalizer, orders, hits, Expiring(WHOLE_FOR_S))
+        self._window_limits: Expiring[int] = Expiring(LIMIT_FOR_S)
 
     def outcome(self) -> Outcome:
         """Begin to measure a search."""

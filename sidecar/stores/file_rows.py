@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sidecar.ranking.kinds import word_of
-from sidecar.records import Case, Event, History
+from sidecar.records import LONGEST_ID_BYTES, Case, Event, History
 from sidecar.stores.file_values import (
     as_id,
     as_ids,
@@ -33,7 +33,6 @@ EVENT_COLUMNS = ("user_id", "event")
 USER_COLUMNS = ("user_id",)
 CASE_COLUMNS = ("case_id", "user_id", "query", "ts", "candidates")
 
-_MAX_ID_BYTES = 512  # OpenSearch's limit on _id
 _NOT_NEGATIVE = ("price", "review_count", "favourites", "shares")
 _FINITE = ("rating", "sales", "promotion")
 _TEXTS = ("description", "currency", "image_url")
@@ -74,8 +73,8 @@ def item(row: Row) -> Row:
     ``created_at`` is ISO 8601 in UTC, nulls are left out, columns that are not documented kept.
     """
     item_id = as_id(row.pop("item_id", None), "item_id")
-    if len(item_id.encode()) > _MAX_ID_BYTES:
-        raise ValueError(f"item_id is longer than {_MAX_ID_BYTES} bytes, shorten it")
+    if len(item_id.encode()) > LONGEST_ID_BYTES:
+        raise ValueError(f"item_id is longer than {LONGEST_ID_BYTES} bytes, shorten it")
     brand, categories = row.pop("brand", None), row.pop("categories", None)
     result: Row = {
         "item_id": item_id,

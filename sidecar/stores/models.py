@@ -32,7 +32,7 @@ from sidecar.ranking.blend import Blend
 from sidecar.ranking.embeddings import Embeddings
 from sidecar.ranking.encoder import Encoder, EncoderConfig
 from sidecar.ranking.imputation import Imputation
-from sidecar.ranking.items import ItemTable
+from sidecar.ranking.items import TABLE, ItemTable
 from sidecar.ranking.kernels import CONTEXT
 from sidecar.ranking.memory import QueryMemory
 from sidecar.ranking.ranker import Ranker, RankerConfig
@@ -44,7 +44,6 @@ from sidecar.stores.arrays import load_arrays, save_arrays
 from sidecar.stores.disk import deserted
 
 FORMAT = 4
-TABLE = ("brand", "categories", "words", "text", "numbers", "vectors")
 _PARTIAL = ".partial-"  # and the writer's process id
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.errors import EventError
+from sidecar.records import LONGEST_ID_BYTES
 from sidecar.serving.event_forms import (
     MAX_AHEAD_S,
-    MAX_ID_BYTES,
     MAX_POSITION,
     MAX_QUERY_CHARS,
     MAX_WORD_CHARS,
@@ -141,9 +141,9 @@ def test_times_are_iso_seconds_or_milliseconds(given: object, seconds: float) ->
     ({"user_id": ""}, "user_id is missing"),
     ({"user_id": None}, "user_id is missing"),
     ({"user_id": ["u"]}, "user_id is ['u'], must be text or a whole number"),
-    ({"user_id": "u" * (MAX_ID_BYTES + 1)}, "user_id is longer than 512 bytes"),
-    ({"user_id": "é" * (MAX_ID_BYTES // 2) + "e"}, "user_id is longer than 512 bytes"),
-    ({"event_id": "e" * (MAX_ID_BYTES + 1)}, "event_id is longer than 512 bytes"),
+    ({"user_id": "u" * (LONGEST_ID_BYTES + 1)}, "user_id is longer than 512 bytes"),
+    ({"user_id": "é" * (LONGEST_ID_BYTES // 2) + "e"}, "user_id is longer than 512 bytes"),
+    ({"event_id": "e" * (LONGEST_ID_BYTES + 1)}, "event_id is longer than 512 bytes"),
     ({"item_id": 1.5}, "item_id is 1.5, must be text or a whole number"),
     ({"item_id": False}, "item_id is False, must be text or a whole number"),
     ({"event": ""}, "event is '', must be a word"),
@@ -164,9 +164,9 @@ def test_wrong_field_is_named_with_value_and_remedy(change: dict[str, Any], reas
 
 
 @pytest.mark.parametrize("change", [
-    {"user_id": "é" * (MAX_ID_BYTES // 2)}, {"event": "e" * MAX_WORD_CHARS},
+    {"user_id": "é" * (LONGEST_ID_BYTES // 2)}, {"event": "e" * MAX_WORD_CHARS},
     {"query": "q" * MAX_QUERY_CHARS}, {"position": MAX_POSITION}, {"user_id": 17850},
-    {"quantity": -3}, {"event_id": "e" * MAX_ID_BYTES},
+    {"quantity": -3}, {"event_id": "e" * LONGEST_ID_BYTES},
 ])
 def test_values_at_their_bounds_are_taken(change: dict[str, Any]) -> None:
     parse_event(short(**change), NOW)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -201,9 +202,12 @@ def test_names_and_nouns_are_never_twice_the_same() -> None:
 
 def test_interrupted_program_says_so_and_leaves_nothing_half_written(tmp_path: Path) -> None:
     out = tmp_path / "shop"
+    # A shell's background jobs ignore Ctrl-C and hand that on; a terminal's program hears it.
+    hears = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     program = subprocess.Popen(
         [sys.executable, "-m", "scripts.generate_shop", "--products", "1000000", "--users", "1000",
-         "--events", "1000", "--out", str(out)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+         "--events", "1000", "--out", str(out)], cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        preexec_fn=hears)
     try:
         while not list(out.glob("*.part")):
             assert program.poll() is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from sidecar.records import SkipReason
-from sidecar.serving.memory import MOST, Memory
+from sidecar.serving.expiring import MOST, Expiring
 from sidecar.serving.outcomes import Outcome
 from sidecar.serving.telemetry import Telemetry
 
@@ -47,13 +47,13 @@ def test_one_applied_search_of_several_is_applied_else_the_first_reason_counts()
 
 
 def test_memory_forgets_and_never_grows():
-    memory: Memory[int] = Memory(60)
+    memory: Expiring[int] = Expiring(60)
     memory.put("a", 1)
     assert (memory.get("a"), memory.get("b")) == (1, None)
     for number in range(MOST + 1):
         memory.put(str(number), number)
     assert memory.get(str(MOST)) == MOST
     assert memory.get("a") is None
-    brief: Memory[int] = Memory(-1)
+    brief: Expiring[int] = Expiring(-1)
     brief.put("a", 1)
     assert brief.get("a") is None

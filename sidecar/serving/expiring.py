@@ -10,7 +10,7 @@ Value = TypeVar("Value")
 MOST = 1024
 
 
-class Memory(Generic[Value]):
+class Expiring(Generic[Value]):
     """A small mapping whose entries are forgotten after ``seconds``; thread-safe, never grows."""
 
     def __init__(self, seconds: float) -> None:
