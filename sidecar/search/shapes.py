@@ -27,8 +27,9 @@ _KNOWN_MEMBERS = _CHOOSING_MEMBERS.union(_SHAPING_MEMBERS)
 _KNOWN_PARAMETERS = _CHOOSING_PARAMETERS.union(_SHAPING_PARAMETERS)
 # Queries that write into hits: by a name, hits of hits, or which of them a document matched.
 _TELLING_WORDS = (b'"_name"', b'"inner_hits"', b'"percolate"')
-# A query in base64, or a word that is spelt with an escape: what it asks for cannot be seen.
-_HIDDEN = re.compile(rb'"wrapper"|\\u00[0-7]')
+# A query in base64, or a letter that is written as an escape: what it asks for cannot be seen.
+# (Signs are: .NET's clients write quotes and apostrophes so.)
+_HIDDEN = re.compile(rb'"wrapper"|\\u00[4-7]')
 # Headers that say nothing of who asks; any other may decide what they are allowed to see.
 _HARMLESS_HEADERS = frozenset({
     "accept", "accept-encoding", "accept-language", "connection", "content-length", "content-type",
