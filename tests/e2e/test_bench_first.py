@@ -64,6 +64,8 @@ def test_first_searches_are_all_personalised_whatever_happens_beside_them(
 
 
 def test_section_first_without_a_model_is_refused(capsys):
-    assert bench.main(["--sidecar", "http://s:1", "--opensearch", "http://o:2", "--queries", "q",
-                       "--sections", "first"]) == 1
+    with pytest.raises(SystemExit) as stopped:
+        bench.main(["--sidecar", "http://s:1", "--opensearch", "http://o:2", "--queries", "q",
+                    "--sections", "first"])
+    assert stopped.value.code == 2
     assert "the section first needs --model DIR" in capsys.readouterr().err
