@@ -123,7 +123,8 @@ def test_request_that_may_write_hits_in_another_way_is_not_kept(cache, other):
 
 
 def test_word_in_another_script_is_kept_however_it_is_written(cache):
-    assert hit_shape(spelt(b'{"query":{"match":{"title":"cr\\u00e8me d\\u0027or \\"br\\u00fbl\\u00e9e\\""}}}'))
+    assert hit_shape(spelt(
+        b'{"query":{"match":{"title":"cr\\u00e8me d\\u0027or \\"br\\u00fbl\\u00e9e\\""}}}'))
 
 
 @pytest.mark.parametrize("more", ['"matched_queries":["q"]', '"inner_hits":{}', '"highlight":{}',
