@@ -12,6 +12,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import sys
 import zlib
 from codecs import BOM_UTF8
@@ -28,6 +29,8 @@ from sidecar.errors import FileError
 Row = dict[str, Any]
 _BATCH_ROWS = 50_000
 _SAMPLE_BYTES = 2**20
+_IDS = frozenset({"item_id", "user_id", "case_id", "order_id", "session_id"})
+_FLOAT_ID = re.compile(r"\d+\.0")  # how pandas writes whole numbers where some of a column are null
 _BEYOND = "\n"  # key of the cells beyond a CSV's header
 BROKEN = (OSError, EOFError, zlib.error, UnicodeDecodeError, OverflowError, pa.ArrowException)
 
@@ -127,7 +130,11 @@ class CsvSource:
         if _BEYOND in raw:
             raise ValueError("row has more cells than the header has columns")
         # pandas writes its index under no name
-        return {column: _cell(text) for column, text in raw.items() if column}
+        row = {column: _cell(text) for column, text in raw.items() if column}
+        for column in _IDS & row.keys():
+            if isinstance(text := row[column], str) and _FLOAT_ID.fullmatch(text):
+                row[column] = text.removesuffix(".0")
+        return row
 
 
 def _noted(lines: Iterable[str], into: list[str]) -> Iterator[str]:

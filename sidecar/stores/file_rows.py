@@ -154,10 +154,13 @@ def _categories(value: Any) -> list[str]:
 
 def case(row: Row) -> Case:
     """Return a case. What a file may leave out is worked out: ``bm25`` is NaN, ``in_candidates``
-    and ``repeat`` follow from the lists, an unknown ``ts`` is that of the newest event before it.
+    and ``repeat`` follow from the lists, an unknown ``ts`` lies a second behind the newest event of
+    the history, whose events all come before the case.
     """
     ts = as_ts(row.get("ts"))
     history = _history(row.get("history") or (), ts)
+    if ts is None:
+        ts = max((known + 1.0 for known in history.ts if known), default=0.0)
     candidates = as_ids(row.get("candidates"), "candidates")
     if len(set(candidates)) < len(candidates):
         raise ValueError("candidates holds an item twice")
@@ -166,7 +169,7 @@ def case(row: Row) -> Case:
         case_id=as_id(row.get("case_id"), "case_id"),
         user_id=as_id(row.get("user_id"), "user_id"),
         query=as_text(row.get("query") or "", "query"),
-        ts=ts if ts is not None else max(history.ts, default=0.0),
+        ts=ts,
         history=history,
         candidates=candidates,
         bm25=_scores(row.get("bm25"), len(candidates)),
@@ -194,20 +197,27 @@ def _scores(value: Any, count: int) -> tuple[float, ...]:
 def _history(entries: Sequence[Any], case_ts: float | None) -> History:
     """Return the columns of ``[[item_id, event, ts], …]``, oldest first.
 
-    An event of unknown time takes that of the event before it, the first the case's.
+    An event of unknown time takes that of the event before it, or else of the one behind it. Where
+    none has a time, the last lies a second before the case, and each a second before the next.
     """
     if not isinstance(entries, list | tuple):
         raise ValueError(f"history is {entries!r}, must be a list")
     item_ids: list[str | None] = []
     events: list[str] = []
-    times: list[float] = []
+    told: list[float | None] = []
     for entry in entries:
         if not isinstance(entry, list) or len(entry) != 3:
             raise ValueError(f"history holds {entry!r}, must hold [item_id, event, ts]")
-        ts = as_ts(entry[2], "history's ts")
-        before = times[-1] if times else case_ts or 0.0
+        told.append(as_ts(entry[2], "history's ts"))
         item_ids.append(optional_id(entry[0], "history's item_id"))
         events.append(as_id(entry[1], "history's event"))
-        times.append(before if ts is None else ts)
     count = len(events)
+    first = next((ts for ts in told if ts is not None), None)
+    if first is None:
+        times = [case_ts - count + k if case_ts else 0.0 for k in range(count)]
+    else:
+        times = []
+        for ts in told:
+            first = first if ts is None else ts
+            times.append(first)
     return History(tuple(item_ids), tuple(events), tuple(times), (None,) * count, ("",) * count)

@@ -34,6 +34,7 @@ from sidecar.training.schedule import one_cycle
 IntVector = npt.NDArray[np.int64]
 BATCH_USERS = 64
 CHUNK_STEPS = 64
+LEAST_LONG = 10  # events a shopper, from which on little of a chunk is padding
 NEGATIVES = 512
 LEARNING_RATE = 3e-3
 DENSE_ROWS = 2**18  # ids beyond which a step moves only those that it reads
@@ -281,9 +282,15 @@ def _chunks(batch: IntVector, sequences: Sequences) -> int:
 
 def _walk(batch: IntVector, sequences: Sequences,
           rng: np.random.Generator | None) -> Iterator[_Chunk]:
+    """Yield a batch's steps, CHUNK_STEPS at a time. Where a log's histories are short, most of them
+    would be padding: there are no more than the longest has, ten times as fast at two events."""
     starts, stops = sequences.offsets[batch], sequences.offsets[batch + 1]
+    longest = int((stops - starts).max())
+    shoppers = np.count_nonzero(np.diff(sequences.offsets))
+    is_long = len(sequences.item) >= LEAST_LONG * shoppers
     for k in range(_chunks(batch, sequences)):
-        at = starts[:, None] + np.arange(k * CHUNK_STEPS, (k + 1) * CHUNK_STEPS)[None, :]
+        width = CHUNK_STEPS if is_long else min(CHUNK_STEPS, longest - k * CHUNK_STEPS)
+        at = starts[:, None] + k * CHUNK_STEPS + np.arange(width)[None, :]
         at = np.where(at < stops[:, None], at, -1)
         target = np.full(at.shape, -1, np.int64) if rng is None else _targets(
             at, stops, sequences, rng)

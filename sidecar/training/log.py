@@ -19,6 +19,7 @@ from sidecar.records import Event
 COLUMNS = ("user", "item", "kind", "ts", "visit", "query", "position", "price", "is_kept",
            "is_unknown")
 Index = npt.NDArray[np.int64] | slice
+MOST_UNTIMED = 10  # events of a visit in a log without times; a basket or a session has as many
 VISIT_GAP_S = 1800.0  # a pause that ends a visit where neither order nor session is logged
 
 
@@ -161,13 +162,17 @@ class EventLog:
 
 
 def _number_visits(log: EventLog, first_free: int) -> None:
-    """Give events without order or session the visit of the user's run of events."""
+    """Give events without order or session the visit of the user's run of events. Without times
+    nothing tells where one ends: it is cut after MOST_UNTIMED events."""
     if not (log.visit < 0).any():
         return
     order, _ = log.by_user()
     ts, user = log.ts[order], log.user[order]
     breaks = np.ones(len(order), bool)
     breaks[1:] = (np.diff(ts) > VISIT_GAP_S) | (user[1:] != user[:-1])
+    if not log.has_times:
+        place = np.arange(len(order))
+        breaks |= (place - np.maximum.accumulate(np.where(breaks, place, 0))) % MOST_UNTIMED == 0
     runs = np.cumsum(breaks) - 1 + first_free
     absent = log.visit[order] < 0
     log.visit[order[absent]] = runs[absent]

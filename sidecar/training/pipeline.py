@@ -217,12 +217,16 @@ def _evidence(lists: Lists, config: TrainConfig, epochs: int,
     held = max(1, int(len(lists) * config.evidence_share), min(ENOUGH_LISTS, len(lists) // 3))
     early = len(lists) - held
     late = np.arange(early, len(lists))
-    late = late[lists.has_history[late]]
+    known = late[lists.has_history[late]]
+    is_shown = len(known) >= FEWEST_LISTS
+    if not is_shown or early < FEWEST_LISTS:
+        log.warning("too few lists (%d, of them %d held out, %d of shoppers with a history) to "
+                    "show a personal gain: the model ships with personalization off", len(lists),
+                    len(late), len(known))
     if early < FEWEST_LISTS or len(late) < FEWEST_LISTS:
         progress(1000, 0.0)
-        log.warning("too few lists (%d) to show a personal gain: the model ships with "
-                    "personalization off", len(lists))
-        return {"lists": len(late), "is_personal": False, "beats_engine": False}
+        return {"lists": len(known), "is_personal": False, "beats_engine": False}
+    late = known if is_shown else late  # what strangers get can be shown by anybody's
     blend = _train_blend(lists.take(slice(early)), config, epochs, progress)
     dev = lists.take(late)
     scores = [part_lists(blend, dev, as_strangers=alone).sum(axis=-1) for alone in (False, True)]
@@ -235,10 +239,11 @@ def _evidence(lists: Lists, config: TrainConfig, epochs: int,
                 "mrr_unpersonalised": float(unpersonalised.mean()),
                 "mrr_engine": float(engine.mean()),
                 "gain": gain["difference"], "low": gain["low"], "high": gain["high"],
-                "is_personal": gain["low"] > 0, "beats_engine": over_engine["low"] > 0}
-    log.info("personal gain in MRR on the latest %d lists: %+.4f [%+.4f, %+.4f]: personalization "
-             "ships %s", len(late), gain["difference"], gain["low"], gain["high"],
-             "on" if evidence["is_personal"] else "off")
+                "is_personal": is_shown and gain["low"] > 0, "beats_engine": over_engine["low"] > 0}
+    if is_shown:
+        log.info("personal gain in MRR on the latest %d lists: %+.4f [%+.4f, %+.4f]: "
+                 "personalization ships %s", len(late), gain["difference"], gain["low"],
+                 gain["high"], "on" if evidence["is_personal"] else "off")
     if not evidence["is_personal"]:
         log.info("gain in MRR of its unpersonalised order over the engine's: %+.4f [%+.4f, %+.4f]: "
                  "shoppers with history get %s", over_engine["difference"], over_engine["low"],

@@ -10,7 +10,7 @@ import csv
 import gzip
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -191,7 +191,7 @@ def test_case_without_optional_columns_has_them_worked_out(tmp_path: Path) -> No
     [case] = read_cases(write_lines(tmp_path / "cases.jsonl", [row]))
     assert (case.case_id, case.query, case.in_candidates, case.repeat) == ("1", "", True, True)
     assert all(math.isnan(score) for score in case.bm25)
-    assert case.ts == 1483228800.0
+    assert case.ts == 1483228801.0  # its newest event comes before it
 
 
 @pytest.mark.parametrize(("change", "reason"), [
@@ -232,6 +232,32 @@ def test_csv_events_and_cases_are_read(tmp_path: Path) -> None:
         'c,u,milk,2017-01-01,"[""a"", ""b""]",false\n')
     [case] = read_cases(tmp_path / "cases.csv")
     assert (case.candidates, case.in_candidates) == (("a", "b"), False)
+
+
+def test_ids_that_pandas_wrote_as_floats_are_whole_numbers(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("user_id,event,item_id,ts\n7,click,32.0,\n8.0,search,,\n"
+                                    "9,click,1.50,\n")
+    assert [(event.user_id, event.item_id) for event in read_events(tmp_path / "e.csv")] == [
+        ("7", "32"), ("8", None), ("9", "1.50")]
+
+
+@pytest.mark.parametrize(("ts", "times", "wanted", "instant"), [
+    (100.0, (None, None, None), (97.0, 98.0, 99.0), 100.0),
+    (100.0, (None, 50.0, None), (50.0, 50.0, 50.0), 100.0),
+    (None, (40.0, 50.0, None), (40.0, 50.0, 50.0), 51.0), (None, (None, None), (0.0, 0.0), 0.0)])
+def test_history_of_unknown_times_lies_before_its_case(tmp_path: Path, ts: float | None,
+                                                      times: Sequence[float | None],
+                                                      wanted: Sequence[float],
+                                                      instant: float) -> None:
+    def iso(seconds: float | None) -> str | None:
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
+
+    row = {"case_id": "c", "user_id": "u", "query": "q", "ts": iso(ts), "candidates": ["a"],
+           "history": [["a", "purchase", iso(known)] for known in times]}
+    (tmp_path / "cases.jsonl").write_text(json.dumps(row) + "\n")
+    [case] = read_cases(tmp_path / "cases.jsonl")
+    assert case.history.ts == tuple(wanted)
+    assert case.ts == instant
 
 
 def test_csv_row_with_too_many_cells_is_refused(tmp_path: Path) -> None:

@@ -62,6 +62,23 @@ def test_states_are_carried_over_chunks_and_stop_before_the_instant(table, monke
     np.testing.assert_allclose(states_before(encoder, log, table, "u2", instant), whole, atol=1e-6)
 
 
+def test_short_histories_are_walked_without_padding_and_end_in_the_same_states(table, monkeypatch):
+    log = log_of([e for k, e in enumerate(EVENTS) if k % 5 == 0][:30], table)
+    encoder = encoder_of(table).eval()
+    users, instants = np.arange(len(log.users)), np.full(len(log.users), EVENTS[-1].ts + 1.0)
+    sequences = training.Sequences.of(log, table)
+    longest = int(np.diff(sequences.offsets).max())
+    widths = []
+    for least in (10**6, 0):
+        monkeypatch.setattr(training, "LEAST_LONG", least)
+        widths.append([chunk.at.shape[1] for chunk in training._walk(users, sequences, None)])
+        found = training.states_at(encoder, log, table, users, instants)
+        if least:
+            trimmed = found
+    assert widths == [[longest], [training.CHUNK_STEPS]]
+    np.testing.assert_allclose(trimmed, found, atol=1e-6)
+
+
 def test_stranger_and_user_without_earlier_events_have_a_zero_state(table):
     encoder, log = encoder_of(table), log_of(EVENTS, table)
     found = training.states_at(encoder, log, table, np.array([-1, 0]), np.array([1e10, 0.0]))

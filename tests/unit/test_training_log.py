@@ -59,6 +59,16 @@ def test_visit_is_the_session_then_the_order_then_a_run_of_events():
     assert len({visit[0], visit[2], visit[3], visit[5], visit[6], visit[7]}) == 6
 
 
+def test_visits_without_times_are_no_longer_than_a_basket_however_the_file_is_sorted():
+    """One second a line says nothing: a file sorted by user would make each history one visit."""
+    grouped = log_of(*(Event(user, "purchase", "a") for user in "uv" for _ in range(25)))
+    mixed = log_of(*(Event(user, "purchase", "a") for _ in range(25) for user in "uv"))
+    for log in (grouped, mixed):
+        assert sorted(np.bincount(log.visit).tolist()) == [5, 5, 10, 10, 10, 10]
+    named = log_of(*(Event("u", "purchase", "a", session_id="s") for _ in range(25)))
+    assert len(set(named.visit.tolist())) == 1
+
+
 @pytest.mark.parametrize(("browsing", "ids"), [
     ({"session_id": "s"}, {"session_id": "s", "order_id": "o"}),
     ({"session_id": "s"}, {"session_id": "s"}), ({"session_id": "s"}, {"order_id": "o"}),

@@ -15,7 +15,7 @@ from sidecar.stores.models import load_ranker, save_ranker
 from sidecar.training.evaluation import evaluate
 from sidecar.training.examples import make_examples
 from sidecar.training.log import EventLog
-from sidecar.training.pipeline import TrainConfig, train_ranker
+from sidecar.training.pipeline import FEWEST_LISTS, TrainConfig, train_ranker
 from sidecar.training.retrieval import Retrieval
 from tests.shops import (
     START,
@@ -210,6 +210,21 @@ def test_few_lists_ship_with_personalization_off_and_say_so(caplog):
         ranker.rank(Candidates(("i1",), np.ones(1, np.float32)), state_of(history_of(EVENTS[:5])),
                     context())
     assert caught.value.reason is SkipReason.GATED
+
+
+def test_shop_of_strangers_is_told_what_is_missing_and_its_order_measured(caplog):
+    """Of shoppers that come once no personal gain can be shown, but what any of them gets can."""
+    once = [replace(e, user_id=f"visitor {k}", session_id=None)
+            for k, e in enumerate(make_events(ROWS, users=30, visits=8))]
+    log = EventLog.from_events(once, {row["item_id"]: k for k, row in enumerate(ROWS)})
+    with caplog.at_level(logging.WARNING):
+        _, evidence = train_ranker(ROWS, log, replace(TINY, most_lists=200, evidence_share=0.4),
+                                   quiet)
+    assert "of shoppers with a history) to show a personal gain" in caplog.text
+    assert evidence["lists"] >= FEWEST_LISTS
+    assert evidence["is_personal"] is False
+    assert 0 < evidence["mrr_engine"] < 1
+    assert 0 < evidence["mrr_unpersonalised"] < 1
 
 
 @pytest.mark.parametrize("is_shuffled", [False, True], ids=["own histories", "anybody's"])
