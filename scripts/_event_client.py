@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from sidecar.errors import SidecarError, UpstreamError, UpstreamUnavailable
+from sidecar.errors import UpstreamError, UpstreamUnavailable
 from sidecar.records import Event
 
 PATIENCE_S = 60.0  # a sidecar that restarts is back by then
@@ -25,9 +25,8 @@ class EventClient:
     """One connection to a sidecar; a batch that it cannot take now is sent again."""
 
     def __init__(self, url: str) -> None:
+        """``url``: as ``_arguments.server_url`` takes it."""
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise SidecarError(f"sidecar is {url!r}, must be http://HOST:PORT or https://")
         kind = (http.client.HTTPSConnection if parts.scheme == "https"
                 else http.client.HTTPConnection)
         self._connection = kind(parts.hostname, parts.port, timeout=PATIENCE_S)

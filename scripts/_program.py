@@ -9,7 +9,7 @@ INTERRUPTED = 130  # what a shell makes of SIGINT
 
 
 def exit_code(main: Callable[[], int]) -> int:
-    """Run a program; Ctrl-C ends it with one line, and whatever it had begun to write is gone."""
+    """Run a program; Ctrl-C ends it with one line."""
     try:
         return main()
     except KeyboardInterrupt:

@@ -23,7 +23,7 @@ from scripts._arguments import new_file, number
 from scripts._inputs import bar, counted, ranker_over
 from scripts._program import exit_code
 from sidecar.analysis.evaluation_report import evaluation_page, more_figures
-from sidecar.errors import SidecarError
+from sidecar.errors import FileError, SidecarError
 from sidecar.ranking.items import ItemTable
 from sidecar.records import Case
 from sidecar.stores.files import read_cases, read_catalogue, read_events
@@ -31,6 +31,7 @@ from sidecar.training.evaluation import (
     THRESHOLD,
     TRAINED,
     Evaluated,
+    check_baselines,
     evaluate,
     merged_events,
     report,
@@ -143,9 +144,10 @@ def _versus(versus: dict[str, Any] | None, width: int) -> str:
 
 def _baselines(text: str) -> tuple[str, ...]:
     names = tuple(name for name in (part.strip() for part in text.split(",")) if name)
-    unknown = sorted(set(names) - set(TRAINED))
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is unknown; known: {', '.join(TRAINED)}")
+    try:
+        check_baselines(names)
+    except FileError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     return names
 
 

@@ -9,7 +9,6 @@ path are compared undecoded, as OpenSearch does.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from urllib.parse import unquote
 
 from sidecar.search.targets import parse, segments
@@ -37,7 +36,8 @@ def is_allowed(method: str, path: str) -> bool:
     if method == "POST":
         return endpoint[0] in _POST
     if method == "DELETE":
-        return endpoint[:2] in _DELETE and "_all" not in _names(endpoint[2:])  # not all one's own
+        return endpoint[:2] in _DELETE and not any(  # not all are one's own
+            "_all" in _listed(unquote(part)) for part in endpoint[2:])
     return method == "OPTIONS"
 
 
@@ -45,14 +45,13 @@ def closes_all(target: str, body: bytes, *, is_json: bool) -> bool:
     """Return True if a request to close scrolls or points in time names all there are, which are
     others' too, in its parameter or body. (An id may hold these letters by chance, in its midst.)
     """
-    if any("_all" in parameter.value.split(",") for parameter in parse(target).parameters):
+    if any("_all" in _listed(parameter.value) for parameter in parse(target).parameters):
         return True
     return _ALL.search(body) is not None if is_json else b"_all" in body
 
 
-def _names(parts: Sequence[str]) -> set[str]:
-    """Return the names in some segments of a path, each of which may hold several."""
-    return {name.strip() for part in parts for name in unquote(part).split(",")}
+def _listed(text: str) -> set[str]:
+    return {name.strip() for name in text.split(",")}
 
 
 def allowed_methods(path: str) -> list[str]:

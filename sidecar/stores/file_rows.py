@@ -212,12 +212,12 @@ def _history(entries: Sequence[Any], case_ts: float | None) -> History:
         item_ids.append(optional_id(entry[0], "history's item_id"))
         events.append(as_id(entry[1], "history's event"))
     count = len(events)
-    first = next((ts for ts in told if ts is not None), None)
-    if first is None:
+    latest = next((ts for ts in told if ts is not None), None)
+    if latest is None:
         times = [case_ts - count + k if case_ts else 0.0 for k in range(count)]
     else:
         times = []
         for ts in told:
-            first = first if ts is None else ts
-            times.append(first)
+            latest = latest if ts is None else ts
+            times.append(latest)
     return History(tuple(item_ids), tuple(events), tuple(times), (None,) * count, ("",) * count)

@@ -106,9 +106,7 @@ def evaluate(ranker: Ranker, log: EventLog, cases: Sequence[Case],
     Raises:
         FileError: not one case has a candidate, or a baseline is unknown.
     """
-    unknown = sorted(set(baselines) - set(TRAINED))
-    if unknown:
-        raise FileError(f"baseline {unknown[0]} is unknown; known: {', '.join(TRAINED)}")
+    check_baselines(baselines)
     ordered = sorted((c for c in cases if c.candidates), key=lambda c: c.ts)
     if not ordered:
         raise FileError("no case has a candidate; nothing to rank")
@@ -148,6 +146,13 @@ def evaluate(ranker: Ranker, log: EventLog, cases: Sequence[Case],
     masked = {name: np.where(lists.valid, value, -np.inf).astype(np.float32)
               for name, value in scores.items()}
     return Evaluated(ordered, lists, masked, lengths)
+
+
+def check_baselines(names: Sequence[str]) -> None:
+    """Raise FileError where one is none of ``TRAINED``."""
+    unknown = sorted(set(names) - set(TRAINED))
+    if unknown:
+        raise FileError(f"baseline {unknown[0]} is unknown; known: {', '.join(TRAINED)}")
 
 
 def _is_served(ranker: Ranker, examples: Sequence[Example],

@@ -63,6 +63,15 @@ def test_events_from_until_on_are_not_read(files, capsys):
     assert told["events"] == sum(e.ts < START + 20 * DAY_S - 1e-3 for e in EVENTS)
 
 
+def test_nothing_to_tell_of_and_nowhere_to_put_it_are_refused(files, capsys):
+    assert run(files, "--until", "1990-01-01") == 1
+    assert "no event before --until" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        run(files, "--json", str(files / "report.html"))
+    assert stopped.value.code == 2
+    assert "name the same file" in capsys.readouterr().err
+
+
 def test_files_that_cannot_be_read_exit_with_one_line(files, capsys):
     assert run(files, "--users", str(files / "none.jsonl")) == 1
     assert "none.jsonl" in capsys.readouterr().err.splitlines()[-1]

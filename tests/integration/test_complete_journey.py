@@ -80,3 +80,10 @@ def test_a_time_that_is_none_is_misuse(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--out", str(tmp_path), "--until", "soon"])
     assert caught.value.code == 2
+
+
+def test_a_time_before_the_first_sale_is_told(tmp_path: Path,
+                                              capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--out", str(tmp_path), "--until", "2000-01-01"]) == 1
+    assert "nothing is sold before 2000-01-01" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -161,7 +161,8 @@ def test_missing_file_is_one_clear_line(sidecar: Sidecar, tmp_path: Path,
 
 
 @pytest.mark.parametrize("options", [["--speed", "0"], ["--batch", "0"], ["--batch", "10001"],
-                                     ["--since", "never"]])
+                                     ["--since", "never"], ["--sidecar", "127.0.0.1:9"],
+                                     ["--sidecar", "http://127.0.0.1:99999"]])
 def test_misuse_exits_with_2(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         replay_events.main(["--sidecar", "http://127.0.0.1:9", "--events", "x", *options])

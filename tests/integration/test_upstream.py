@@ -298,8 +298,7 @@ def test_caller_in_a_hurry_says_nothing_about_the_node(serve, upstream_of) -> No
     slow = serve(lambda connection, request: (time.sleep(0.3), answer(OK)(connection, request)))
     upstream = upstream_of(slow, free_port_url())
     with pytest.raises(UpstreamTimeout):
-        upstream.begin(SEARCH, idempotent=True).result(
-            time.monotonic() + 0.05)
+        upstream.begin(SEARCH, idempotent=True).result(time.monotonic() + 0.05)
     assert upstream.fetch(SEARCH, idempotent=True).status == 200
 
 
