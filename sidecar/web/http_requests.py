@@ -4,9 +4,13 @@ gunicorn's own parser is written in Python and takes a third of what an empty re
 llhttp is node's parser, strict by default: it refuses what request smuggling lives on (two lengths,
 a length beside chunks, bare line feeds, spaces before colons).
 
-**A request has to come.** The thread that reads it waits ``PATIENCE_S`` for all of it, and as much
-longer as its body is long, at ``LEAST_BYTES_S``: a client that sends a byte now and then would hold
-the thread for ever. Only waiting counts, so that a body which OpenSearch takes slowly has its time.
+**A request is gathered before it is answered**: its head, and its body up to ``GATHERED_BYTES``.
+Until then nobody but the connection waits for it (``worker.py`` parks it), so that slow clients
+cannot hold all threads. What is longer is read by whoever answers, as it comes.
+
+**A request has to come.** It may take ``PATIENCE_S``, and as much longer as its body is long, at
+``LEAST_BYTES_S``: else a client could stay for ever by a byte now and then. Only waiting for the
+client counts, so that a body which OpenSearch takes slowly has its time.
 """
 
 from __future__ import annotations
@@ -29,14 +33,15 @@ RECV_BYTES = 64 * 1024
 MOST_HEAD_BYTES = 64 * 1024  # a search in the source parameter is a few thousand
 PATIENCE_S = 20.0  # for a head, and for a body's pauses
 LEAST_BYTES_S = 16 * 1024  # of a body in a second: 100 MB may take nearly two hours
+GATHERED_BYTES = 64 * 1024  # of a body; a thousand slow clients hold 64 MB
 HEADERS = "sidecar.headers"  # the environ's key for pairs of name and value
 
 
 class Request:
-    """One request whose head is there; its body is read from the connection as it is asked for."""
+    """One request whose head is there; what is not gathered of its body is read when asked for."""
 
-    __slots__ = ("awaits_continue", "headers", "is_broken", "is_complete", "keeps_alive", "method",
-                 "parts", "target", "version")
+    __slots__ = ("awaits_continue", "body_bytes", "headers", "is_broken", "is_complete",
+                 "keeps_alive", "method", "parts", "target", "version")
 
     def __init__(self) -> None:
         self.method = ""
@@ -44,6 +49,7 @@ class Request:
         self.version = "1.1"
         self.headers: list[tuple[bytes, bytes]] = []
         self.parts: deque[bytes] = deque()
+        self.body_bytes = 0  # that have come
         self.is_complete = False
         self.is_broken = False  # the rest of it will not come, or cannot be read
         self.keeps_alive = True
@@ -56,6 +62,12 @@ class Request:
             return None
         return next((value.lower() for name, value in self.headers if name.lower() == b"expect"),
                     None)
+
+    @property
+    def is_gathered(self) -> bool:
+        """Return True if it can be answered; a client that expects an answer sends no body yet."""
+        return (self.is_complete or self.body_bytes >= GATHERED_BYTES
+                or self.expectation is not None)
 
 
 class RequestReader:
@@ -73,29 +85,41 @@ class RequestReader:
         self._target: bytes | None = None  # of the request that comes, if the parser sees another
         self._refusal: BadRequest | None = None  # of what came behind requests in hand
         self._left_s = PATIENCE_S
+        self._in_hand: Request | None = None  # handed out last
         self._again: Request | None = None  # whose head is read once more: see _decline
         # What gunicorn's main thread looks at to find bytes that were read ahead: see has_next.
         self.unreader = SimpleNamespace(buf=io.BytesIO())
 
     @property
     def has_next(self) -> bool:
-        """Return True if another request has been read already, or what is to be refused."""
-        return bool(self._ready) or self._refusal is not None
+        """Return True if a request is gathered, or what came is to be refused."""
+        return self._refusal is not None or (bool(self._ready) and self._ready[0].is_gathered)
 
-    def next(self) -> Request | None:
-        """Wait for a request's head; None once the client has closed the connection.
+    @property
+    def is_begun(self) -> bool:
+        """Return True in the middle of a request."""
+        return not self._is_between or len(self._heads) > 0
+
+    def next(self) -> Request:
+        """Hand out the next request; only where ``has_next``.
 
         Raises:
-            BadRequest: what came is not HTTP, its head is too large, or does not come in time.
-            OSError: the connection broke, or nothing came in time.
+            BadRequest: what came is not HTTP, its head is too large, or it did not come in time.
         """
-        self._left_s = PATIENCE_S
-        while not self._ready:
-            if self._refusal is not None:
-                raise self._refusal
-            if not self.read_on():
-                return None
-        return self._ready.popleft()
+        if self._ready and self._ready[0].is_gathered:
+            self._in_hand = self._ready.popleft()
+            return self._in_hand
+        assert self._refusal is not None, "no request is gathered"
+        raise self._refusal
+
+    def waited(self, seconds: float) -> None:
+        """Count time that passed without a byte, if a request is in its middle."""
+        if self.is_begun:
+            self._left_s -= seconds
+
+    def give_up(self) -> None:
+        """Refuse the request that has not come to its end."""
+        self._refusal = _stopped()
 
     def drain(self, request: Request, most_bytes: int) -> bool:
         """Read what an application left of a body, if it is little; False if it is not."""
@@ -124,8 +148,8 @@ class RequestReader:
         try:
             data = self._connection.recv(RECV_BYTES)
         except TimeoutError:
-            if not self._is_between or len(self._heads):
-                raise BadRequest(408, "request stopped in its middle; send it again") from None
+            if self.is_begun:
+                raise _stopped() from None
             raise
         self._left_s -= time.monotonic() - began
         if data:
@@ -143,12 +167,13 @@ class RequestReader:
             self._decline(data[int(upgrade.args[0]):])
         except httptools.HttpParserError as error:
             self._refusal = BadRequest(400, f"request is not HTTP: {error}")
-            if not self._ready or self._ready[-1] is self._coming:
-                raise self._refusal from error
+            if self._coming is self._in_hand and not self._coming.is_complete:
+                raise self._refusal from error  # to whoever reads its body
             return
         is_waiting = len(self._heads) > 0 or not (self._ready or self._has_head)
         if self._head_bytes > MOST_HEAD_BYTES and is_waiting:
-            raise BadRequest(431, f"request's head is larger than {MOST_HEAD_BYTES} bytes")
+            self._refusal = BadRequest(
+                431, f"request's head is larger than {MOST_HEAD_BYTES} bytes")
 
     def _decline(self, rest: bytes) -> None:
         """Go on in HTTP/1.1 after a request that offered another protocol (Java's clients do).
@@ -200,12 +225,18 @@ class RequestReader:
     def on_body(self, part: bytes) -> None:
         """Take a piece of the body."""
         self._coming.parts.append(part)
+        self._coming.body_bytes += len(part)
         self._left_s = min(PATIENCE_S, self._left_s + len(part) / LEAST_BYTES_S)
 
     def on_message_complete(self) -> None:
         """End the request."""
         self._coming.is_complete = self._is_between = True
         self._head_bytes = 0
+        self._left_s = PATIENCE_S
+
+
+def _stopped() -> BadRequest:
+    return BadRequest(408, "request stopped in its middle; send it again")
 
 
 class Body(io.RawIOBase):

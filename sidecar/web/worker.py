@@ -1,4 +1,4 @@
-"""gunicorn's threaded worker, with four changes that matter where every millisecond is looked at.
+"""gunicorn's threaded worker, with five changes that matter where every millisecond is looked at.
 
 *Requests are read by llhttp* (``http_requests.py``), not by gunicorn's parser in Python.
 
@@ -7,6 +7,9 @@ its main thread after every answer and gets it back at the next request, which c
 an empty request costs. Here the thread lingers for the next request itself, until it is needed: a
 bell calls it away as soon as somebody else waits for a thread. With a new connection, too: a
 client may open many and be silent on most, and gunicorn's thread waits five seconds with each.
+
+*A request that is slow to come holds no thread.* Until it is gathered (``http_requests.py``), its
+connection is parked with gunicorn's main thread whenever it falls silent.
 
 *The worker with fewer connections accepts first.* All workers are woken by a new connection, and
 an idle machine always lets the same one win: a pool of kept-alive connections, opened at once,
@@ -26,11 +29,13 @@ import logging
 import os
 import select
 import selectors
+import socket
 import sys
 import threading
 import time
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from gunicorn.workers import gthread
@@ -39,6 +44,7 @@ from sidecar.errors import BadRequest, ClientGone
 from sidecar.web.handover import handover
 from sidecar.web.http_replies import Reply, expectation_failed, refuse
 from sidecar.web.http_requests import Body, Request, RequestReader, environ_of
+from sidecar.web.waiting_room import WaitingRoom
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +52,10 @@ LINGER_MS = 20  # a client that is busy asks again well within it
 YIELD_S = 0.0005  # a waiting worker's accept takes a tenth of it
 MOST_YIELDS = 4
 TIMEOUT_S = 10.0  # longest silence in the middle of a request, or of an answer's reader
+PARTING_S = 2.0  # for a client to close what is answered
 DRAINED_BYTES = 256 * 1024
 CONTINUE = b"100-continue"  # the one expectation that there is
+_PARK = object()  # a connection's mark: its request has begun and is not gathered
 
 
 class Worker(gthread.ThreadWorker):  # type: ignore[misc]
@@ -60,6 +68,8 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         self._held = 0  # threads that are with a connection
         self._lingering = 0  # those of them that wait for its next request
         self._waiting = 0  # connections that wait for a thread
+        self._parked: WaitingRoom  # connections in the middle of a request
+        self._parting: WaitingRoom  # connections that are answered and not closed by their clients
         self._bell: _Bell
         self._is_loaded = False
         self._is_leaving = False  # told to, and waiting for those who take over
@@ -68,6 +78,14 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         """Run the worker; called in its own process."""
         self._bell = _Bell()
         super().init_process()
+
+    def run(self) -> None:
+        """Serve until told to leave."""
+        self._parked = WaitingRoom(self.poller, TIMEOUT_S, readable=self._go_on,
+                                   late=self._give_up)
+        self._parting = WaitingRoom(self.poller, PARTING_S, readable=self._read_rest,
+                                    late=self._close)
+        super().run()
 
     def load_wsgi(self) -> None:
         """Load the application, and let the workers that this one replaces go."""
@@ -98,14 +116,19 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
     def accept(self, listener: Any) -> None:
         """Accept a connection, the later the more this worker has.
 
-        One that has as many as it may closes the one that has been idle for longest: the kernel
-        would keep the new one waiting until then, health checks included.
+        One that has as many as it may closes the one that has been idle for longest, or else silent
+        before or in its request: the kernel would keep the new one waiting until then, health
+        checks included.
         """
         if self.cfg.workers > 1 and self.nr_conns:
             time.sleep(YIELD_S * min(self.nr_conns, MOST_YIELDS))
-        if self.nr_conns + 1 >= self.worker_connections and self.keepalived_conns:
-            self.keepalived_conns[0].timeout = 0.0
+        if self.nr_conns + 1 >= self.worker_connections:
+            silent = (self._parting or self.keepalived_conns or self.pending_conns
+                      or self._parked)
+            for conn in islice(silent, 1):
+                conn.timeout = 0.0
             self.murder_keepalived()
+            self.murder_pending()
         super().accept(listener)
 
     def enqueue_req(self, conn: Any) -> None:
@@ -122,7 +145,8 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         """Answer a connection's requests; as gunicorn's ``handle``.
 
         Returns:
-            True to keep the connection, False to close it, gunicorn's mark if nothing came yet.
+            True to keep the connection, False to close it, gunicorn's mark if nothing came yet,
+            this module's in the middle of a request.
         """
         with self._lock:
             self._waiting -= 1
@@ -138,17 +162,67 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         """Take a connection back from a thread; as gunicorn's, in the main thread.
 
         gunicorn would drop one on which nothing came yet, if it is about to leave: its client's
-        first search would fail.
+        first search would fail. And it would wait here, up to two seconds and for nobody else, for
+        a client to close the connection in its turn.
         """
-        is_silent = not (fs.cancelled() or fs.exception()) and fs.result() is gthread._DEFER
-        if self.alive or not is_silent:
+        outcome = None if fs.cancelled() or fs.exception() else fs.result()
+        if outcome is _PARK:
+            self._parked.enter(conn)
+        elif outcome is False:
+            self._part(conn)
+        elif outcome is gthread._DEFER and not self.alive:
+            conn.sock.setblocking(False)
+            conn.timeout = time.monotonic() + gthread.STOP_KEEPALIVE_LINGER
+            self.pending_conns.append(conn)
+            self.poller.register(conn.sock, selectors.EVENT_READ,
+                                 partial(self.on_pending_socket_readable, conn))
+        else:
             super().finish_request(conn, fs)
+
+    def murder_pending(self) -> None:
+        """Close connections that have been silent for too long before a request, or in one."""
+        super().murder_pending()
+        self._parked.show_out()
+        self._parting.show_out()
+
+    def _go_on(self, conn: Any) -> None:
+        """Give a thread to a connection whose request goes on."""
+        self._parked.leave(conn)
+        conn.parser.waited(time.monotonic() - conn.silent_since)
+        self.enqueue_req(conn)
+
+    def _give_up(self, conn: Any) -> None:
+        """Give a thread to a connection, to tell its client that the request did not come."""
+        conn.parser.give_up()
+        self.enqueue_req(conn)
+
+    def _part(self, conn: Any) -> None:
+        """Send no more, and close a connection once its client has: closed at once while bytes of
+        it are unread, the client might never see the answer (RFC 9112, 9.6)."""
+        try:
+            conn.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._close(conn)
             return
-        conn.sock.setblocking(False)
-        conn.timeout = time.monotonic() + gthread.STOP_KEEPALIVE_LINGER
-        self.pending_conns.append(conn)
-        self.poller.register(conn.sock, selectors.EVENT_READ,
-                             partial(self.on_pending_socket_readable, conn))
+        conn.unread_bytes = 0
+        self._parting.enter(conn)
+
+    def _read_rest(self, conn: Any) -> None:
+        """Throw away what a client still sends, if it is little."""
+        try:
+            count = len(conn.sock.recv(DRAINED_BYTES))
+        except BlockingIOError:
+            return
+        except OSError:
+            count = 0
+        conn.unread_bytes += count
+        if not count or conn.unread_bytes > DRAINED_BYTES:
+            self._parting.leave(conn)
+            self._close(conn)
+
+    def _close(self, conn: Any) -> None:
+        self.nr_conns -= 1
+        conn.close()
 
     def _cap_keepalive(self, deadline: float) -> None:
         super()._cap_keepalive(deadline)
@@ -165,20 +239,32 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         except OSError:  # the client is gone, or too slow
             return False
 
-    def _serve(self, conn: Any) -> bool:
+    def _serve(self, conn: Any) -> Any:
+        """Answer what has come; its socket has something to read, or its reader a request."""
         if not conn.initialized:
             conn.initialized, conn.parser = True, RequestReader(conn.sock)
         conn.sock.settimeout(TIMEOUT_S)
         reader: RequestReader = conn.parser
         try:
-            while (request := reader.next()) is not None:
-                if not self._answer(conn, reader, request):
+            while True:
+                if reader.has_next:
+                    if not self._answer(conn, reader, reader.next()):
+                        return False
+                elif not reader.read_on():
                     return False
-                if not reader.has_next and not (self._lingers(conn) and self.alive):
-                    return True
+                if not (reader.has_next or self._comes(conn, reader)):
+                    return _PARK if reader.is_begun else True
         except BadRequest as error:
             refuse(conn.sock, error)
         return False
+
+    def _comes(self, conn: Any, reader: RequestReader) -> bool:
+        """Wait for more of what the client sends; False gives the thread back."""
+        began = time.monotonic()
+        try:
+            return self._lingers(conn)
+        finally:
+            reader.waited(time.monotonic() - began)
 
     def _answer(self, conn: Any, reader: RequestReader, request: Request) -> bool:
         """Answer one request; False if the connection is to be closed."""

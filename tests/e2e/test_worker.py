@@ -158,6 +158,64 @@ def test_connections_that_stay_silent_keep_nobody_waiting():
             connection.close()
 
 
+HALVES = [b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Le",
+          b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nab",
+          b"POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nab"]
+RESTS = [b"ngth: 4\r\n\r\nabcd", b"cd", b"cd\r\n0\r\n\r\n"]
+
+
+def test_connections_that_stop_in_the_middle_of_a_request_keep_nobody_waiting():
+    """Each would hold a thread for ten seconds: two threads, thirty connections."""
+    with served(SIDECAR_THREADS="2", ECHO_LINGER_MS="60000") as port:
+        slow = [socket.create_connection(("127.0.0.1", port), 20) for _ in range(30)]
+        for number, connection in enumerate(slow):
+            connection.sendall(HALVES[number % 3])
+        busy = http.client.HTTPConnection("127.0.0.1", port, timeout=8)
+        for number in range(5):
+            busy.request("POST", "/x", b"%d" % number)
+            assert json.loads(busy.getresponse().read())["body"] == str(number)
+        busy.close()
+        for number, connection in enumerate(slow):
+            connection.sendall(RESTS[number % 3])
+            answer = connection.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 200 OK")
+            assert echoed(answer)["body"] == "abcd"
+            connection.close()
+
+
+@pytest.mark.parametrize("sent", [b"GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+                                  b"garbage\r\n\r\n"])
+def test_clients_that_do_not_close_keep_nobody_waiting(port, sent):
+    """gunicorn would wait for each, one after another, with no eye for anybody else."""
+    lazy = [socket.create_connection(("127.0.0.1", port), 20) for _ in range(20)]
+    for connection in lazy:
+        connection.sendall(sent)
+    assert lazy[0].recv(65536).startswith(b"HTTP/1.1 ")
+    busy = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    busy.request("POST", "/x", b"hello")
+    assert json.loads(busy.getresponse().read())["body"] == "hello"
+    for connection in (busy, *lazy):
+        connection.close()
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_request_that_stops_in_its_middle_is_told_so(half):
+    with (served(SIDECAR_THREADS="1", ECHO_TIMEOUT_S="1") as port,
+          socket.create_connection(("127.0.0.1", port), 20) as connection):
+        connection.sendall(half)
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert received.startswith(b"HTTP/1.1 408 Request Timeout")
+        assert echoed(received)["error"]["reason"] == "request stopped in its middle; send it again"
+
+
+def test_answered_request_does_not_suffer_from_what_comes_behind_it(port):
+    received = exchange(port, b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nok"
+                              b"POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+                              b"zz\r\n")
+    assert received.startswith(b"HTTP/1.1 200 OK")
+    assert b"HTTP/1.1 400 Bad Request" in received
+
+
 @pytest.fixture
 def most_files():
     """Let the test open as many files as it may; give how many that is."""
@@ -182,6 +240,19 @@ def test_more_idle_connections_than_a_worker_takes_keep_nobody_out(most_files):
         idle[-1].request("GET", "/x")
         assert idle[-1].getresponse().read()
         for connection in idle:
+            connection.close()
+
+
+def test_more_half_requests_than_a_worker_takes_keep_nobody_out(most_files):
+    with served("prlimit", f"--nofile=1024:{most_files}") as port:
+        slow = []
+        for number in range(1100):
+            slow.append(socket.create_connection(("127.0.0.1", port), 20))
+            slow[-1].sendall(HALVES[number % 3])
+        assert b"200 OK" in exchange(port, b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n")
+        slow[-1].sendall(RESTS[(len(slow) - 1) % 3])
+        assert slow[-1].recv(65536).startswith(b"HTTP/1.1 200 OK")
+        for connection in slow:
             connection.close()
 
 
