@@ -41,7 +41,7 @@ def diversify(scores: FloatArray, rows: IntVector, items: ItemTable,
     if strength <= 0 or len(order) < 3:
         return order, scores
     head = min(DEPTH, len(order))
-    chosen, values = _pick(scores, head, _likeness(rows, items), _kinds(rows, items), strength)
+    chosen, values = _pick(scores, head, _directions(rows, items), _kinds(rows, items), strength)
     rest = order[~np.isin(order, chosen)]
     full = np.concatenate([chosen, rest])
     reached = np.empty(len(scores), np.float32)
@@ -54,7 +54,7 @@ def page_cap(strength: float) -> int:
     return int(np.ceil(round(PAGE * (1 - (1 - SMALLEST_SHARE) * strength), 6)))
 
 
-def _pick(scores: FloatArray, places: int, likeness: FloatArray, kinds: IntVector,
+def _pick(scores: FloatArray, places: int, directions: FloatArray, kinds: IntVector,
           strength: float) -> tuple[IntVector, FloatArray]:
     """Fill ``places`` greedily; return candidate positions and the scores they were picked at."""
     left = scores.astype(np.float32)  # of candidates not picked; -inf for the others
@@ -74,22 +74,22 @@ def _pick(scores: FloatArray, places: int, likeness: FloatArray, kinds: IntVecto
         chosen[place], values[place] = best, value[best]
         left[best] = -np.inf
         shown[kinds[best][kinds[best] > 0]] += 1
-        np.maximum(most_alike, likeness[best], out=most_alike)
+        np.maximum(most_alike, directions @ directions[best], out=most_alike)
     return chosen, values
 
 
-def _likeness(rows: IntVector, items: ItemTable) -> FloatArray:
-    """Return (K, K) cosines about the window's mean, 0 where negative or unknown.
+def _directions(rows: IntVector, items: ItemTable) -> FloatArray:
+    """Return (K, D): each hit's unit vector about the window's mean, zero where unknown.
 
     About the mean, because all hits of a query are alike in what the query asked for.
     """
     known = rows >= 0
-    vectors = np.where(known[:, None], items.vectors[np.where(known, rows, 0)], 0.0)
+    vectors = items.vectors[np.where(known, rows, 0)].astype(np.float32)  # a shared table's are half
+    vectors[~known] = 0.0
     vectors = (vectors - vectors.sum(axis=0) / max(int(known.sum()), 1)) * known[:, None]
     norms = np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
-    unit = vectors / np.maximum(norms, 1e-9)
-    cosines: FloatArray = np.maximum(unit @ unit.T, 0.0).astype(np.float32)
-    return cosines
+    directions: FloatArray = vectors / np.maximum(norms, 1e-9)
+    return directions
 
 
 def _kinds(rows: IntVector, items: ItemTable) -> IntVector:

@@ -51,6 +51,19 @@ def test_twin_of_a_hit_above_gives_way_to_another():
     assert order.tolist() == [0, 1, 2]
 
 
+def test_vectors_of_a_shared_table_and_hits_that_it_lacks_make_no_difference():
+    """Workers share vectors in half precision; a hit may be newer than the table."""
+    table, half = (shop("a" * 30, spread(30).astype(np.float16)) for _ in range(2))
+    half.vectors = half.vectors.astype(np.float16)
+    rows = np.append(np.arange(30), -1)
+    scores = np.linspace(5, 0, 31, dtype=np.float32)
+    for strength in (0.1, 0.5, 1.0):
+        expected, found = (diversify(scores, rows, items, strength) for items in (table, half))
+        assert sorted(found[0].tolist()) == list(range(31))
+        assert found[0].tolist() == expected[0].tolist()
+        assert (found[1] == expected[1]).all()
+
+
 def test_best_hit_stays_first_at_any_strength():
     table, scores = shop("a" * 30, spread(30)), np.linspace(5, 0, 30, dtype=np.float32)
     for strength in (0.1, 0.5, 1.0):
