@@ -33,10 +33,10 @@ from sidecar.training.evaluation import (
     Evaluated,
     check_baselines,
     evaluate,
-    merged_events,
     report,
 )
 from sidecar.training.log import EventLog
+from sidecar.training.merging import merged_events
 
 SHOWN = ("BM25", "popularity", "BM25+popularity", "BM25+popularity+repeats",
          "BM25+popularity+repeats+association", "unpersonalised", "model")
@@ -99,6 +99,14 @@ def _write_rankings(path: Path, cases: Sequence[Case], evaluated: Evaluated) -> 
             file.write(msgspec.json.encode({"case_id": case.case_id, "ranking": ranking}) + b"\n")
 
 
+def _gain(gain: dict[str, Any]) -> str:
+    verdict = "excludes" if gain["low"] > 0 or gain["high"] < 0 else "includes"
+    return (f"personal gain in MRR over {gain['cases']} cases with a personal order: "
+            f"{gain['difference']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]: the interval "
+            f"{verdict} zero; {gain['loss']:.1%} of them lose by it, worst tenth "
+            f"{gain['worst_tenth']:+.3f}")
+
+
 def _table(figures: dict[str, Any]) -> str:
     lines = [f"{figures['counted']} of {figures['cases']} cases count: a relevant candidate, "
              "at least five candidates"]
@@ -112,10 +120,7 @@ def _table(figures: dict[str, Any]) -> str:
     if not figures["counted"]:
         return "\n".join(lines)
     gain = figures["personal_gain"]
-    verdict = "excludes" if gain["low"] > 0 or gain["high"] < 0 else "includes"
-    lines.append(f"\npersonal gain in MRR: {gain['difference']:+.4f} "
-                 f"[{gain['low']:+.4f}, {gain['high']:+.4f}]: the interval {verdict} zero; "
-                 f"{gain['loss']:.1%} of cases lose by it, worst tenth {gain['worst_tenth']:+.3f}")
+    lines.append("\n" + _gain(gain) if gain["cases"] else "\nno case got a personal order")
     against = figures["slices"].get("all", {}).get("rankers", {}).get("model", {}).get(
         "mrr vs BM25")
     if against:

@@ -85,7 +85,10 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One search of a known user with what was bought afterwards; candidates in engine order."""
+    """One search of a known user with what was bought afterwards; candidates in engine order.
+
+    Where the history came without times, ``is_timed`` is False and its times are made up.
+    """
 
     case_id: str
     user_id: str
@@ -97,6 +100,7 @@ class Case:
     relevant: tuple[str, ...]
     in_candidates: bool
     repeat: bool
+    is_timed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,12 +40,10 @@ def more_figures(evaluated: Evaluated, items: ItemTable) -> dict[str, Any]:
 
 def evaluation_page(figures: Figures, title: str) -> str:
     """Return the HTML document for ``report``'s figures joined with ``more_figures``'."""
-    gain = figures["personal_gain"]
     page = Page(title, (
         f"{figures['counted']:,} of {figures['cases']:,} cases count: a relevant candidate, at "
         "least five candidates. Intervals are 95 % bootstrap intervals over cases. "
-        f"Personal gain in MRR: {_signed(gain)}, "
-        f"{gain['loss']:.0%} of cases lose by it." if figures["counted"] else
+        f"{_gain(figures['personal_gain'])}" if figures["counted"] else
         "No case counts: none has a relevant candidate among at least five."))
     slices = figures["slices"]
     if "all" in slices:
@@ -57,6 +55,13 @@ def evaluation_page(figures: Figures, title: str) -> str:
     _classes(page, figures)
     _diversity(page, figures.get("diversity") or ())
     return page.html()
+
+
+def _gain(gain: Figures) -> str:
+    if not gain["cases"]:
+        return "No case got a personal order."
+    return (f"Personal gain in MRR: {_signed(gain)} over the {gain['cases']:,} cases that got a "
+            f"personal order; {gain['loss']:.0%} of them lose by it.")
 
 
 def _orders(page: Page, rankers: Figures) -> None:
@@ -123,7 +128,7 @@ def _signals(page: Page, rankers: Figures) -> None:
     alone = [(s, rankers[f"{s} alone"]["mrr"][0]) for s in signals]
     page.section(
         "Signals", heading("Left out"), figure(
-            bars(without), "MRR that the trained model loses without one signal."),
+            bars(without), "MRR that the trained model loses without one signal, as it serves."),
         heading("Alone"), figure(
             bars(alone, intervals=[tuple(rankers[f"{s} alone"]["mrr"][1:]) for s in signals]),
             "MRR of one signal's part by itself."))

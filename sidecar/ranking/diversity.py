@@ -84,7 +84,7 @@ def _directions(rows: IntVector, items: ItemTable) -> FloatArray:
     About the mean, because all hits of a query are alike in what the query asked for.
     """
     known = rows >= 0
-    vectors = items.vectors[np.where(known, rows, 0)].astype(np.float32)  # a shared table's are half
+    vectors = items.vectors[np.where(known, rows, 0)].astype(np.float32)  # half where shared
     vectors[~known] = 0.0
     vectors = (vectors - vectors.sum(axis=0) / max(int(known.sum()), 1)) * known[:, None]
     norms = np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))

@@ -158,7 +158,8 @@ def case(row: Row) -> Case:
     the history, whose events all come before the case.
     """
     ts = as_ts(row.get("ts"))
-    history = _history(row.get("history") or (), ts)
+    entries = row.get("history") or ()
+    history = _history(entries, ts)
     if ts is None:
         ts = max((known + 1.0 for known in history.ts if known), default=0.0)
     candidates = as_ids(row.get("candidates"), "candidates")
@@ -176,6 +177,7 @@ def case(row: Row) -> Case:
         relevant=relevant,
         in_candidates=_flag(row, "in_candidates", set(relevant) & set(candidates)),
         repeat=_flag(row, "repeat", set(relevant) & set(history.item_ids)),
+        is_timed=any(entry[2] is not None for entry in entries),
     )
 
 

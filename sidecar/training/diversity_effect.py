@@ -23,7 +23,8 @@ def diversity_effect(evaluated: Evaluated, items: ItemTable,
 
     MRR and NDCG@10 with the paired difference to strength 0 in MRR; of the first ten hits, the mean
     cosine distance between item vectors of two, and the entropy (bits) of brands and of narrowest
-    categories, items without one left out.
+    categories, items without one left out. Cases that the engine orders stay as they are, as where
+    it serves.
     """
     counted = [k for k, case in enumerate(evaluated.cases) if case_is_counted(case)]
     found: list[dict[str, Any]] = []
@@ -39,7 +40,8 @@ def diversity_effect(evaluated: Evaluated, items: ItemTable,
 def _facts(evaluated: Evaluated, items: ItemTable, k: int, strength: float) -> tuple[float, ...]:
     case = evaluated.cases[k]
     rows = items.rows(case.candidates)
-    order, _ = diversify(evaluated.scores["model"][k, :len(rows)], rows, items, strength)
+    order, _ = diversify(evaluated.scores["model"][k, :len(rows)], rows, items,
+                         strength if evaluated.is_served[k] else 0.0)
     metrics = case_metrics(evaluated.lists.target[k][order], max(len(set(case.relevant)), 1))
     top = rows[order[:PAGE]]
     top = top[top >= 0]

@@ -9,7 +9,7 @@ that need no model, and the model with its personal part switched off.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.errors import FileError
-from sidecar.ranking.kinds import meaning
 from sidecar.ranking.ranker import Ranker
 from sidecar.ranking.signals import FEATURES, SIGNALS
 from sidecar.records import Case, Event, FloatArray
@@ -49,6 +48,8 @@ class Evaluated:
     lists: Lists
     scores: dict[str, FloatArray]  # ranker → (N, K), -inf for padding
     history_lengths: npt.NDArray[np.int64]
+    is_served: npt.NDArray[np.bool_]  # (N) where the model orders, and not the engine
+    is_personal: npt.NDArray[np.bool_]  # (N) where its order is personal
 
     def order(self, ranker: str, k: int) -> npt.NDArray[np.int64]:
         """Return candidate positions of case k, best first; ties in engine order.
@@ -60,32 +61,6 @@ class Evaluated:
         order = np.argsort(-scores, kind="stable")
         rank = np.cumsum(np.diff(-scores[order], prepend=-np.inf) > TIE)
         return order[np.lexsort((order, rank))]
-
-
-def merged_events(events: Iterable[Event], cases: Sequence[Case]) -> Iterable[Event]:
-    """Yield the file's events, then those that only a case's history knows.
-
-    A history may use another word for the same (``order``, ``purchase``), and may still call a
-    purchase what the file's negative quantity makes a return.
-    """
-    asked = {case.user_id for case in cases}
-    seen: set[tuple[str, str | None, str, float | None]] = set()
-    has_times = False
-    for event in events:
-        has_times = has_times or event.ts is not None
-        if event.user_id in asked:
-            word = meaning(event.event) or event.event
-            seen.add((event.user_id, event.item_id, word, event.ts))
-            if word == "return" and (event.quantity or 0.0) < 0:
-                seen.add((event.user_id, event.item_id, "purchase", event.ts))
-        yield event
-    for case in cases if has_times else ():  # else each case stands for itself, see ``evaluate``
-        told = case.history
-        for item_id, word, ts in zip(told.item_ids, told.events, told.ts, strict=True):
-            key = (case.user_id, item_id, meaning(word) or word, ts)
-            if key not in seen:
-                seen.add(key)
-                yield Event(case.user_id, word, item_id, ts)
 
 
 def evaluate(ranker: Ranker, log: EventLog, cases: Sequence[Case],
@@ -117,35 +92,41 @@ def evaluate(ranker: Ranker, log: EventLog, cases: Sequence[Case],
     codes = {user: code for code, user in enumerate(log.users)}
     examples = [_example(case, ranker, codes) for case in placed]
     own = np.array([e.user for e in examples], np.int64)
-    foreign = np.random.default_rng(5).permutation(own)
     total = 2 * len(examples)
     lists = _lists(ranker, log, examples, own, lambda k: progress(1000 * k // total, 0.0))
-    other = _lists(ranker, log, examples, foreign,
+    other = _lists(ranker, log, examples, other_users(own),
                    lambda k: progress(1000 * (k + len(examples)) // total, 0.0))
-    parts = part_lists(ranker.blend, lists)
-    scores: dict[str, FloatArray] = {
-        "model": parts.sum(axis=-1),
-        "unpersonalised": part_lists(ranker.blend, lists, as_strangers=True).sum(axis=-1),
-        "model, another's history": part_lists(ranker.blend, other).sum(axis=-1),
-    }
-    for k, signal in enumerate(SIGNALS):
-        scores[f"without {signal}"] = parts.sum(axis=-1) - parts[..., k]
-        scores[f"{signal} alone"] = parts[..., k]
-    scores |= simple_rules(lists)
-    if "lightgbm" in baselines:
-        past = log.until(ranker.knowledge.statistics.clock)
-        scores |= boosted_scores(past, rows, ranker.items, lists, 0, progress)
+    scores = simple_rules(lists)
+    personal = part_lists(ranker.blend, lists)
+    impersonal = part_lists(ranker.blend, lists, as_strangers=True)
+    parts, of_others = personal, part_lists(ranker.blend, other)
     if not ranker.config.is_personal:
         logger.warning("the model's lists did not show a personal gain: its order is %s, as where "
                        "it serves", "the unpersonalised one" if ranker.orders_strangers
                        or ranker.config.beats_engine else "the engine's")
-        scores["model"] = scores["unpersonalised"]
-    scores["model"] = np.where(_is_served(ranker, examples, lists)[:, None], scores["model"],
-                               scores["BM25"])
+        parts, of_others = impersonal, impersonal
+    served = _is_served(ranker, examples, lists)
+
+    def as_served(found: FloatArray) -> FloatArray:
+        return np.where(served[:, None], found, scores["BM25"])
+
+    scores |= {
+        "model": as_served(parts.sum(axis=-1)),
+        "unpersonalised": impersonal.sum(axis=-1),
+        "model, another's history": np.where(_is_served(ranker, examples, other)[:, None],
+                                             of_others.sum(axis=-1), scores["BM25"]),
+    }
+    for k, signal in enumerate(SIGNALS):
+        scores[f"without {signal}"] = as_served(parts.sum(axis=-1) - parts[..., k])
+        scores[f"{signal} alone"] = personal[..., k]
+    if "lightgbm" in baselines:
+        past = log.until(ranker.knowledge.statistics.clock)
+        scores |= boosted_scores(past, rows, ranker.items, lists, 0, progress)
     lengths = np.array([len(c.history) for c in ordered])
     masked = {name: np.where(lists.valid, value, -np.inf).astype(np.float32)
               for name, value in scores.items()}
-    return Evaluated(ordered, lists, masked, lengths)
+    is_personal = served & lists.has_history & ranker.config.is_personal
+    return Evaluated(ordered, lists, masked, lengths, served, is_personal)
 
 
 def check_baselines(names: Sequence[str]) -> None:
@@ -153,6 +134,16 @@ def check_baselines(names: Sequence[str]) -> None:
     unknown = sorted(set(names) - set(TRAINED))
     if unknown:
         raise FileError(f"baseline {unknown[0]} is unknown; known: {', '.join(TRAINED)}")
+
+
+def other_users(own: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return for each case's user (N) the user of some other case, -1 where there is no other."""
+    rng = np.random.default_rng(5)
+    drawn = rng.permutation(own)
+    for k in np.flatnonzero(drawn == own):
+        others = np.flatnonzero(own != own[k])
+        drawn[k] = own[rng.choice(others)] if len(others) else -1
+    return drawn
 
 
 def _is_served(ranker: Ranker, examples: Sequence[Example],
@@ -194,18 +185,21 @@ def simple_rules(lists: Lists) -> dict[str, FloatArray]:
 def report(evaluated: Evaluated, threshold: float = THRESHOLD) -> dict[str, Any]:
     """Return every figure as JSON-able nests: slices → rankers → metrics, and comparisons.
 
-    Counted are the cases with a relevant candidate and at least FEWEST_CANDIDATES of them.
+    Counted are the cases with a relevant candidate and at least FEWEST_CANDIDATES of them; for the
+    personal gain, those of them that got a personal order.
     """
     counted = np.array([case_is_counted(c) for c in evaluated.cases], bool)
     metrics = {name: _metrics(evaluated, name) for name in evaluated.scores}
     slices = {name: mask & counted for name, mask in _slices(evaluated).items()}
+    personal = counted & evaluated.is_personal
     return {
         "cases": len(evaluated.cases), "counted": int(counted.sum()),
         "slices": {name: _slice(metrics, mask) for name, mask in slices.items() if mask.any()},
         "classification": {name: _classify(evaluated, name, counted, threshold)
                            for name in ("model", "unpersonalised", "BM25+popularity")},
-        "personal_gain": compare(metrics["model"]["mrr"][counted],
-                                 metrics["unpersonalised"]["mrr"][counted]),
+        "personal_gain": {"cases": int(personal.sum()),
+                          **compare(metrics["model"]["mrr"][personal],
+                                    metrics["unpersonalised"]["mrr"][personal])},
     }
 
 

@@ -30,8 +30,9 @@ BoolArray = npt.NDArray[np.bool_]
 @dataclass(frozen=True, slots=True)
 class Lists:
     """N lists, padded to K candidates: features and their z-scores within the window (N, K, F),
-    context (N, C), ``target`` and ``valid`` (N, K), ``has_history`` (N); ``position`` (N, K) where
-    a candidate was shown, -1 where that was not logged."""
+    context (N, C), ``target`` and ``valid`` (N, K), ``has_history`` (N) and ``is_own`` (N), where
+    it is that of who searched; ``position`` (N, K) where a candidate was shown, -1 where that was
+    not logged."""
 
     features: FloatArray
     z_scores: FloatArray
@@ -39,6 +40,7 @@ class Lists:
     target: BoolArray
     valid: BoolArray
     has_history: BoolArray
+    is_own: BoolArray
     position: npt.NDArray[np.int16]
 
     def __len__(self) -> int:
@@ -62,13 +64,13 @@ class Lists:
         return cls(np.zeros((count, longest, len(FEATURES)), dtype),
                    np.zeros((count, longest, len(FEATURES)), dtype),
                    np.zeros((count, len(CONTEXT)), np.float32), target, valid,
-                   np.zeros(count, bool), position)
+                   np.zeros(count, bool), np.ones(count, bool), position)
 
     def take(self, index: IntVector | slice) -> Lists:
         """Return some of the lists."""
         return Lists(self.features[index], self.z_scores[index], self.context[index],
                      self.target[index], self.valid[index], self.has_history[index],
-                     self.position[index])
+                     self.is_own[index], self.position[index])
 
 
 class ListMaker:
@@ -87,6 +89,7 @@ class ListMaker:
         rng = np.random.default_rng(seed)
         self._kept = [_sample(e, most, rng) for e in examples]
         self.lists = Lists.empty(examples, dtype, self._kept)
+        self.lists.is_own[:] = [e.user == user for e, user in zip(examples, users, strict=True)]
         self._events, self._examples, self._users = events, examples, users
         self._walk, self._kinds = walk, kinds
         self._done = 0

@@ -211,16 +211,17 @@ def _evidence(lists: Lists, config: TrainConfig, epochs: int,
 
     The personal part ships switched on only if its gain's 95 % interval lies above zero; where it
     does not, the unpersonalised order ships only if its gain over the engine's order does. Lists
-    keep only their sampled candidates (``TrainConfig.most_candidates``), so that the MRR told is
-    higher than the one over whole windows; only the differences are used.
+    with another user's history teach the gate and show no gain: they are left out. Lists keep only
+    their sampled candidates (``TrainConfig.most_candidates``), so that the MRR told is higher than
+    the one over whole windows; only the differences are used.
     """
     held = max(1, int(len(lists) * config.evidence_share), min(ENOUGH_LISTS, len(lists) // 3))
     early = len(lists) - held
     late = np.arange(early, len(lists))
-    known = late[lists.has_history[late]]
+    known = late[(lists.has_history & lists.is_own)[late]]
     is_shown = len(known) >= FEWEST_LISTS
     if not is_shown or early < FEWEST_LISTS:
-        log.warning("too few lists (%d, of them %d held out, %d of shoppers with a history) to "
+        log.warning("too few lists (%d, of them %d held out, %d with the shopper's own history) to "
                     "show a personal gain: the model ships with personalization off", len(lists),
                     len(late), len(known))
     if early < FEWEST_LISTS or len(late) < FEWEST_LISTS:

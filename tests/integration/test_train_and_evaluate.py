@@ -143,7 +143,7 @@ def test_evaluation_prints_a_table(files, model, capsys):
     assert evaluate_on(files, "csv", model) == 0
     out = capsys.readouterr().out
     assert "cases count" in out
-    assert "personal gain in MRR" in out
+    assert "no case got a personal order" in out  # the files are few: the model is gated
     assert all(name in out for name in ("BM25+popularity+repeats", "unpersonalised", "repeat ("))
 
 

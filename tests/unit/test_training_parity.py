@@ -15,10 +15,11 @@ from sidecar.serving import counterfactual
 from sidecar.training import evaluation
 from sidecar.training.boosted import FORTY, VARIANTS
 from sidecar.training.diversity_effect import diversity_effect
-from sidecar.training.evaluation import evaluate, merged_events, report
+from sidecar.training.evaluation import evaluate, other_users, report
 from sidecar.training.examples import Example, Walk
 from sidecar.training.lists import ListMaker
 from sidecar.training.log import EventLog
+from sidecar.training.merging import merged_events
 from tests.shops import (
     DAY_S,
     LEARNT,
@@ -218,6 +219,35 @@ def test_model_without_evidence_is_evaluated_as_it_serves(caplog, beats_engine, 
     assert f"its order is {said}" in caplog.text
 
 
+def test_signals_and_others_histories_are_judged_as_the_model_is_served():
+    """Half of the shoppers are unknown: they keep the engine's order, whatever is left out."""
+    ranker = fresh_ranker()
+    cases = [case if k % 2 else replace(case, user_id=f"new {k}", history=History(), repeat=False)
+             for k, case in enumerate(CASES)]
+    evaluated = evaluate(ranker, log_of(EVENTS, ranker), cases, quiet(""))
+    figures = report(evaluated)
+    unknown = figures["slices"]["history 0-0"]["rankers"]
+    for name in ("model", "without repeat", "without segment"):
+        assert unknown[name]["mrr"] == unknown["BM25"]["mrr"], name
+    known = sum(map(bool, (len(case.history) for case in cases)))
+    assert figures["personal_gain"]["cases"] == known
+    plain = {e["strength"]: e["mrr"] for e in diversity_effect(
+        replace(evaluated, is_served=np.zeros(len(cases), bool)), ranker.items)}
+    assert len(set(plain.values())) == 1  # what the engine orders is not diversified
+    ranker.config = replace(ranker.config, is_personal=False, beats_engine=False)
+    gated = report(evaluate(ranker, log_of(EVENTS, ranker), cases, quiet("")))
+    rankers = gated["slices"]["all"]["rankers"]
+    for name in ("model", "without repeat", "model, another's history"):
+        assert rankers[name]["mrr"] == rankers["BM25"]["mrr"], name
+    assert gated["personal_gain"]["cases"] == 0
+
+
+def test_another_s_history_is_never_the_own():
+    users = np.array([0] * 50 + [1] * 30 + [2] * 20)
+    assert (other_users(users) != users).all()
+    assert (other_users(np.zeros(3, np.int64)) == -1).all()
+
+
 def test_case_of_another_index_keeps_the_engine_s_order():
     gone = tuple(f"gone{k}" for k in range(6))
     case = replace(CASES[0], candidates=gone, bm25=(5.0, 1.0, 4.0, 2.0, 3.0, 6.0))
@@ -234,6 +264,27 @@ def test_history_told_twice_counts_once():
     case = CASES[0]
     merged = list(merged_events(EVENTS, [case, replace(case, case_id="again")]))
     assert merged == EVENTS
+
+
+@pytest.mark.parametrize("unit", [1.0, 60.0, DAY_S])
+def test_history_whose_times_are_cut_counts_once(unit):
+    """The file tells milliseconds; the cases' own times were cut to the second, or the day."""
+    events = [replace(event, ts=event.ts + 0.123) for event in EVENTS]
+    cut = [replace(case, history=replace(case.history, ts=tuple(
+        (ts + 0.123) // unit * unit for ts in case.history.ts))) for case in CASES]
+    assert list(merged_events(events, cut)) == events
+
+
+def test_history_without_times_counts_once_and_adds_what_the_file_lacks():
+    untimed = [replace(case, is_timed=False, history=replace(case.history, ts=tuple(
+        case.ts - len(case.history) + k for k in range(len(case.history))))) for case in CASES]
+    assert list(merged_events(EVENTS, untimed)) == EVENTS
+    early = [event for event in EVENTS if event.ts < LEARNT]
+    user = untimed[-1].user_id
+    own = [sorted((e.item_id, e.event) for e in found if e.user_id == user)
+           for found in (merged_events(early, untimed),
+                         [e for e in EVENTS if e.ts < untimed[-1].ts])]
+    assert own[0] == own[1]
 
 
 @pytest.mark.parametrize("logged", [

@@ -220,11 +220,21 @@ def test_shop_of_strangers_is_told_what_is_missing_and_its_order_measured(caplog
     with caplog.at_level(logging.WARNING):
         _, evidence = train_ranker(ROWS, log, replace(TINY, most_lists=200, evidence_share=0.4),
                                    quiet)
-    assert "of shoppers with a history) to show a personal gain" in caplog.text
+    assert "with the shopper's own history) to show a personal gain" in caplog.text
     assert evidence["lists"] >= FEWEST_LISTS
     assert evidence["is_personal"] is False
     assert 0 < evidence["mrr_engine"] < 1
     assert 0 < evidence["mrr_unpersonalised"] < 1
+
+
+def test_lists_with_another_users_history_are_no_evidence_of_a_gain():
+    log = EventLog.from_events(make_events(ROWS, users=30, visits=8),
+                               {row["item_id"]: k for k, row in enumerate(ROWS)})
+    options = replace(TINY, most_lists=200, evidence_share=0.4)
+    own, half, none = (train_ranker(ROWS, log, replace(options, foreign_share=share), quiet)[1]
+                       for share in (0.0, 0.5, 1.0))
+    assert own["lists"] > 1.5 * half["lists"] > 0
+    assert none["is_personal"] is False
 
 
 @pytest.mark.parametrize("is_shuffled", [False, True], ids=["own histories", "anybody's"])
