@@ -12,8 +12,10 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
+from sidecar.ranking.association import Association
 from sidecar.ranking.items import ItemTable
-from sidecar.ranking.signals import Situation
+from sidecar.ranking.kernels import ASSOCIATIONS
+from sidecar.ranking.signals import Knowledge, Situation
 from sidecar.ranking.statistics import DAY_S
 from sidecar.records import FloatArray, History
 
@@ -25,9 +27,9 @@ class Reasons(Sequence[tuple[str, ...]]):
     """For each of K candidates up to MOST phrases such as ``purchase of 852856, 3 times, last 12
     days ago``; put into words when looked at, since a page shows ten of a window's hundred."""
 
-    def __init__(self, items: ItemTable, situation: Situation, history: History,
+    def __init__(self, knowledge: Knowledge, situation: Situation, history: History,
                  parts: Mapping[str, FloatArray]) -> None:
-        self._items = items
+        self._knowledge = knowledge
         self._situation = situation
         self._words = history.events[len(history) - len(situation.trail):]
         self._parts = parts
@@ -50,7 +52,7 @@ class Reasons(Sequence[tuple[str, ...]]):
         for name in _strongest(self._parts, k) if row >= 0 else ():
             teller = _TELLERS.get(name)
             if teller is not None:
-                phrases.extend(teller(self._items, self._situation, self._words, row))
+                phrases.extend(teller(self._knowledge, self._situation, self._words, row))
         return tuple(dict.fromkeys(phrases))[:MOST]
 
 
@@ -59,13 +61,14 @@ def _strongest(parts: Mapping[str, FloatArray], k: int) -> list[str]:
     return sorted(names, key=lambda name: -abs(float(parts[name][k])))
 
 
-def _same_item(items: ItemTable, situation: Situation, words: tuple[str, ...],
+def _same_item(knowledge: Knowledge, situation: Situation, words: tuple[str, ...],
                row: int) -> list[str]:
-    return _tell(situation, words, situation.trail.rows == row, items.ids[row])
+    return _tell(situation, words, situation.trail.rows == row, knowledge.items.ids[row])
 
 
-def _same_kind(items: ItemTable, situation: Situation, words: tuple[str, ...],
+def _same_kind(knowledge: Knowledge, situation: Situation, words: tuple[str, ...],
                row: int) -> list[str]:
+    items = knowledge.items
     trail = situation.trail.rows
     known = np.maximum(trail, 0)
     found = []
@@ -90,18 +93,56 @@ def _likest(items: ItemTable, situation: Situation, words: tuple[str, ...],
     return _tell(situation, words, best, f"{items.ids[trail[int(likeness.argmax())]]}, alike")
 
 
-def _latest(items: ItemTable, situation: Situation, words: tuple[str, ...],
+def _goes_with(knowledge: Knowledge, situation: Situation, words: tuple[str, ...],
+               row: int) -> list[str]:
+    """Name the item of the history that the first table which knows of any ties to this one most;
+    where none does, the item nearest in the space of factors."""
+    trail = situation.trail.rows
+    others = np.unique(trail[(trail >= 0) & (trail != row)])
+    if not len(others):
+        return []
+    times = np.array([(trail == other).sum() for other in others])
+    tables = [knowledge.associations[name] for name in ASSOCIATIONS
+              if name in knowledge.associations]
+    for table in tables:
+        tie = _ties(table, row, others) * np.log1p(times)
+        if tie.any():
+            break
+    else:
+        factors = knowledge.factors
+        known = others[others < len(factors)]
+        if row >= len(factors) or not len(known):
+            return []
+        others, tie = known, np.abs(factors[known] @ factors[row])
+    best = int(others[int(np.abs(tie).argmax())])
+    return _tell(situation, words, trail == best, f"{knowledge.items.ids[best]}, taken with it")
+
+
+def _ties(table: Association, row: int, others: npt.NDArray[np.int64]) -> FloatArray:
+    """Return the weights (m) of other items in an item's line of the table, 0 where absent."""
+    found = np.zeros(len(others), np.float32)
+    slot = int(table.slot[row]) if row < len(table.slot) else -1
+    if slot >= 0:
+        weights = dict(zip(table.neighbours[slot].tolist(), table.weights[slot].tolist(),
+                           strict=True))
+        found[:] = [weights.get(other, 0.0) for other in others.tolist()]
+    return found
+
+
+def _latest(knowledge: Knowledge, situation: Situation, words: tuple[str, ...],
             row: int) -> list[str]:
+    """Name the latest event, which the encoder's state ends with; it reads all of them."""
     del row
     rows = situation.trail.rows
     known = np.flatnonzero(rows >= 0)
     if not len(known):
         return []
     last = int(known[-1])
-    return [f"{words[last]} of {items.ids[int(rows[last])]}, {_ago(situation, last)}"]
+    return [f"lately {words[last]} of {knowledge.items.ids[int(rows[last])]}, "
+            f"{_ago(situation, last)}"]
 
 
-_TELLERS = {"repeat": _same_item, "content": _same_kind, "collaborative": _latest,
+_TELLERS = {"repeat": _same_item, "content": _same_kind, "collaborative": _goes_with,
             "interest": _latest}
 
 

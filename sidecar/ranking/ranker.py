@@ -125,7 +125,7 @@ class Ranker:
         order, reached = diversify(scores, rows, self.items, context.diversity)
         if context.diversity > 0:
             parts["diversity"], scores = reached - scores, reached
-        told = Reasons(self.items, situation, state.history, parts) if (
+        told = Reasons(self.knowledge, situation, state.history, parts) if (
             context.explain and state) else ()
         return Ranking(order, scores, parts, told, state.version if state else -1, self.version)
 

@@ -9,6 +9,7 @@ placed by user attributes, where the shop has any, and else like the shop as a w
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from sidecar.records import FloatArray
 
 IntVector = npt.NDArray[np.int64]
+_WHOLE = re.compile(r"(-?[0-9]+)\.0+")
 LIFT_BOUND = 3.0  # of the logarithm: twenty times as often, or as seldom
 DOUBT_EVENTS = 5.0  # a user of so many events is placed half as sharply as one of many
 
@@ -135,5 +137,10 @@ def factor_vector(rows: IntVector, factors: FloatArray) -> FloatArray:
 
 
 def attribute_key(column: str, value: object) -> str:
-    """Return the key under which an attribute's value is kept."""
-    return f"{column}={value}"
+    """Return the key under which an attribute's value is kept: the same for ``true``, ``True`` and
+    ``"true"``, and for ``2``, ``2.0`` and ``"2"``, as files, JSON and headers write them."""
+    text = str(value)
+    if text.lower() in ("true", "false"):
+        text = text.lower()
+    whole = _WHOLE.fullmatch(text)
+    return f"{column}={whole[1] if whole else text}"

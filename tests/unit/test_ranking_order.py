@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sidecar.errors import Skip
+from sidecar.ranking.association import Association
 from sidecar.ranking.explain import Reasons
 from sidecar.ranking.history import Trail
 from sidecar.ranking.ranker import Ranker
@@ -270,8 +271,28 @@ def test_reasons_name_the_events_of_the_item_itself(ranker):
     situation = Situation(ranker.items.rows(["i54", "i54", "gone"]), np.ones(3, np.float32),
                           ranker.trail(told_history), context().now)
     parts = {"repeat": np.array([2.0, 0.01, 2.0], np.float32)}
-    told = Reasons(ranker.items, situation, told_history, parts)
+    told = Reasons(ranker.knowledge, situation, told_history, parts)
     assert [told[k] for k in range(3)] == [("purchase of i54, 3 times, last 10 days ago",), (), ()]
+
+
+@pytest.mark.parametrize("is_associated", [True, False])
+def test_reason_of_what_goes_together_is_the_item_that_goes_with_it(ranker, is_associated):
+    """And not whatever came last; by the factors where no table knows of any."""
+    knowledge = replace(ranker.knowledge, associations={})
+    if is_associated:
+        slot = np.full(len(ranker.items), -1, np.int32)
+        slot[54] = 0
+        table = Association(slot, np.array([[6, 12]], np.int32), np.array([[0.1, 0.4]], np.float32))
+        knowledge.associations["ease"] = table
+    else:
+        factors = np.zeros_like(knowledge.factors)
+        factors[[54, 12], 0] = 1.0
+        knowledge = replace(knowledge, factors=factors)
+    history = joined(joined(purchases("i12", 2), purchases("i6", 1)), purchases("i30", 1))
+    situation = Situation(ranker.items.rows(["i54"]), np.ones(1, np.float32),
+                          ranker.trail(history), context().now)
+    told = Reasons(knowledge, situation, history, {"collaborative": np.array([2.0], np.float32)})
+    assert told[0] == ("purchase of i12, taken with it, 2 times, last 10 days ago",)
 
 
 def test_looks_at_an_item_are_not_told_as_purchases_of_it(ranker):
@@ -281,7 +302,7 @@ def test_looks_at_an_item_are_not_told_as_purchases_of_it(ranker):
     situation = Situation(ranker.items.rows(["i54"]), np.ones(1, np.float32),
                           ranker.trail(history), context().now)
     parts = {"repeat": np.array([2.0], np.float32)}
-    assert Reasons(ranker.items, situation, history, parts)[0] == (
+    assert Reasons(ranker.knowledge, situation, history, parts)[0] == (
         "purchase of i54, 10 days ago",)
 
 

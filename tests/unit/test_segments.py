@@ -7,7 +7,7 @@ import logging
 import numpy as np
 import pytest
 
-from sidecar.ranking.segments import LIFT_BOUND, Segments, factor_vector
+from sidecar.ranking.segments import LIFT_BOUND, Segments, attribute_key, factor_vector
 from sidecar.records import Event
 from sidecar.training.associations import fit_factors
 from sidecar.training.log import EventLog
@@ -124,6 +124,15 @@ def test_factors_place_users_alike_in_training_and_serving():
     weights = segments.of_interest(factor_vector(np.array([3, 7, 7]), factors), 3)
     assert segments.score(np.array([0, 20]), weights).tolist()[0] > 0.2
     assert factor_vector(np.zeros(0, np.int64), factors).tolist() == [0.0] * factors.shape[1]
+
+
+@pytest.mark.parametrize(("kept", "asked"), [
+    (True, "true"), ("True", True), (2.0, "2"), ("2.0", 2), (2, "2.0"), (-1.0, "-1")])
+def test_attributes_of_files_and_of_headers_meet(kept, asked):
+    place = np.array([0.1, 0.8, 0.1], np.float32)
+    segments = some_segments({attribute_key("x", kept): place})
+    assert segments.knows({"x": asked})
+    assert not segments.knows({"x": "2.5"})
 
 
 def test_attributes_place_a_user_without_events():
