@@ -71,8 +71,9 @@ def _train(options: argparse.Namespace) -> dict[str, object]:
     if not len(log):
         raise FileError(f"{options.events} has no event before --until; give a later instant")
     if log.ts[-1] > time.time() + MAX_AHEAD_S:
-        logging.warning("the last event is of %s, which is still to come: what followed a query is "
-                        "forgotten by then; mend its time, or give --until", when(log.ts[-1]))
+        logging.warning("the last event is of %s, which lies in the future: by then the model has "
+                        "forgotten what followed each query; correct the time, or pass --until",
+                        when(log.ts[-1]))
     users = dict(counted(read_users(options.users), "users")) if options.users else None
     ranker, evidence = train_ranker(rows, log, config, bar, cases, users)
     version = save_ranker(ranker, options.out, evidence)

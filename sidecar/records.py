@@ -1,4 +1,4 @@
-"""The nouns that cross room borders: events, histories, states, candidates, rankings.
+"""Records that several packages share: events, histories, states, candidates, rankings.
 
 Frozen, slotted, free of behaviour beyond their own shape; no I/O, no torch.
 Times are seconds since 1970-01-01 UTC as float; item and user ids are non-empty strings.
@@ -25,7 +25,7 @@ class SkipReason(StrEnum):
     ANONYMOUS = "anonymous"
     NO_HISTORY = "no_history"
     NO_MODEL = "no_model"
-    GATED = "gated"  # this release's personal part did not prove itself on a dev window
+    GATED = "gated"  # neither order of this model beat the engine's on the held-out lists
     SORT = "sort"
     SCROLL = "scroll"
     SEARCH_AFTER = "search_after"
@@ -107,7 +107,8 @@ class Case:
 class UserState:
     """What is known of one user: kept history and the encoder's hidden state after it.
 
-    ``hidden`` has shape (layers, width), or is None when no model has stepped yet;
+    ``hidden`` has shape (layers + 1, width), its last row being the instant of the last event (see
+    ``ranking.stepper``), or is None when no model has stepped yet;
     ``model_version`` names the model that produced it. ``event_count`` counts every event ever
     taken, kept or not. ``version`` is the document's ``_seq_no`` (NEVER_WRITTEN: none yet),
     ``primary_term`` goes with it. ``memo`` is for a ranker to keep what it has worked out from this

@@ -40,8 +40,9 @@ class Association:
         return scores
 
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
-        """Return what has to be saved with a model: weights rounded to half the digits, but as wide
-        as they are read, so that workers map them and none widens a copy of its own."""
+        """Return what has to be saved with a model. Weights are rounded to float16 precision and
+        stored as float32, the type in which they are read: workers map the file and copy nothing.
+        """
         return {"slot": self.slot, "neighbours": self.neighbours,
                 "weights": self.weights.astype(np.float16).astype(np.float32)}
 

@@ -2,7 +2,8 @@
 
 Legend: B users, T steps, D width of item and interest vectors, W width of the hidden state,
 L layers, v_i item vector, h_t hidden state after event t, z_t interest vector = P·h_t, b_w bias.
-The interest score of item i is σ(v_i · z_t + b_w).
+The interest of item i is its logit v_i · z_t + b_w. The article's weight w_i = σ(v_i · z_t + b_w)
+orders items alike; the blend reads the logit, which does not saturate.
 
 Cells: ``torch`` is ``torch.nn.GRU``; ``cho`` resets before the matrix product (Cho et al. 2014,
 arXiv:1406.1078, first form); ``article`` is the cell of the article that this system implements:

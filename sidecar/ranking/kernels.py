@@ -567,8 +567,8 @@ def _unit(vector: F32) -> F32:
 @compiled
 def _content(window: Window, past: Past, now: float, catalogue: Catalogue, values: F64,
              items: _Items, categories: _Categories, out: F32) -> float:
-    """Write the columns; return how much of what was taken among the like of this window was new
-    to the shopper when it was taken."""
+    """Write the columns; return the share of the shopper's past strong events on items similar to
+    this window's that were the first on their item."""
     n, size = len(past.rows), len(window.rows)
     for k in range(size):
         row = window.rows[k]

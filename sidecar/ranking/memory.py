@@ -26,9 +26,10 @@ def query_key(query: str) -> str:
 
 
 class QueryMemory:
-    """Item counts (m) of each query known: query q's are ``[offsets[q]:offsets[q+1]]``.
+    """Item counts of each query known: query q's are ``[offsets[q]:offsets[q+1]]``.
 
-    ``rows`` ascend within a query; ``strong`` and ``weak`` are as of ``clock``.
+    ``rows`` (m) of the item table ascend within a query; ``counts`` (m, 2) are the strong and the
+    weak events that followed, decayed to ``clock`` (seconds).
     """
 
     def __init__(self, keys: Sequence[str] = (), offsets: npt.NDArray[np.int64] | None = None,

@@ -63,7 +63,7 @@ class Knowledge:
 class Situation:
     """One search: K candidates in engine order, a user's trail, an instant.
 
-    ``interest`` (K): the encoder's logits v_i·h + b, zeros where None. ``recall``: what followed
+    ``interest`` (K): the encoder's logits v_i · z + b, zeros where None. ``recall``: what followed
     the query before; None reads it from the knowledge. ``attributes`` place a shopper without
     history among the segments.
     """

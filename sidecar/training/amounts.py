@@ -1,8 +1,9 @@
-"""How much does the blend learn from? More lists of each visit, or fewer readings, as a shop needs.
+"""How much does the blend learn from? Scales lists and epochs to the number of shoppers.
 
-A shop of many shoppers gives as many lists as may be, each read ``epochs`` times. Few shoppers are
-soon known by heart, so that one of fewer is read a number of times a shopper: where their visits
-are few, more lists are made of each and read more often; where they are many, less often. Read 8
+A shop of many shoppers gives as many lists as ``most_lists`` allows, each read ``epochs`` times. A
+blend soon knows few shoppers by heart, so that a smaller shop's lists are read a fixed number of
+times a shopper: where visits are few, more lists are made of each and read more often; where they
+are many, each is read less often. Read 8
 times, 6 lists of a visit, the blends of two eighths and a 32nd of online_retail's shoppers had
 .008, .012 and .017 less MRR on its dev window; read 16 times, those of two 32nds of
 complete_journey's households some .007 less on its own. Pure; no I/O.

@@ -28,9 +28,9 @@ class EventLog:
     """Columns of one length n, sorted by ``ts``.
 
     ``user`` (n) codes into ``users``; ``item`` (n) rows of the catalogue, -1 for none or unknown;
-    ``kind`` (n) codes into ``kinds``; ``ts`` (n) seconds; ``visit`` (n) codes of session, order or
-    a run of events less than half an hour apart, of which the second joins the visit that it ends
-    (see ``_join_orders``); ``query`` (n) codes into ``queries``, -1 for none;
+    ``kind`` (n) codes into ``kinds``; ``ts`` (n) seconds; ``visit`` (n) codes: the session where
+    there is one, else the order, else a run of events with gaps under half an hour; an order joins
+    the run that it ends (see ``_join_orders``); ``query`` (n) codes into ``queries``, -1 for none;
     ``position`` (n) where an item was shown, -1 where that is not logged; ``price`` (n) of one
     unit, NaN where that is not logged or no price (see ``ranking.imputation``); ``is_kept`` (n)
     what a history keeps of it where the model serves (see ``serving.histories``): not what was only

@@ -218,7 +218,7 @@ def _counts(events: EventLog, index: npt.NDArray[np.int64], users: npt.NDArray[n
             items: int, now: float) -> Matrix:
     """Return (m, items): how lately each user took each item, 2^(−age / half-life), 0 for never.
 
-    A user counts once an item: else one who buys it daily stands for all.
+    Each user counts once per item, so that daily buyers do not dominate.
     """
     place = np.full(len(events.users), -1, np.int64)
     place[users] = np.arange(len(users))
