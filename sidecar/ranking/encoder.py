@@ -19,10 +19,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sidecar.ranking.imputation import DEFAULT_RULES
 from sidecar.ranking.vocabulary import TEXT_WIDTH
 
 CELLS = ("torch", "cho", "article")
-NUMBERS = 8  # numeric columns of the item table
+NUMBERS = len(DEFAULT_RULES)  # numeric columns of the item table
 MAX_KINDS = 32  # event words told apart; code 0 stands for any other
 
 

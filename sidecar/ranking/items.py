@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from sidecar.ranking.imputation import DEFAULT_RULES
 from sidecar.ranking.item_ids import ItemIds, RowOf
 from sidecar.ranking.kernels import TEXT_STEPS, texts
 from sidecar.ranking.vocabulary import (
@@ -28,8 +29,7 @@ from sidecar.records import FloatArray
 
 CATEGORY_LEVELS = 3  # narrowest categories kept an item
 ITEM_WORDS = 16  # words kept an item
-COLUMNS = ("price", "rating", "review_count", "sales", "favourites", "shares", "promotion",
-           "created_at")
+COLUMNS = tuple(DEFAULT_RULES)  # the numeric ones
 
 TABLE = ("brand", "categories", "words", "text", "numbers", "vectors")
 SHARED = tuple(name for name in TABLE if name != "words")

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.compiled import compiled
+from sidecar.ranking.imputation import DEFAULT_RULES
 from sidecar.ranking.statistics import DAY_S, HALF_LIVES_DAYS, TRIAL_LIVES_DAYS, WEAK_LIVES_DAYS
 
 ENGINE = ("score_ratio", "reciprocal_rank", "log_score")
@@ -24,8 +25,7 @@ POPULARITY = (
     "strong_3", "strong_14", "strong_60", "strong_ever", "strong_1", "trial_14", "trial_60",
     "weak_14", "weak_60", "share_14", "share_ever", "share_trial", "trial_part", "trend", "burst",
     "days_since_sold", "days_on_sale", "never_sold")
-QUALITY = ("price", "rating", "review_count", "sales", "favourites", "shares", "promotion",
-           "created_at")
+QUALITY = tuple(DEFAULT_RULES)  # the catalogue's numeric columns
 MEMORY = ("strong", "weak", "strong_share", "weak_share")
 REPEAT = (
     "bought", "count", "decay7", "decay30", "decay120", "weak", "returned", "share", "loyalty",

@@ -43,9 +43,7 @@ def make_folds(log: EventLog, count: int) -> list[Fold]:
     """
     if not log.has_times:
         raise FileError("events have no times, so nothing lies before a fold")
-    kinds = log.target_kinds()
-    strong = np.array([k in kinds for k in log.kinds], bool)[log.kind] & (log.item >= 0)
-    ts = log.ts[strong]
+    ts = log.ts[log.is_target()]
     if not len(ts):
         raise FileError("events hold no purchase, click or other positive event on a known item")
     places = np.linspace(FIRST_SHARE, 1.0, count + 1)[:-1] * len(ts)

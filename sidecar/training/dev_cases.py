@@ -45,19 +45,19 @@ def cases_of_log(log: EventLog, rows: Sequence[Mapping[str, Any]], *, since: flo
         raise FileError("no event of the dev window makes a case: it needs purchases, or other "
                         "positive events, of items that a search finds; give a wider window")
     order, offsets = early.histories()
-    strong = [k in early.target_kinds() for k in early.kinds]
+    is_target = early.is_target()
     made = []
     for k, example in enumerate(examples):
         own = order[offsets[example.user]:offsets[example.user + 1]]
         before = own[early.ts[own] < example.ts]
-        made.append(_case(f"made-{k}", early, rows, example, before, np.array(strong, bool)))
+        bought = early.item[before[is_target[before]]]
+        made.append(_case(f"made-{k}", early, rows, example, before, bought))
     return made
 
 
 def _case(case_id: str, log: EventLog, rows: Sequence[Mapping[str, Any]], example: Example,
-          before: npt.NDArray[np.int64], strong: npt.NDArray[np.bool_]) -> Case:
+          before: npt.NDArray[np.int64], bought: npt.NDArray[np.integer]) -> Case:
     targets = example.rows[example.target]
-    bought = log.item[before][strong[log.kind[before]]]
     ids = [str(rows[row]["item_id"]) for row in example.rows.tolist()]
     return Case(
         case_id, log.users[example.user], example.query, example.ts,

@@ -209,9 +209,7 @@ def _nothing(why: str) -> Fit:
 
 def _strong(events: EventLog) -> npt.NDArray[np.int64]:
     """Return the positions of events of the kinds that a model should bring about."""
-    kinds = events.target_kinds()
-    is_strong = np.array([k in kinds for k in events.kinds], bool)
-    return np.flatnonzero((events.item >= 0) & is_strong[events.kind]).astype(np.int64)
+    return np.flatnonzero(events.is_target()).astype(np.int64)
 
 
 def _counts(events: EventLog, index: npt.NDArray[np.int64], users: npt.NDArray[np.int64],

@@ -48,10 +48,10 @@ class Sidecar:
     def ready(self) -> Answer:
         return self.request("GET", "/_personalize/health/ready")
 
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+    def stop(self, how: signal.Signals = signal.SIGTERM, within_s: float = 60.0) -> int:
         if self.process.poll() is None:
             self.process.send_signal(how)
-        return self.process.wait(60)
+        return self.process.wait(within_s)
 
 
 @dataclass

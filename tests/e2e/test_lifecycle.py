@@ -76,12 +76,9 @@ def test_old_workers_serve_until_the_new_ones_have_loaded_the_model(
     new_model(model_dir, version="v1", load_s=6.0)
     sidecar.process.send_signal(signal.SIGHUP)
     until(lambda: len(children(sidecar.process.pid)) == 4, "no new workers were started")
-    began = time.monotonic()
     for _ in range(20):
         assert sidecar.search(MILK).status == 200
-        time.sleep(0.05)
-    assert time.monotonic() - began < 5.0  # the new ones cannot have answered
-    assert old < children(sidecar.process.pid)
+    assert old < children(sidecar.process.pid)  # the old ones have answered: none has left yet
     until(lambda: are_replaced(sidecar, old), "workers were not replaced", RELOAD_S)
     assert sidecar.search(MILK).status == 200
 
@@ -94,9 +91,7 @@ def test_stop_during_a_reload_does_not_wait_for_the_new_workers(
     sidecar.process.send_signal(signal.SIGHUP)
     until((model_dir / "loading").exists, "no new worker was started")
     workers = children(sidecar.process.pid)
-    began = time.monotonic()
-    assert sidecar.stop() == 0
-    assert time.monotonic() - began < 30.0  # what gunicorn's reload alone takes
+    assert sidecar.stop(within_s=30.0) == 0  # gunicorn's reload alone takes longer
     assert not any(os.path.exists(f"/proc/{worker}") for worker in workers)
 
 
@@ -107,9 +102,7 @@ def test_stop_does_not_wait_for_workers_that_load(sidecars, model_dir, new_model
     for worker in children(sidecar.process.pid):
         os.kill(worker, signal.SIGKILL)
     until((model_dir / "loading").exists, "worker was not replaced")
-    began = time.monotonic()
-    assert sidecar.stop() == 0
-    assert time.monotonic() - began < 30.0  # after which gunicorn kills
+    assert sidecar.stop(within_s=30.0) == 0  # after which gunicorn kills
 
 
 def test_stop_answers_what_is_under_way(sidecars, shop, model_dir, new_model):

@@ -234,9 +234,8 @@ def test_more_idle_connections_than_a_worker_takes_keep_nobody_out(most_files):
             idle.append(http.client.HTTPConnection("127.0.0.1", port, timeout=20))
             idle[-1].request("GET", "/x")
             assert idle[-1].getresponse().read()
-        began = time.monotonic()
+        # it would wait for 65 s, longer than the client does
         assert b"200 OK" in exchange(port, b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n")
-        assert time.monotonic() - began < 30.0  # it would wait for 65
         idle[-1].request("GET", "/x")
         assert idle[-1].getresponse().read()
         for connection in idle:
