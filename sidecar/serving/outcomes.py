@@ -1,4 +1,6 @@
-"""What became of one search, told in its answer's headers: status, state, and where time went."""
+"""What became of one search, or of several that came together: told in the answer's headers
+(status, state, and where time went), and counted then, once a search, as it is told.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +15,20 @@ STAGES = ("upstream", "history", "rank")
 
 
 class Outcome:
-    """One search's measurements, begun when its request arrived.
+    """One request's measurements, begun when it arrived.
 
-    ``reason`` is None once hits were put in a personal order; ``state`` the version of the user's
+    ``reason`` is None unless the engine's order is served; ``state`` the version of the user's
     state that was used, -1 for none; ``times_ms`` maps each stage passed to its milliseconds.
+    ``searches`` is how many the request holds.
     """
 
-    __slots__ = ("_began", "_has_joined", "_telemetry", "is_counted", "reason", "state", "times_ms")
+    __slots__ = ("_began", "_joined", "_telemetry", "reason", "searches", "state", "times_ms")
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
         self._began = time.perf_counter()
-        self._has_joined = False
-        self.is_counted = False
+        self._joined: list[SkipReason | None] = []
+        self.searches = 1
         self.reason: SkipReason | None = None
         self.state = -1
         self.times_ms: dict[str, float] = {}
@@ -39,12 +42,10 @@ class Outcome:
         finally:
             self.times_ms[name] = self.times_ms.get(name, 0.0) + _since(began)
 
-    def skipped(self, reason: SkipReason, *, is_counted: bool = False) -> None:
-        """Note why the engine's order is served, and count it if nobody has."""
+    def skipped(self, reason: SkipReason) -> None:
+        """Note why the engine's order is served, whatever was noted before."""
         self.reason = reason
-        if not is_counted and not self.is_counted:
-            self._telemetry.searched(reason)
-        self.is_counted = True
+        self._joined = []
 
     def joined(self, reason: SkipReason | None, part: Outcome | None = None) -> None:
         """Take in one search of several: applied to one is applied, else the first reason counts.
@@ -53,8 +54,8 @@ class Outcome:
             reason: what became of that search.
             part: its measurements, if it was ranked.
         """
-        self.reason = reason if not self._has_joined or reason is None else self.reason
-        self._has_joined = True
+        self.reason = reason if not self._joined or reason is None else self.reason
+        self._joined.append(reason)
         if part is not None:
             self.state = max(self.state, part.state)
             for stage in ("history", "rank"):
@@ -62,7 +63,9 @@ class Outcome:
                                         + part.times_ms.get(stage, 0.0))
 
     def headers(self) -> Headers:
-        """Return the headers that tell the client, and time the whole."""
+        """Return the headers that tell the client; count each search, and time the whole."""
+        for reason in self._joined or [self.reason] * self.searches:
+            self._telemetry.searched(reason)
         total_ms = _since(self._began)
         self._telemetry.timed("total", total_ms)
         if "upstream" in self.times_ms:

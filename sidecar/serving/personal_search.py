@@ -223,11 +223,10 @@ class PersonalSearch:
         try:
             ranking = ticket.order(answer.candidates(count), deadline)
         except Skip as skip:
-            self._outcome.skipped(skip.reason, is_counted=True)
+            self._outcome.skipped(skip.reason)
             self._outcome.state = ticket.state_version
             return None
         finally:
-            self._outcome.is_counted = True
             self._outcome.times_ms["history"] = ticket.timings.history_ms
             self._outcome.times_ms["rank"] = ticket.timings.rank_ms
         self._outcome.state = ranking.state_version

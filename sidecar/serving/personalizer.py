@@ -1,8 +1,8 @@
 """The middle of the main path: history → interest → order, by a deadline, or a named skip.
 
 ``begin`` sends the history read and returns, so that it runs beside the upstream search;
-``order`` takes the hits once they are there. Whatever fails in between becomes a ``Skip``,
-counted, logged, and told to the caller, who then serves the engine's order.
+``order`` takes the hits once they are there. Whatever fails in between becomes a ``Skip``, logged
+and told to the caller, who then serves the engine's order, and counts what the search came to.
 """
 
 from __future__ import annotations
@@ -118,11 +118,9 @@ class Personalizer:
         except Exception as error:  # it costs the search nothing yet
             log.debug("state not prepared", extra={"error": repr(error)})
 
-    def report(self, outcome: Skip | None) -> None:
-        """Count a search's outcome, and log it where an operator should look."""
-        self.telemetry.searched(None if outcome is None else outcome.reason)
-        if outcome is not None:
-            self._faults.log(outcome)
+    def report(self, skip: Skip) -> None:
+        """Log why a search is not personalised, where an operator should look."""
+        self._faults.log(skip)
 
     def close(self) -> None:
         """Drop rankings that wait; running ones and write-backs under way end by themselves."""
@@ -215,10 +213,10 @@ class Ticket:
             deadline: instant on ``time.monotonic``'s clock; the caller waits no longer.
 
         Raises:
-            Skip: with the reason, for every failure; counted and logged here, once.
+            Skip: with the reason, for every failure; logged here, once.
         """
         try:
-            ranking = self._order(candidates, deadline)
+            return self._order(candidates, deadline)
         except Skip as skip:
             self._personalizer.report(skip)
             raise
@@ -229,8 +227,6 @@ class Ticket:
             raise failure from error
         finally:
             self.cancel()
-        self._personalizer.report(None)
-        return ranking
 
     def cancel(self) -> None:
         """Give the search up; harmless when it has ended."""

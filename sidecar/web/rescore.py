@@ -59,8 +59,10 @@ def create_blueprint(settings: Settings, personalizer: Personalizer) -> Blueprin
         try:
             ranking = ticket.order(candidates, started + settings.timeout_ms / 1000.0)
         except Skip as skip:
+            personalizer.telemetry.searched(skip.reason)
             return _respond(_skipped(skip, len(candidates)), f"skipped; reason={skip.reason}",
                             ticket, started)
+        personalizer.telemetry.searched(None)
         return _respond(_applied(ranking, candidates, asked.explain), "applied", ticket, started)
 
     return blueprint

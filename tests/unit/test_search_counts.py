@@ -1,0 +1,172 @@
+"""What ``/metrics`` says of searches: each counted once, as its answer tells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import REGISTRY
+
+from sidecar.records import (
+    History,
+    HttpRequest,
+    HttpResponse,
+    Ranking,
+    StreamedResponse,
+    UserState,
+)
+from sidecar.search.targets import Endpoint
+from sidecar.serving.personalizer import Personalizer
+from sidecar.serving.searches import SearchPath
+from sidecar.serving.telemetry import Telemetry
+from sidecar.settings import Settings
+from sidecar.stores.memory import MemoryStateStore
+
+PAGE = b'{"query":{"match_all":{}},"size":10}'
+JSON = ("Content-Type", "application/json")
+COUNT = 100
+
+
+class Reversing:
+    """A ranker that turns the engine's order round."""
+
+    version = "v1"
+    items = ()
+
+    def rank(self, candidates, state, context):
+        count = len(candidates)
+        return Ranking(np.arange(count)[::-1].copy(), np.arange(count, dtype=np.float32), {}, (),
+                       state.version, self.version)
+
+    def prepare(self, state):
+        pass
+
+    def advance(self, hidden, events):
+        return np.zeros((1, 2), np.float32)
+
+
+class Exchange:
+    """An answer that is there already."""
+
+    def __init__(self, response: HttpResponse) -> None:
+        self.response = response
+
+    def result(self) -> HttpResponse:
+        return self.response
+
+    def stream(self) -> StreamedResponse:
+        told = self.response
+        return StreamedResponse(told.status, told.headers, iter([told.body]))
+
+
+class Scripted:
+    """An OpenSearch that answers as a function of the request and its number says."""
+
+    def __init__(self, answer: Callable[[HttpRequest, int], HttpResponse]) -> None:
+        self.answer = answer
+        self.asked: list[HttpRequest] = []
+
+    def begin(self, request: HttpRequest, **_: Any) -> Exchange:
+        self.asked.append(request)
+        return Exchange(self.answer(request, len(self.asked)))
+
+
+def states() -> MemoryStateStore:
+    store = MemoryStateStore()
+    store.put_many([UserState("u", History(("d1",), ("click",), (1.0,), (None,), ("e",)),
+                              np.zeros((1, 2), np.float32), "v1", 1)])
+    return store
+
+
+def path_over(answer: Callable[[HttpRequest, int], HttpResponse], **settings: Any) -> SearchPath:
+    chosen, ranker = Settings(**{"timeout_ms": 5000, **settings}), Reversing()
+    personalizer = Personalizer(chosen, states(), lambda: ranker, Telemetry())
+    return SearchPath(chosen, Scripted(answer), personalizer)
+
+
+def search(body: bytes = PAGE, target: str = "/i/_search") -> HttpRequest:
+    return HttpRequest("POST", target, (JSON, ("X-Personalize-User", "u")), body)
+
+
+def body_of(hits: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    return {"took": 1, "timed_out": False,
+            "_shards": {"total": 1, "successful": 1, "skipped": 0, "failed": 0},
+            "hits": {"total": {"value": COUNT, "relation": "eq"}, "max_score": 100.0,
+                     "hits": hits}, **more}
+
+
+def answered(body: dict[str, Any]) -> HttpResponse:
+    return HttpResponse(200, (JSON,), json.dumps(body).encode())
+
+
+def whole_hits() -> list[dict[str, Any]]:
+    return [{"_index": "i", "_id": f"d{k}", "_score": 100.0 - k} for k in range(COUNT)]
+
+
+def whole(request: HttpRequest, number: int) -> HttpResponse:
+    return answered(body_of(whole_hits()))
+
+
+def each_line(request: HttpRequest, number: int) -> HttpResponse:
+    lines = len([line for line in request.body.split(b"\n") if line.strip()]) // 2
+    return answered({"took": 1, "responses": [body_of(whole_hits(), status=200)] * lines})
+
+
+def refreshed_in_between(request: HttpRequest, number: int) -> HttpResponse:
+    """Ids first, then the page's hits; their scores have changed when these are first asked for."""
+    asked = json.loads(request.body)
+    if asked.get("stored_fields") == "_none_":
+        return answered(body_of([
+            {"_index": "i", "_score": 100.0 - k, "fields": {"item_id": [f"d{k}"]}, "_seq_no": k,
+             "_primary_term": 1} for k in range(COUNT)]))
+    shift = 0.5 if number == 2 else 0.0
+    return answered(body_of([
+        {"_index": "i", "_id": item, "_score": 100.0 - int(item[1:]) + shift, "_source": {},
+         "_seq_no": int(item[1:]), "_primary_term": 1}
+        for item in asked["query"]["bool"]["filter"][0]["ids"]["values"]]))
+
+
+@pytest.fixture
+def counted() -> Callable[[], dict[str, float]]:
+    """Tell by how much each outcome's counter grew since the test began."""
+    before = counters()
+    return lambda: {word: value - before.get(word, 0.0) for word, value in counters().items()
+                    if value != before.get(word, 0.0)}
+
+
+def counters() -> dict[str, float]:
+    return {sample.labels["reason"] or sample.labels["status"]: sample.value
+            for metric in REGISTRY.collect() if metric.name == "personalize_searches"
+            for sample in metric.samples if sample.name.endswith("_total")}
+
+
+def status_of(reply: HttpResponse | StreamedResponse) -> str:
+    return dict(reply.headers)["X-Personalize-Status"]
+
+
+def test_search_that_is_begun_anew_is_counted_once(counted):
+    reply = path_over(refreshed_in_between).answer(Endpoint.SEARCH, search())
+    assert status_of(reply) == "applied"
+    assert counted() == {"applied": 1}
+
+
+def test_search_that_is_skipped_after_its_ranking_is_counted_as_it_is_told(counted):
+    reply = path_over(whole).answer(
+        Endpoint.SEARCH, search(target="/i/_search?filter_path=hits.hits._source"))
+    assert status_of(reply) == "skipped; reason=filter_path"
+    assert counted() == {"filter_path": 1}
+
+
+@pytest.mark.parametrize(("body", "word"), [
+    (PAGE, "applied"), (b'{"sort":["price"]}', "sort"), (b'{"size":0}', "size_zero")])
+def test_each_search_is_counted_once_with_its_reason(counted, body, word):
+    path_over(whole).answer(Endpoint.SEARCH, search(body))
+    assert counted() == {word: 1}
+
+
+def test_what_is_no_search_is_not_counted(counted):
+    path_over(whole).other(HttpRequest("GET", "/_cat/indices"))
+    assert counted() == {}
