@@ -55,7 +55,7 @@ class MultiSearches:
             ClientGone: the client hung up.
         """
         try:
-            lines = self._planned(request)
+            lines = self._planned(request, outcome)
         except UnreadableError:
             outcome.skipped(SkipReason.UNREADABLE)
             return passed(self._personal.upstream, plain(request), outcome, client)
@@ -65,22 +65,25 @@ class MultiSearches:
                  client: socket.socket | None) -> Reply:
         """Answer a multi-search whose lines are planned; raises as ``reply``."""
         own = self._without_own(request, lines)
-        first = next((line.plan.skip for line in lines if line.plan.skip is not None), None)
-        if all(line.plan.skip is not None for line in lines):
-            outcome.skipped(first or SkipReason.UNREADABLE)
+        skips = [line.plan.skip for line in lines]
+        planned = [skip for skip in skips if skip is not None]
+        if len(planned) == len(lines):
+            outcome.skipped(planned[0], planned)
             return passed(self._personal.upstream, own, outcome, client)
         try:
             return self._personalised(request, lines, outcome, client)
         except (UnreadableError, Skip) as error:
-            outcome.skipped(error.reason if isinstance(error, Skip) else SkipReason.NO_IDS)
+            reason = error.reason if isinstance(error, Skip) else SkipReason.NO_IDS
+            outcome.skipped(reason, [skip or reason for skip in skips])
             return passed(self._personal.upstream, own, outcome, client)
         finally:
             for line in lines:
                 if line.ticket is not None:
                     line.ticket.cancel()
 
-    def _planned(self, request: HttpRequest) -> list[Line]:
+    def _planned(self, request: HttpRequest, outcome: Outcome) -> list[Line]:
         target, items = parse(request.target), multi.items_of(request)
+        outcome.searches = len(items)
         now = time.time()
         return [Line(item, self._personal.clamped(plan_search(
                     multi.as_search(item, request, target), self._settings, now)),

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from sidecar.records import Headers, SkipReason
@@ -42,10 +42,15 @@ class Outcome:
         finally:
             self.times_ms[name] = self.times_ms.get(name, 0.0) + _since(began)
 
-    def skipped(self, reason: SkipReason) -> None:
-        """Note why the engine's order is served, whatever was noted before."""
+    def skipped(self, reason: SkipReason, each: Sequence[SkipReason] = ()) -> None:
+        """Note why the engine's order is served, whatever was noted before.
+
+        Args:
+            reason: what the client is told.
+            each: of several searches each one's reason, where it may be another.
+        """
         self.reason = reason
-        self._joined = []
+        self._joined = list(each)
 
     def joined(self, reason: SkipReason | None, part: Outcome | None = None) -> None:
         """Take in one search of several: applied to one is applied, else the first reason counts.

@@ -92,6 +92,7 @@ class Templates:
             UnreadableError: one of them cannot be read or rendered.
         """
         target, items = parse(request.target), multi.items_of(request)
+        outcome.searches = len(items)
         lines: list[Line] = []
         for begin in range(0, len(items), AT_ONCE):
             some = items[begin:begin + AT_ONCE]

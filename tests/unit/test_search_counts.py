@@ -170,3 +170,40 @@ def test_each_search_is_counted_once_with_its_reason(counted, body, word):
 def test_what_is_no_search_is_not_counted(counted):
     path_over(whole).other(HttpRequest("GET", "/_cat/indices"))
     assert counted() == {}
+
+
+def lines(*searches: bytes) -> HttpRequest:
+    return search(b"".join(b'{"index":"i"}\n' + body + b"\n" for body in searches), "/_msearch")
+
+
+def test_each_line_of_a_multi_search_is_counted_with_its_own_reason(counted):
+    reply = path_over(each_line).answer(
+        Endpoint.MULTI_SEARCH, lines(PAGE, b'{"sort":["price"]}', b'{"size":0}', PAGE))
+    assert status_of(reply) == "applied"
+    assert counted() == {"applied": 2, "sort": 1, "size_zero": 1}
+
+
+def test_lines_of_a_multi_search_that_passes_through_are_counted_too(counted):
+    reply = path_over(each_line).answer(
+        Endpoint.MULTI_SEARCH, lines(b'{"sort":["price"]}', b'{"size":0}', b'{"size":0}'))
+    assert status_of(reply) == "skipped; reason=sort"
+    assert counted() == {"sort": 1, "size_zero": 2}
+
+
+@pytest.mark.parametrize(("answer", "word"), [
+    (answered({"took": 1, "responses": []}), "no_ids"),
+    (HttpResponse(400, (JSON,), b"{}"), "upstream_error")])
+def test_multi_search_that_cannot_be_taken_apart_counts_each_line(counted, answer, word):
+    reply = path_over(lambda *_: answer).answer(
+        Endpoint.MULTI_SEARCH, lines(b'{"sort":["price"]}', PAGE, PAGE))
+    assert status_of(reply) == f"skipped; reason={word}"
+    assert counted() == {"sort": 1, word: 2}
+
+
+def test_line_that_cannot_be_written_leaves_no_other_counted_as_applied(counted):
+    """The whole request then passes through, lines that were ordered already among it."""
+    odd = answered({"took": 1, "responses": [body_of(whole_hits(), status=200),
+                                             {"hits": {"hits": [7]}, "status": 200}]})
+    reply = path_over(lambda *_: odd).answer(Endpoint.MULTI_SEARCH, lines(PAGE, PAGE))
+    assert status_of(reply) == "skipped; reason=no_ids"
+    assert counted() == {"no_ids": 2}
