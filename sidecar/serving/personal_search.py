@@ -115,6 +115,7 @@ class PersonalSearch:
         ticket = self._shared.personalizer.begin(self._plan.context)
         try:
             if ticket.refusal is not None:
+                self._shared.personalizer.report(Skip(ticket.refusal))
                 return self.passed(ticket.refusal)
             is_split = (attempt <= BY_IDS and fetches.can_split(self._plan, self._field)
                         and not self._shared.fetched_whole.get(self._index))

@@ -1,8 +1,9 @@
-"""What ``/metrics`` says of searches: each counted once, as its answer tells."""
+"""What ``/metrics`` and the log say of searches: each counted once, as its answer tells."""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
+from sidecar.errors import UpstreamUnavailable
 from sidecar.records import (
     History,
     HttpRequest,
     HttpResponse,
+    QueryContext,
     Ranking,
     StreamedResponse,
     UserState,
@@ -207,3 +210,23 @@ def test_line_that_cannot_be_written_leaves_no_other_counted_as_applied(counted)
     reply = path_over(lambda *_: odd).answer(Endpoint.MULTI_SEARCH, lines(PAGE, PAGE))
     assert status_of(reply) == "skipped; reason=no_ids"
     assert counted() == {"no_ids": 2}
+
+
+class Unreachable(MemoryStateStore):
+    """A store that cannot even be asked."""
+
+    def begin_get(self, user_id):
+        raise UpstreamUnavailable("gone")
+
+
+@pytest.mark.parametrize(("store", "settings", "word"), [
+    (Unreachable(), {}, "state_unavailable"), (states(), {"max_searches": 1}, "overload")])
+def test_refusal_that_is_known_at_once_is_logged_as_any_other(store, settings, word, caplog):
+    chosen, ranker = Settings(timeout_ms=5000, **settings), Reversing()
+    personalizer = Personalizer(chosen, store, lambda: ranker, Telemetry())
+    under_way = personalizer.begin(QueryContext("u", "milk", 1.0))  # takes the only slot, if so
+    path = SearchPath(chosen, Scripted(whole), personalizer)
+    with caplog.at_level(logging.WARNING, "sidecar"):
+        assert status_of(path.answer(Endpoint.SEARCH, search())) == f"skipped; reason={word}"
+    under_way.cancel()
+    assert [(record.levelname, record.reason) for record in caplog.records] == [("WARNING", word)]
