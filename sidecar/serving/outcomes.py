@@ -67,19 +67,29 @@ class Outcome:
                 self.times_ms[stage] = (self.times_ms.get(stage, 0.0)
                                         + part.times_ms.get(stage, 0.0))
 
+    def failed(self) -> None:
+        """Count and time what OpenSearch gave no answer to, and so has no headers."""
+        self.skipped(SkipReason.UPSTREAM_ERROR)
+        self._end()
+
     def headers(self) -> Headers:
         """Return the headers that tell the client; count each search, and time the whole."""
+        total_ms = self._end()
+        timing = ", ".join(f"{name};dur={self.times_ms.get(name, 0.0):.3f}" for name in STAGES)
+        status = "applied" if self.reason is None else f"skipped; reason={self.reason}"
+        told: Headers = (("X-Personalize-Status", status),
+                         ("Server-Timing", f"{timing}, total;dur={total_ms:.3f}"))
+        return told if self.state < 0 else (*told, ("X-Personalize-State", str(self.state)))
+
+    def _end(self) -> float:
+        """Count each search and time the whole; return the milliseconds since the beginning."""
         for reason in self._joined or [self.reason] * self.searches:
             self._telemetry.searched(reason)
         total_ms = _since(self._began)
         self._telemetry.timed("total", total_ms)
         if "upstream" in self.times_ms:
             self._telemetry.timed("upstream", self.times_ms["upstream"])
-        timing = ", ".join(f"{name};dur={self.times_ms.get(name, 0.0):.3f}" for name in STAGES)
-        status = "applied" if self.reason is None else f"skipped; reason={self.reason}"
-        told: Headers = (("X-Personalize-Status", status),
-                         ("Server-Timing", f"{timing}, total;dur={total_ms:.3f}"))
-        return told if self.state < 0 else (*told, ("X-Personalize-State", str(self.state)))
+        return total_ms
 
 
 def _since(began: float) -> float:

@@ -11,7 +11,7 @@ import logging
 import socket
 import time
 
-from sidecar.errors import SidecarError, UnreadableError
+from sidecar.errors import SidecarError, UnreadableError, UpstreamError
 from sidecar.records import HttpRequest, SkipReason
 from sidecar.search import headers
 from sidecar.search.plans import plan_search
@@ -60,6 +60,14 @@ class SearchPath:
             ClientGone: the client hung up.
         """
         outcome = self._personal.outcome()
+        try:
+            return self._answer(kind, request, outcome, client)
+        except UpstreamError:
+            outcome.failed()
+            raise
+
+    def _answer(self, kind: Endpoint, request: HttpRequest, outcome: Outcome,
+                client: socket.socket | None) -> Reply:
         try:
             plain = headers.unpacked(request, self._settings.max_body_bytes)
         except UnreadableError:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from sidecar.errors import UpstreamUnavailable
+from sidecar.errors import ClientGone, UpstreamTimeout, UpstreamUnavailable
 from sidecar.records import (
     History,
     HttpRequest,
@@ -230,3 +230,27 @@ def test_refusal_that_is_known_at_once_is_logged_as_any_other(store, settings, w
         assert status_of(path.answer(Endpoint.SEARCH, search())) == f"skipped; reason={word}"
     under_way.cancel()
     assert [(record.levelname, record.reason) for record in caplog.records] == [("WARNING", word)]
+
+
+def raises(error: Exception) -> Callable[[HttpRequest, int], HttpResponse]:
+    def answer(request: HttpRequest, number: int) -> HttpResponse:
+        raise error
+    return answer
+
+
+@pytest.mark.parametrize("error", [UpstreamUnavailable("gone"), UpstreamTimeout("slow")])
+@pytest.mark.parametrize(("kind", "request_of", "count"), [
+    (Endpoint.SEARCH, search(), 1), (Endpoint.SEARCH, search(b'{"sort":["price"]}'), 1),
+    (Endpoint.MULTI_SEARCH, lines(PAGE, b'{"size":0}', PAGE), 3),
+    (Endpoint.TEMPLATE, search(b'{"source":"{}"}', "/i/_search/template"), 1)])
+def test_search_without_an_answer_of_opensearchs_is_counted(counted, error, kind, request_of,
+                                                            count):
+    with pytest.raises(type(error)):
+        path_over(raises(error)).answer(kind, request_of)
+    assert counted() == {"upstream_error": count}
+
+
+def test_search_whose_client_hung_up_is_not_counted(counted):
+    with pytest.raises(ClientGone):
+        path_over(raises(ClientGone("gone"))).answer(Endpoint.SEARCH, search())
+    assert counted() == {}
