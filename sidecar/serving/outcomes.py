@@ -22,10 +22,18 @@ class Outcome:
     ``searches`` is how many the request holds.
     """
 
-    __slots__ = ("_began", "_joined", "_telemetry", "reason", "searches", "state", "times_ms")
+    __slots__ = ("_began", "_joined", "_stages", "_telemetry", "reason", "searches", "state",
+                 "times_ms")
 
-    def __init__(self, telemetry: Telemetry) -> None:
+    def __init__(self, telemetry: Telemetry | None, stages: Sequence[str] = STAGES) -> None:
+        """Begin.
+
+        Args:
+            telemetry: None for what is no search, and is neither counted nor timed.
+            stages: those that the client is told of.
+        """
         self._telemetry = telemetry
+        self._stages = stages
         self._began = time.perf_counter()
         self._joined: list[SkipReason | None] = []
         self.searches = 1
@@ -75,7 +83,8 @@ class Outcome:
     def headers(self) -> Headers:
         """Return the headers that tell the client; count each search, and time the whole."""
         total_ms = self._end()
-        timing = ", ".join(f"{name};dur={self.times_ms.get(name, 0.0):.3f}" for name in STAGES)
+        timing = ", ".join(f"{name};dur={self.times_ms.get(name, 0.0):.3f}"
+                           for name in self._stages)
         status = "applied" if self.reason is None else f"skipped; reason={self.reason}"
         told: Headers = (("X-Personalize-Status", status),
                          ("Server-Timing", f"{timing}, total;dur={total_ms:.3f}"))
@@ -83,9 +92,11 @@ class Outcome:
 
     def _end(self) -> float:
         """Count each search and time the whole; return the milliseconds since the beginning."""
+        total_ms = _since(self._began)
+        if self._telemetry is None:
+            return total_ms
         for reason in self._joined or [self.reason] * self.searches:
             self._telemetry.searched(reason)
-        total_ms = _since(self._began)
         self._telemetry.timed("total", total_ms)
         if "upstream" in self.times_ms:
             self._telemetry.timed("upstream", self.times_ms["upstream"])

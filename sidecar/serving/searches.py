@@ -92,9 +92,8 @@ class SearchPath:
 
     def other(self, request: HttpRequest, client: socket.socket | None = None) -> Reply:
         """Let a request through that is no search; raises as ``answer``, less ``ControlError``."""
-        outcome = self._personal.outcome()
+        outcome = Outcome(None)
         outcome.skipped(SkipReason.NOT_A_SEARCH)
-        outcome.searches = 0
         return passed(self._upstream, without_controls(request), outcome, client,
                       idempotent=request.method in ("GET", "HEAD", "OPTIONS"),
                       timeout_s=self._settings.pass_timeout_s)

@@ -17,8 +17,11 @@ from flask import Blueprint, Response, request
 from sidecar.errors import InputError, Skip
 from sidecar.records import Candidates, QueryContext, Ranking
 from sidecar.serving import explanations
+from sidecar.serving.outcomes import Outcome
 from sidecar.serving.personalizer import Personalizer, Ticket
 from sidecar.settings import Settings
+
+STAGES = ("history", "rank")  # whoever calls has searched
 
 
 class RescoreHit(msgspec.Struct, frozen=True):
@@ -52,18 +55,17 @@ def create_blueprint(settings: Settings, personalizer: Personalizer) -> Blueprin
 
     @blueprint.post("/rescore")
     def rescore() -> Response:
-        started = time.monotonic()
+        deadline = time.monotonic() + settings.timeout_ms / 1000.0
+        outcome = Outcome(personalizer.telemetry, STAGES)
         asked = _read(request.get_data(cache=False), settings)
         candidates = _candidates(asked.hits)
         ticket = personalizer.begin(_context(asked, settings))
         try:
-            ranking = ticket.order(candidates, started + settings.timeout_ms / 1000.0)
+            ranking = ticket.order(candidates, deadline)
         except Skip as skip:
-            personalizer.telemetry.searched(skip.reason)
-            return _respond(_skipped(skip, len(candidates)), f"skipped; reason={skip.reason}",
-                            ticket, started)
-        personalizer.telemetry.searched(None)
-        return _respond(_applied(ranking, candidates, asked.explain), "applied", ticket, started)
+            outcome.skipped(skip.reason)
+            return _respond(_skipped(skip, len(candidates)), ticket, outcome)
+        return _respond(_applied(ranking, candidates, asked.explain), ticket, outcome)
 
     return blueprint
 
@@ -109,12 +111,10 @@ def _skipped(skip: Skip, count: int) -> dict[str, Any]:
             "order": list(range(count)), "scores": None}
 
 
-def _respond(answer: dict[str, Any], status: str, ticket: Ticket, started: float) -> Response:
+def _respond(answer: dict[str, Any], ticket: Ticket, outcome: Outcome) -> Response:
     response = Response(_encoder.encode(answer), content_type="application/json")
-    timings, total_ms = ticket.timings, (time.monotonic() - started) * 1000.0
-    response.headers["X-Personalize-Status"] = status
+    outcome.times_ms["history"] = ticket.timings.history_ms
+    outcome.times_ms["rank"] = ticket.timings.rank_ms
+    response.headers.extend(outcome.headers())
     response.headers["X-Personalize-State"] = str(answer["state"])
-    response.headers["Server-Timing"] = (f"history;dur={timings.history_ms:.3f}, "
-                                         f"rank;dur={timings.rank_ms:.3f}, "
-                                         f"total;dur={total_ms:.3f}")
     return response

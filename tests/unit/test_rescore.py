@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -172,3 +173,15 @@ def test_outcomes_are_counted(client):
     assert 'personalize_searches_total{reason="",status="applied"}' in text
     assert 'personalize_searches_total{reason="anonymous",status="skipped"}' in text
     assert 'personalize_stage_seconds_bucket{le="0.001",stage="rank"}' in text
+
+
+def test_ranking_is_timed_as_a_search_that_somebody_else_asked(client):
+    def timed():
+        text = client.get("/metrics").get_data(as_text=True)
+        return {stage: float(count) for stage, count in re.findall(
+            r'^personalize_stage_seconds_count{stage="(\w+)"} (\S+)$', text, re.MULTILINE)}
+
+    before = timed()
+    ask(client)
+    assert {stage: count - before[stage] for stage, count in timed().items()} == {
+        "upstream": 0, "history": 1, "rank": 1, "total": 1}

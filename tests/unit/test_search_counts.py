@@ -170,9 +170,23 @@ def test_each_search_is_counted_once_with_its_reason(counted, body, word):
     assert counted() == {word: 1}
 
 
-def test_what_is_no_search_is_not_counted(counted):
+def timed() -> dict[str, float]:
+    return {sample.labels["stage"]: sample.value
+            for metric in REGISTRY.collect() if metric.name == "personalize_stage_seconds"
+            for sample in metric.samples if sample.name.endswith("_count")}
+
+
+def test_what_is_no_search_is_neither_counted_nor_timed(counted):
+    before = timed()
     path_over(whole).other(HttpRequest("GET", "/_cat/indices"))
     assert counted() == {}
+    assert timed() == before
+
+
+def test_search_is_timed_in_each_stage():
+    before = timed()
+    path_over(whole).answer(Endpoint.SEARCH, search())
+    assert timed() == {stage: count + 1 for stage, count in before.items()}
 
 
 def lines(*searches: bytes) -> HttpRequest:
