@@ -110,7 +110,10 @@ class ModelSource:
         version: str | None = None
         try:
             version = self._loader.version(self.model_dir)
-            if version == self._loaded or self._is_refused(version):
+            if version == self._loaded:
+                self.error = self._refused = None  # what was refused is no longer there
+                return False
+            if self._is_refused(version):
                 return False
             self._switch(self._loader.load(self.model_dir))
         except Exception as error:  # a broken file can fail in any way; the old model serves on

@@ -117,3 +117,18 @@ def test_mended_model_is_taken_at_once_when_its_version_changes():
     source.check()
     directory.version, directory.error = "v2", None
     assert source.check()
+
+
+def test_refusal_is_forgotten_when_the_model_in_use_is_put_back():
+    directory = Directory()
+    source = directory.source()
+    source.check()
+    directory.version, directory.error = "v2", ModelError("weights are missing")
+    source.check()
+    assert source.error is not None
+    directory.version, directory.error = "v1", None
+    assert not source.check()
+    assert (source().version, source.error) == ("v1", None)
+    directory.version = "v2"  # whole this time: not held to be what it was
+    assert source.check()
+    assert directory.loads == 3
