@@ -172,7 +172,8 @@ def unwanted(controls: Controls, settings: Settings) -> SkipReason | None:
     """Return why nobody wants this search personalised; None if somebody does."""
     if not controls.enabled:
         return SkipReason.DISABLED
-    if controls.user_id is None and settings.without_history == "engine":
+    is_known = controls.user_id is not None or bool(controls.attributes)
+    if not is_known and settings.without_history == "engine":
         return SkipReason.ANONYMOUS
     return None
 

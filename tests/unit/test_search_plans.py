@@ -82,6 +82,13 @@ def test_body_of_no_said_kind_passes_to_be_refused():
     assert found == [SkipReason.FORMAT, None, None]
 
 
+def test_shopper_of_whom_attributes_are_known_needs_no_name():
+    """As in rescore and in the plugin: the model, not the plan, says whether they place anybody."""
+    found = plan(X_Personalize_User="", X_Personalize_Attributes="age=35-44")
+    assert (found.skip, found.context.user_id) == (None, None)
+    assert found.context.attributes == {"age": "35-44"}
+
+
 def test_nobody_named_is_anonymous_unless_the_model_orders_strangers():
     assert plan(X_Personalize_User="").skip is SkipReason.ANONYMOUS
     assert plan(settings=Settings(without_history="model"), X_Personalize_User="").skip is None
