@@ -115,6 +115,6 @@ def _respond(answer: dict[str, Any], ticket: Ticket, outcome: Outcome) -> Respon
     response = Response(_encoder.encode(answer), content_type="application/json")
     outcome.times_ms["history"] = ticket.timings.history_ms
     outcome.times_ms["rank"] = ticket.timings.rank_ms
+    outcome.state = ticket.state_version
     response.headers.extend(outcome.headers())
-    response.headers["X-Personalize-State"] = str(answer["state"])
     return response

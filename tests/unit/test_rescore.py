@@ -116,6 +116,13 @@ def test_skip_is_an_answer_with_the_order_as_it_came(client, fields, reason):
     assert answer.headers["X-Personalize-Status"] == f"skipped; reason={reason}"
 
 
+def test_skip_names_the_state_where_one_was_read(client, states):
+    read = ask(client, query="gate").headers
+    assert read["X-Personalize-Status"] == "skipped; reason=gated"
+    assert read["X-Personalize-State"] == str(states.get_many(["u"])[0].version)
+    assert "X-Personalize-State" not in ask(client, user_id="stranger").headers
+
+
 @pytest.mark.parametrize(("body", "said"), [
     (b"", "body is not a rescore request"),
     (b"{", "body is not a rescore request"),
