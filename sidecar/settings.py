@@ -87,7 +87,9 @@ class Settings:
     without_history: str = _setting(
         "engine", "order for users without history: the engine's or the unpersonalised model's",
         choices=("engine", "model"))
-    rewrite_scores: bool = _setting(False, "put blended scores into _score and max_score")
+    rewrite_scores: bool = _setting(
+        False, "put blended scores into _score and max_score, raised above the engine's scores "
+        "behind the window")
     ubi: str = _setting(
         "forward", "ext.ubi of a search: forwarded to OpenSearch's UBI plugin, or taken by the "
         "sidecar, which then logs the search in the plugin's place", choices=("forward", "take"))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from sidecar.errors import Skip
 from sidecar.records import Ranking, SkipReason
@@ -49,13 +50,15 @@ def write_page(page: Page, plan: SearchPlan, window: Answer | IdAnswer,
     keys = window.keys if ranking is not None and (settings.rewrite_scores or is_explained) else ()
     if ranking is not None and keys:
         places = {key: place for place, key in enumerate(keys[:len(ranking.order)])}
+    scores = None
     if ranking is not None and settings.rewrite_scores:
-        hits = [_rescored(hit, places.get(key), ranking)
+        assert plan.window is not None
+        scores = rewritten_scores(ranking, window.scores, plan.window.hits)
+        hits = [_rescored(hit, places.get(key), scores)
                 for key, hit in zip(page.keys, hits, strict=True)]
     body = page.around.with_hits(_as_asked_for(hits, plan, settings.item_id_field))
-    if ranking is not None and settings.rewrite_scores:
-        tail = window.scores[len(ranking.order):]  # keeps the engine's scores
-        body = answers.with_max_score(body, float(np.nanmax([*ranking.scores, *tail])))
+    if scores is not None:
+        body = answers.with_max_score(body, float(np.nanmax(scores)))
     if ranking is not None and is_explained:
         shown = [places[key] for key in page.keys if key in places]
         body = answers.with_ext(body, "personalize", explanations.applied(
@@ -64,10 +67,33 @@ def write_page(page: Page, plan: SearchPlan, window: Answer | IdAnswer,
     return body
 
 
-def _rescored(hit: bytes, place: int | None, ranking: Ranking) -> bytes:
+def rewritten_scores(ranking: Ranking, engine_scores: Sequence[float],
+                     wanted: int) -> npt.NDArray[np.float64]:
+    """Return what stands in the ``_score`` of the window's hits (K), in engine order.
+
+    The blended scores. Where the window is full, hits may follow it that keep the engine's scores:
+    then all are raised by one constant, if need be, so that the least stands above the engine's
+    least in the window, and so above all that follows. Nothing else than the window says how much,
+    so that its pages agree.
+
+    Args:
+        ranking: over the window's K hits.
+        engine_scores: of these and any hits behind them; NaN where a hit has none.
+        wanted: how many hits the window has if there are enough.
+    """
+    scores = ranking.scores.astype(np.float64)
+    engine = np.array(engine_scores[:len(scores)], dtype=np.float32)
+    engine = engine[np.isfinite(engine)]
+    if len(scores) < wanted or not len(engine):
+        return scores
+    above = float(np.nextafter(engine.min(), np.float32(np.inf)))  # scores are floats to OpenSearch
+    return scores + max(0.0, above - float(scores.min()))
+
+
+def _rescored(hit: bytes, place: int | None, scores: npt.NDArray[np.float64]) -> bytes:
     if place is None:
         return hit
-    return answers.with_score(hit, float(ranking.scores[place]))
+    return answers.with_score(hit, float(scores[place]))
 
 
 def _as_asked_for(hits: Sequence[bytes], plan: SearchPlan, field: str) -> Sequence[bytes]:
