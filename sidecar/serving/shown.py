@@ -72,5 +72,7 @@ def _record(plan: SearchPlan, ubi: Mapping[str, Any], query_id: str,
         record["user_query"] = plan.context.query
     if plan.context is not None and plan.context.user_id:  # by which a user is forgotten
         record["user_id"] = plan.context.user_id
+    if plan.controls is not None and plan.controls.session_id is not None:
+        record.setdefault("session_id", plan.controls.session_id)
     return {**record, "query_id": query_id, "query_response_id": str(uuid.uuid4()),
             "query_response_hit_ids": list(ids)}

@@ -95,9 +95,10 @@ def test_ubi_section_is_taken_where_opensearch_has_no_plugin_for_it(proxy, sidec
     body = {**BODY, "ext": {"ubi": ubi}}
     queries = f"{proxy.prefix}queries"
     with sidecar_over(proxy.node, ubi="take", queries_index=queries) as url:
-        answer = ask(url, "POST", f"/{proxy.prefix}one/_search", body)
+        answer = ask(url, "POST", f"/{proxy.prefix}one/_search", body, X_Personalize_Session="s7")
         off = ask(url, "POST", f"/{proxy.prefix}one/_search",
-                  {**BODY, "ext": {"ubi": {"user_query": "milk"}}}, X_Personalize="off")
+                  {**BODY, "ext": {"ubi": {"user_query": "milk"}}}, X_Personalize="off",
+                  X_Personalize_Session="s8")
         template = ask(url, "POST", f"/{proxy.prefix}one/_search/template",
                        {"source": json.dumps(body)})
         nothing = ask(url, "POST", f"/{proxy.prefix}one/_search",
@@ -112,6 +113,7 @@ def test_ubi_section_is_taken_where_opensearch_has_no_plugin_for_it(proxy, sidec
         "q7": answer.ids, off.json["ext"]["ubi"]["query_id"]: off.ids, "q8": []}
     assert {entry["query_id"]: entry.get("user_id") for entry in logged} == {
         "q7": "u1", off.json["ext"]["ubi"]["query_id"]: None, "q8": "u1"}
+    assert {entry["session_id"] for entry in logged if "session_id" in entry} == {"s7", "s8"}
 
 
 # -- what a skip looks like
