@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sidecar.records import Candidates, Ranking, SkipReason
+from sidecar.records import NEVER_WRITTEN, Candidates, Ranking, SkipReason
 
 DIGITS = 6  # float32 carries seven; the seventh is noise
 
@@ -26,16 +26,18 @@ def applied(ranking: Ranking, candidates: Candidates, shown: Sequence[int],
         shown: candidate positions of the page's hits, in shown order.
         indices: each candidate's index name (K).
     """
-    return {"applied": True, "reason": None, "state": ranking.state_version,
-            "model": ranking.model_version,
+    return {**told(ranking),
             "hits": [{"_index": indices[position], "_id": candidates.item_ids[position], **entry}
                      for position, entry in zip(shown, entries(ranking, candidates, shown),
                                                 strict=True)]}
 
 
-def skipped(reason: SkipReason) -> dict[str, Any]:
-    """Return ``ext.personalize`` for a page in the engine's order."""
-    return {"applied": False, "reason": str(reason), "state": -1, "model": None, "hits": []}
+def told(done: Ranking | SkipReason) -> dict[str, Any]:
+    """Return what was done to an order: a ranking's, or the engine's, for a reason."""
+    if isinstance(done, SkipReason):
+        return {"applied": False, "reason": str(done), "state": NEVER_WRITTEN, "model": None}
+    return {"applied": True, "reason": None, "state": done.state_version,
+            "model": done.model_version}
 
 
 def entries(ranking: Ranking, candidates: Candidates,

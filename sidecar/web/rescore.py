@@ -98,8 +98,7 @@ def _candidates(hits: list[RescoreHit | str | int]) -> Candidates:
 
 
 def _applied(ranking: Ranking, candidates: Candidates, explain: bool) -> dict[str, Any]:
-    answer = {"applied": True, "reason": None, "state": ranking.state_version,
-              "model": ranking.model_version, "order": ranking.order.tolist(),
+    answer = {**explanations.told(ranking), "order": ranking.order.tolist(),
               "scores": ranking.scores.tolist()}
     if explain:
         answer["explanations"] = explanations.entries(ranking, candidates, range(len(candidates)))
@@ -107,8 +106,7 @@ def _applied(ranking: Ranking, candidates: Candidates, explain: bool) -> dict[st
 
 
 def _skipped(skip: Skip, count: int) -> dict[str, Any]:
-    return {"applied": False, "reason": str(skip.reason), "state": -1, "model": None,
-            "order": list(range(count)), "scores": None}
+    return {**explanations.told(skip.reason), "order": list(range(count)), "scores": None}
 
 
 def _respond(answer: dict[str, Any], ticket: Ticket, outcome: Outcome) -> Response:

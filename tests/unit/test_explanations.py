@@ -46,5 +46,5 @@ def test_empty_page_and_bare_ranking_are_explained():
 
 
 def test_skip_is_told_with_its_reason():
-    assert explanations.skipped(SkipReason.SORT) == {
-        "applied": False, "reason": "sort", "state": -1, "model": None, "hits": []}
+    assert explanations.told(SkipReason.SORT) == {
+        "applied": False, "reason": "sort", "state": -1, "model": None}
