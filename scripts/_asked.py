@@ -94,8 +94,7 @@ def ask(options: argparse.Namespace) -> Asked:
     ranker = ranker_over(options.model, options.device or "cpu", options.catalogue, rows)
     history, now = _history(options, ranker)
     candidates = _candidates(options, rows)
-    context = QueryContext(options.user, options.query, now, window=options.window,
-                           weight=options.weight, explain=True)
+    context = QueryContext(options.user, options.query, now, weight=options.weight, explain=True)
     titles = {row["item_id"]: row["title"] for row in rows}
     return Asked(Replay(ranker, candidates, context), ranker, history, titles, now)
 

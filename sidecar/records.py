@@ -138,7 +138,6 @@ class QueryContext:
     query: str | None
     now: float
     session_id: str | None = None
-    window: int = 100
     weight: float = 1.0
     explain: bool = False
     min_state: int | None = None

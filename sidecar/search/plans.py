@@ -105,7 +105,7 @@ def _plan(search: SearchRequest, controls: Controls, settings: Settings,
     context = QueryContext(
         user_id=controls.user_id,
         query=query_text(search.get("query"), search.ext, search.target.get("q")),
-        now=now, session_id=controls.session_id, window=window.hits, weight=controls.weight,
+        now=now, session_id=controls.session_id, weight=controls.weight,
         explain=controls.explain, min_state=controls.min_state, diversity=controls.diversity,
         attributes=controls.attributes)
     return SearchPlan(search.untouched(), skip, controls, search, window, context, hit_filter)
@@ -114,11 +114,9 @@ def _plan(search: SearchRequest, controls: Controls, settings: Settings,
 def with_smaller_window(plan: SearchPlan, limit: int) -> SearchPlan:
     """Return the plan with at most ``limit`` hits reordered: an index allows no wider fetch."""
     assert plan.window is not None
-    assert plan.context is not None
     window = plan.window._replace(hits=min(plan.window.hits, limit))
     skip = SkipReason.BEYOND_WINDOW if window.first >= window.hits else None
-    return replace(plan, window=window, skip=skip,
-                   context=replace(plan.context, window=window.hits))
+    return replace(plan, window=window, skip=skip)
 
 
 def with_user_preference(search: SearchRequest, user_id: str | None) -> SearchRequest:

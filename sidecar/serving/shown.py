@@ -70,9 +70,9 @@ def _record(plan: SearchPlan, ubi: Mapping[str, Any], query_id: str,
     record = {name: ubi[name] for name in _COPIED if ubi.get(name) not in (None, "")}
     if plan.context is not None and plan.context.query and "user_query" not in record:
         record["user_query"] = plan.context.query
-    if plan.context is not None and plan.context.user_id:  # by which a user is forgotten
-        record["user_id"] = plan.context.user_id
-    if plan.controls is not None and plan.controls.session_id is not None:
+    if plan.controls is not None and plan.controls.user_id:  # by which a user is forgotten
+        record["user_id"] = plan.controls.user_id
+    if plan.controls is not None and plan.controls.session_id:
         record.setdefault("session_id", plan.controls.session_id)
     return {**record, "query_id": query_id, "query_response_id": str(uuid.uuid4()),
             "query_response_hit_ids": list(ids)}

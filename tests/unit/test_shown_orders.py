@@ -36,6 +36,11 @@ def test_session_that_a_control_names_is_logged_whoever_searches(user):
     assert record["query_response_hit_ids"] == ["b", "a"]
 
 
+@pytest.mark.parametrize("switch", ["on", "off"])
+def test_user_that_a_header_names_is_logged_to_be_forgotten_by_whatever_was_served(switch):
+    assert logged({}, X_Personalize=switch, X_Personalize_User="u1")["user_id"] == "u1"
+
+
 def test_session_of_ubis_own_is_kept_and_none_is_made_up():
     assert logged({"session_id": "own"}, X_Personalize_Session="s1")["session_id"] == "own"
     assert "session_id" not in logged({}, X_Personalize_User="u1")
