@@ -146,9 +146,14 @@ class Study:
         return self._study.get_trials(deepcopy=False)
 
     def _begin_with_the_default(self, base: TrainConfig) -> None:
+        """Enqueue the default configuration, unless it waits; one that was interrupted waits no
+        more."""
         values = {name: getattr(base, name) for name in self.space.options}
-        if self.space.holds(values):
-            self._study.enqueue_trial(values, skip_if_exists=True)
+        if self.space.holds(values) and not self._is_one_waiting():
+            self._study.enqueue_trial(values)
+
+    def _is_one_waiting(self) -> bool:
+        return any(trial.state == TrialState.WAITING for trial in self._trials())
 
     def _ask(self, method: str) -> Trial | None:
         """Return a trial with its options drawn; None where the grid has no more points."""
@@ -165,7 +170,7 @@ class Study:
 
     def _enqueue_grid_point(self) -> bool:
         """Enqueue the next point that was not tried, unless one waits; False where none is left."""
-        if any(trial.state == TrialState.WAITING for trial in self._trials()):
+        if self._is_one_waiting():
             return True
         tried = [dict(row.config) for row in self.rows() if row.state != "interrupted"]
         for index in range(self.space.grid_size()):

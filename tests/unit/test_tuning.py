@@ -118,7 +118,7 @@ def test_grid_is_tried_to_its_last_point_beside_a_default_that_is_none_of_them(t
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("stop", [1, 4])
+@pytest.mark.parametrize("stop", [0, 1, 4])
 def test_study_that_was_broken_off_and_resumed_is_the_one_that_never_was(method, stop, tmp_path):
     whole, _, _ = run(tmp_path / "whole.db", 6, method)
     run(tmp_path / "parts.db", stop, method)
