@@ -14,7 +14,7 @@ from sidecar.analysis.basics import basics
 from sidecar.analysis.charts import bars, columns, heat, lines, number
 from sidecar.analysis.clusters import clusters
 from sidecar.analysis.page import Page, figure, heading, prose, table
-from sidecar.analysis.pairs import find_pairs, next_visit_pairs
+from sidecar.analysis.pairs import SURE, find_pairs, next_visit_pairs
 from sidecar.analysis.shop import Shop
 from sidecar.analysis.trajectories import trajectories
 from sidecar.ranking.kinds import strength
@@ -112,9 +112,11 @@ def _basics(page: Page, told: Findings) -> None:
 
 def _trajectories(page: Page, name: str, ways: Findings) -> None:
     parts = [prose(f"States: {name}. Probability: of going there next, from here. Lift: how much "
-                   "more often than by chance. Visit to visit, a visit counts as the state that "
+                   "more often than if events were independent of each other; p: binomial test, "
+                   "times the number of transitions looked at; told as above chance are those "
+                   f"below {SURE}. Visit to visit, a visit counts as the state that "
                    "most of its events are in; within a visit, only events with times of their "
-                   "own make a path.")]
+                   "own make a path, and staying is no step.")]
     for way, chain in ways.items():
         parts.append(heading(f"{way.capitalize()}: {chain['steps']:,} steps"))
         if not chain["steps"]:
@@ -128,9 +130,11 @@ def _trajectories(page: Page, name: str, ways: Findings) -> None:
                              ("Transitions most above chance, seen at least "
                               f"{chain['lift_floor']} times", "by_lift")):
             parts += [heading(caption), table(
-                ["from", "to", "times", "share", "probability", "lift"],
+                ["from", "to", "times", "share", "probability", "lift",
+                 *(["p"] if key == "by_lift" else [])],
                 [[t["from"], t["to"], number(t["count"]), _percent(t["share"]),
-                  _percent(t["probability"]), number(t["lift"], 1)]
+                  _percent(t["probability"]), number(t["lift"], 1),
+                  *([f"{t['p']:.1g}"] if "p" in t else [])]
                  for t in chain[key][:SHOWN]], words=2)]
         parts += [heading("Most common paths of three"), table(
             ["first", "second", "third", "times", "share"],
@@ -147,7 +151,7 @@ def _trajectories(page: Page, name: str, ways: Findings) -> None:
 def _association(page: Page, title: str, found: Findings, lead: str) -> None:
     parts = [prose(lead + " Lift: how much more often than if the two were independent. p: "
                    "Fisher's exact test, times the number of pairs looked at; told are pairs "
-                   "below 0.01.")]
+                   f"below {SURE}.")]
     for name, pairs in found.items():
         parts += [heading(f"Pairs: {name}"), prose(
             f"{pairs['pairs']:,} pairs share at least {pairs['support_floor']} of "

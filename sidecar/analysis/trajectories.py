@@ -3,6 +3,10 @@
 A state is a group of items. *Visit to visit*: a visit counts as the state that most of its events
 with an item are in (the first of equals). *Within a visit*: from event to event, where the later
 one has a later time: items of one basket share an instant, and their order means nothing.
+
+Chance is what events drawn independently of each other would give. The test against it is
+one-sided: how likely so many of the steps out of a state would go to one other (the tail of a
+binomial distribution), times the number of transitions looked at (Bonferroni).
 """
 
 from __future__ import annotations
@@ -12,7 +16,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import binom
 
+from sidecar.analysis.pairs import SURE
 from sidecar.analysis.shop import IntVector
 from sidecar.training.log import EventLog
 
@@ -35,6 +41,16 @@ class Steps:
         same = self.walk[1:] == self.walk[:-1]
         return self.state[:-1][same], self.state[1:][same]
 
+    def moves(self) -> Steps:
+        """Return the walks without staying: each run of one state is one place."""
+        moved = np.ones(len(self.state), bool)
+        moved[1:] = (self.walk[1:] != self.walk[:-1]) | (self.state[1:] != self.state[:-1])
+        return Steps(self.state[moved], self.walk[moved])
+
+    def shares(self, states: int) -> npt.NDArray[np.float64]:
+        """Return the share (states) of all places of walks that each state has."""
+        return np.bincount(self.state, minlength=states) / max(len(self.state), 1)
+
 
 def trajectories(log: EventLog, state: IntVector, names: list[str], *,
                  are_items: bool = False) -> Findings:
@@ -48,7 +64,7 @@ def trajectories(log: EventLog, state: IntVector, names: list[str], *,
         state: (n) each event's state, -1 for none.
         names: of the states.
     """
-    within = {"within a visit": describe(event_steps(log, state), names)}
+    within = {"within a visit": describe(event_walks(log, state), names, is_staying_a_step=False)}
     return within if are_items else {
         "visit to visit": describe(visit_steps(log, state), names), **within}
 
@@ -70,15 +86,12 @@ def visit_steps(log: EventLog, state: IntVector) -> Steps:
     return Steps((key[best] % width)[along], log.user[start][along].astype(np.int64))
 
 
-def event_steps(log: EventLog, state: IntVector) -> Steps:
-    """Return the events of each visit in order, cut where two share an instant; staying in one
-    state is no step."""
+def event_walks(log: EventLog, state: IntVector) -> Steps:
+    """Return the events of each visit in order, cut where two share an instant; whether an event
+    is in a walk of at least two depends on times alone, never on states."""
     index = np.flatnonzero(state >= 0)
     order = index[np.lexsort((index, log.ts[index], log.visit[index]))]
     visit, ts, at = log.visit[order], log.ts[order], state[order]
-    moved = np.ones(len(order), bool)
-    moved[1:] = (visit[1:] != visit[:-1]) | (at[1:] != at[:-1])
-    visit, ts, at = visit[moved], ts[moved], at[moved]
     broken = np.ones(len(at), bool)
     broken[1:] = (visit[1:] != visit[:-1]) | (ts[1:] <= ts[:-1])
     walk = np.cumsum(broken)
@@ -86,35 +99,50 @@ def event_steps(log: EventLog, state: IntVector) -> Steps:
     return Steps(at[~alone], walk[~alone].astype(np.int64))
 
 
-def describe(steps: Steps, names: list[str]) -> Findings:
+def describe(walks: Steps, names: list[str], *, is_staying_a_step: bool = True) -> Findings:
     """Return the chain's figures; lists are empty where there is no step."""
+    steps = walks if is_staying_a_step else walks.moves()
     before, after = steps.pairs()
     return {"steps": len(before), "lift_floor": lift_floor(len(before)),
-            "transitions": _transitions(before, after, names, by_lift=False),
-            "by_lift": _transitions(before, after, names, by_lift=True),
+            **_transitions(before, after, None if is_staying_a_step else walks, names),
             "matrix": _matrix(before, after, names), "paths": _paths(steps, names),
-            "entries": _ends(steps, names, first=True), "exits": _ends(steps, names, first=False)}
+            "entries": _ends(walks, names, first=True), "exits": _ends(walks, names, first=False)}
 
 
-def _transitions(before: IntVector, after: IntVector, names: list[str], *,
-                 by_lift: bool) -> list[Findings]:
-    """Return the most frequent transitions, or those most above chance: count, share of all steps,
-    probability P(to | from), and lift P(to | from) / P(to)."""
+def _transitions(before: IntVector, after: IntVector, walks: Steps | None,
+                 names: list[str]) -> Findings:
+    """Return ``transitions``, the most frequent, and ``by_lift``, those above chance, the greatest
+    lift first: count, share of all steps, probability P(to | from), lift over chance and, of the
+    latter, p after correction.
+
+    Chance is P(to), as often as it is stepped to. Where staying is no step, what is left after
+    ``from`` is more likely by that alone: it is P(to) / (1 - P(from)), as ``walks`` stay there.
+    """
     if not len(before):
-        return []
+        return {"transitions": [], "by_lift": []}
     width = len(names)
     key, count = np.unique(before * width + after, return_counts=True)
-    leaving = np.bincount(before, minlength=width)
-    reaching = np.bincount(after, minlength=width)
-    probability = count / leaving[key // width]
-    lift = probability / (reaching[key % width] / len(before))
-    floor = lift_floor(len(before))
-    fit = np.flatnonzero((count >= floor) & (key // width != key % width)) if by_lift else (
-        np.arange(len(key)))
-    order = fit[np.lexsort((key[fit], -(lift[fit] if by_lift else count[fit])))][:MOST]
-    return [{"from": names[key[k] // width], "to": names[key[k] % width], "count": int(count[k]),
-             "share": float(count[k] / len(before)), "probability": float(probability[k]),
-             "lift": float(lift[k])} for k in order]
+    start, end = key // width, key % width
+    leaving = np.bincount(before, minlength=width)[start]
+    if walks is None:
+        chance = np.bincount(after, minlength=width)[end] / len(after)
+    else:
+        share = walks.shares(width)
+        chance = np.minimum(share[end] / (1.0 - share[start]), 1.0)
+    probability = count / leaving
+    lift = probability / chance
+
+    def told(k: int) -> Findings:
+        return {"from": names[start[k]], "to": names[end[k]], "count": int(count[k]),
+                "share": float(count[k] / len(before)), "probability": float(probability[k]),
+                "lift": float(lift[k])}
+
+    fit = np.flatnonzero((count >= lift_floor(len(before))) & (start != end))
+    p = np.minimum(binom.sf(count[fit] - 1, leaving[fit], chance[fit]) * len(fit), 1.0)
+    sure = np.flatnonzero((p < SURE) & (lift[fit] > 1))
+    best = sure[np.lexsort((key[fit[sure]], -lift[fit[sure]]))][:MOST]
+    return {"transitions": [told(k) for k in np.lexsort((key, -count))[:MOST]],
+            "by_lift": [told(fit[k]) | {"p": float(p[k])} for k in best]}
 
 
 def lift_floor(steps: int) -> int:
@@ -155,7 +183,7 @@ def _paths(steps: Steps, names: list[str]) -> list[Findings]:
 
 def _ends(steps: Steps, names: list[str], *, first: bool) -> list[Findings]:
     """Return where walks begin, or end, with the share of walks and the lift over the state's
-    share of all places of walks."""
+    share of all places of walks, those where they stay among them."""
     if not len(steps.state):
         return []
     edge = np.ones(len(steps.walk), bool)

@@ -13,7 +13,7 @@ from sidecar.analysis.behaviour_report import behaviour_page, findings
 from sidecar.analysis.clusters import _attributes, clusters
 from sidecar.analysis.pairs import find_pairs, next_visit_pairs
 from sidecar.analysis.shop import Shop, Tally
-from sidecar.analysis.trajectories import event_steps, trajectories, visit_steps
+from sidecar.analysis.trajectories import event_walks, trajectories, visit_steps
 from sidecar.records import Event
 from sidecar.training.log import EventLog
 from tests.shops import make_events, make_rows, trained
@@ -136,9 +136,40 @@ def test_within_a_visit_only_times_make_a_path():
     basket = [buy("v", item, 0, "basket") for item in (0, 1, 2)]
     log = shop_of([view(0, 0, "s"), view(0, 1, "s"), view(1, 2, "s"), view(2, 500, "t"),
                    *basket]).log
-    steps = event_steps(log, log.item.astype(np.int64))
+    steps = event_walks(log, log.item.astype(np.int64)).moves()
     assert [pair.tolist() for pair in steps.pairs()] == [[0], [1]]
     assert trajectories(log, **states(log), are_items=True).keys() == {"within a visit"}
+
+
+def drawn(shares, follow=None, visits=1000):
+    """Visits of eight views of items drawn by ``shares``; ``follow`` may change what comes next."""
+    rng = np.random.default_rng(0)
+    events = []
+    for visit in range(visits):
+        item = -1
+        for minute in range(8):
+            item = (follow or {}).get(item, int(rng.choice(len(shares), p=shares)))
+            events.append(Event(f"u{visit % 40}", "view", f"i{item}",
+                                1e9 + visit * DAY_S + 60 * minute, session_id=f"s{visit}"))
+    return shop_of(events).log
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.5), (0.2,) * 5, (0.7, 0.2, 0.1), (0.6, 0.1, 0.1, 0.2)])
+def test_views_independent_of_each_other_are_as_often_as_by_chance_within_a_visit(shares):
+    log = drawn(shares)
+    found = trajectories(log, **states(log, "ABCDE"[:len(shares)]))["within a visit"]
+    assert found["by_lift"] == []
+    for told in (*found["transitions"], *found["entries"], *found["exits"]):
+        assert told["lift"] == pytest.approx(1.0, abs=0.25)
+
+
+def test_what_always_follows_is_above_chance_within_a_visit():
+    log = drawn((0.4, 0.2, 0.2, 0.2), follow={1: 3})
+    found = trajectories(log, **states(log, "ABCD"))["within a visit"]
+    told = found["by_lift"][0]
+    assert (told["from"], told["to"], told["probability"]) == ("B", "D", 1.0)
+    assert told["lift"] > 2
+    assert told["p"] < 1e-9
 
 
 def baskets(pairs):
