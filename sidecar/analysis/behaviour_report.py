@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sidecar.analysis.basics import basics
 from sidecar.analysis.charts import bars, columns, heat, lines, number
 from sidecar.analysis.clusters import clusters
 from sidecar.analysis.page import Page, figure, heading, prose, table
 from sidecar.analysis.pairs import SURE, find_pairs, next_visit_pairs
-from sidecar.analysis.shop import Shop
+from sidecar.analysis.shop import IntVector, Shop
 from sidecar.analysis.trajectories import trajectories
 from sidecar.ranking.kinds import strength
 from sidecar.ranking.ranker import Ranker
@@ -29,24 +30,33 @@ def findings(shop: Shop, ranker: Ranker | None = None,
              attributes: Mapping[str, Mapping[str, Any]] | None = None, seed: int = 0,
              ) -> dict[str, Any]:
     """Return every finding: ``basics``, ``trajectories``, ``association`` in a visit,
-    ``succession`` from visit to visit (each by grouping, and ``item``) and ``clusters``."""
+    ``succession`` from visit to visit (each by grouping, and ``item``) and ``clusters``.
+
+    Trajectories go along all positive events; what is taken, together or next, are the strong
+    ones.
+    """
     log = shop.log
     kept = [strength(kind) > 0 for kind in log.kinds]
     positive = np.array(kept, bool)[log.kind] if len(log) else np.zeros(0, bool)
-    ways = {name: np.where(positive, group.of_events(log), -1)
-            for name, group in shop.groupings.items()}
-    ways["item"] = np.where(positive, log.item, -1).astype(np.int64)
+    ways, taken = _states(shop, positive), _states(shop, shop.strong())
     names = {name: group.names for name, group in shop.groupings.items()} | {"item": shop.titles}
     return {
         "basics": basics(shop),
         "trajectories": {name: trajectories(log, state, names[name], are_items=name == "item")
                          for name, state in ways.items()},
         "association": {name: find_pairs(log.visit, state, names[name])
-                        for name, state in ways.items()},
+                        for name, state in taken.items()},
         "succession": {name: next_visit_pairs(log, state, names[name])
-                       for name, state in ways.items()},
+                       for name, state in taken.items()},
         "clusters": clusters(shop, ranker, attributes or {}, seed),
     }
+
+
+def _states(shop: Shop, chosen: npt.NDArray[np.bool_]) -> dict[str, IntVector]:
+    """Return by grouping, and for ``item``, each event's group; -1 for those not chosen."""
+    of_events = {name: group.of_events(shop.log) for name, group in shop.groupings.items()}
+    of_events["item"] = shop.log.item.astype(np.int64)
+    return {name: np.where(chosen, group, -1) for name, group in of_events.items()}
 
 
 def behaviour_page(found: Findings, title: str) -> str:

@@ -206,6 +206,17 @@ def test_next_visit_pairs_have_a_direction():
     assert found["by_lift"][0]["confidence_ab"] == 1.0
 
 
+@pytest.mark.parametrize(("word", "is_taken"), [("view", False), ("purchase", True)])
+def test_items_that_are_but_seen_together_are_not_told_as_taken_together(word, is_taken):
+    events = [event for day in range(60) for event in (
+        *(Event(f"u{day % 20}", word, f"i{item}", 1e9 + day * DAY_S, session_id=f"s{day}")
+          for item in ((0, 1) if day % 2 else (2,))), buy(f"u{day % 20}", 3, day))]
+    found = findings(shop_of(events))
+    together = {(p["a"], p["b"]) for p in found["association"]["item"]["by_support"]}
+    assert together == ({("thing 0 [i0]", "thing 1 [i1]")} if is_taken else set())
+    assert bool(found["succession"]["item"]["by_support"]) == is_taken
+
+
 def two_tastes(users=80):
     rng = np.random.default_rng(0)
     rows = make_rows()
