@@ -52,12 +52,19 @@ class Tally:
             for column in EVENT_COLUMNS:
                 if getattr(event, column) is None:
                     self.missing[column] += 1
-            is_given_back = event.quantity is not None and event.quantity < 0
-            is_sale = meaning(event.event) == "purchase" or is_given_back
-            if event.unit_price is not None and is_sale:
-                paid = event.unit_price * (1.0 if event.quantity is None else event.quantity)
+            paid = _paid(event)
+            if paid is not None:
                 self.spend[event.user_id] = self.spend.get(event.user_id, 0.0) + paid
             yield event
+
+
+def _paid(event: Event) -> float | None:
+    """Return what a purchase cost, or, below zero, what was paid back; None for any other event."""
+    quantity = 1.0 if event.quantity is None else event.quantity
+    word = meaning(event.event)
+    if event.unit_price is None or (word not in ("purchase", "return") and quantity >= 0):
+        return None
+    return event.unit_price * (-abs(quantity) if word == "return" else quantity)
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,14 @@ def test_spend_is_what_was_paid_for_before_the_end():
     assert len(shop.log) == 3
 
 
+@pytest.mark.parametrize(("word", "quantity"), [
+    ("return", 1.0), ("refund", None), ("return", -1.0), ("purchase", -1.0)])
+def test_what_was_returned_was_not_spent(word, quantity):
+    shop = shop_of([buy("u", 0, 0, quantity=2, unit_price=10.0), buy("u", 1, 0, unit_price=5.0),
+                    Event("u", word, "i0", 1e9 + DAY_S, quantity=quantity, unit_price=10.0)])
+    assert shop.tally.spend == {"u": 15.0}
+
+
 def test_gini_of_even_and_of_uneven_counts():
     assert long_tail(np.array([3, 3, 3, 3]))["gini"] == pytest.approx(0.0)
     assert long_tail(np.array([0, 0, 0, 8]))["gini"] == pytest.approx(0.75)
