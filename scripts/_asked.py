@@ -34,6 +34,7 @@ from sidecar.stores.file_values import seconds
 from sidecar.stores.files import read_catalogue, read_events
 from sidecar.training.retrieval import Retrieval
 
+MOST_KEPT = 10_000  # events of a user that a sidecar can be set to keep
 FIELDS = ("title", "brand", "categories")
 
 
@@ -101,17 +102,19 @@ def ask(options: argparse.Namespace) -> Asked:
 
 def _history(options: argparse.Namespace, ranker: Ranker) -> tuple[History, float]:
     """Return the shopper's history and the moment of the search; count for the ranker what the
-    file tells of the time between its training and that moment, as a sidecar does."""
+    file tells of the time between its training and that moment, as a sidecar does. A sidecar's
+    history is told whole, so that its events have the numbers that they have everywhere."""
     if options.events is None:
-        events = events_of(user_document(options.sidecar, options.user))
+        events, limit = events_of(user_document(options.sidecar, options.user)), MOST_KEPT
         now = options.at if options.at is not None else time.time()
     else:
+        limit = ranker.config.kept
         events, since, last = _told_events(options, ranker.knowledge.statistics.clock)
         now = options.at if options.at is not None else last + 1.0
         late = [event for event in since if event.ts < now]
         PopularityRefresh(lambda _: _Told(late), lambda: ranker).refresh()
     before = [event for event in events if (event.ts or 0.0) < now]
-    return history_of(options.user, before, ranker.config.kept), now
+    return history_of(options.user, before, limit), now
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from urllib.parse import quote, urlencode
 from opensearchpy.exceptions import OpenSearchException
 
 from scripts._asked import (
+    MOST_KEPT,
     add_arguments,
     ago,
     ask,
@@ -98,7 +99,7 @@ def _of_sidecar(options: argparse.Namespace) -> dict[str, Any]:
         rows.append({"item_id": hit["_id"], "title": titles[hit["_id"]],
                      **{name: value for name, value in entry.items() if name[0] != "_"}})
     history = history_of(options.user, events_of(user_document(options.sidecar, options.user)),
-                         limit=10_000)
+                         limit=MOST_KEPT)
     return {"user": options.user, "query": options.query, "at": None, "applied": told["applied"],
             "reason": told["reason"], "model": told["model"],
             "history": history_rows(history, titles), "hits": rows}

@@ -87,6 +87,8 @@ def _positions(text: str, history: History) -> list[int]:
     number = re.fullmatch(r"#?(\d+)", text)
     if number and (text.startswith("#") or not found):
         place = int(number[1])
+        if not len(history):
+            raise InputError(f"--without {text}: the history has no event; give --add alone")
         if not 1 <= place <= len(history):
             raise InputError(f"--without {text}: the history has the events #1 to #{len(history)}, "
                              "and no item of that id")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 
@@ -62,6 +63,22 @@ def test_running_sidecar_explains_its_order_and_lends_its_history(running, index
         False, "no_history", [])
     assert explain.main([word for word in asked if word != "--json"]) == 0
     assert "purchase of i12" in capsys.readouterr().out
+
+
+def test_event_has_one_number_though_the_model_reads_but_the_last_ones(running, tmp_path, capsys):
+    ranker = fresh_ranker()
+    ranker.config = dataclasses.replace(ranker.config, kept=2)
+    save_ranker(ranker, tmp_path / "short", {})
+    (tmp_path / "catalogue.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    asked = ["--user", "u/1", "--query", "cup", "--index", running.index, "--json",
+             "--sidecar", running.url]
+    assert explain.main(asked) == 0
+    history = json.loads(capsys.readouterr().out)["history"]
+    assert whatif.main([*asked, "--model", str(tmp_path / "short"), "--catalogue",
+                        str(tmp_path / "catalogue.jsonl"), "--without", "#3"]) == 0
+    [left_out] = json.loads(capsys.readouterr().out)["without"]
+    assert {"ts": left_out["ts"], "number": 3} == {
+        name: history[-1][name] for name in ("ts", "number")}
 
 
 def test_sidecar_that_asks_for_a_secret_is_told_of(running, monkeypatch, capsys):

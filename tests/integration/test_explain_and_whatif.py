@@ -164,6 +164,7 @@ def test_everything_left_out_is_the_engines_order(files, capsys):
 
 @pytest.mark.parametrize(("program", "more", "said"), [
     (whatif, ["--without", "#999"], "the history has the events #1 to #"),
+    (whatif, ["--user", "nobody", "--without", "#1"], "the history has no event"),
     (whatif, ["--without", "i59x"], "no event of the history has that item"),
     (whatif, ["--add", "purchase"], "must be EVENT:ITEM"),
     (whatif, ["--add", "purchase:none"], "the catalogue has no item 'none'"),
