@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, is_model_needed: bool) -> 
     parser.add_argument("--query", required=True, metavar="TEXT")
     parser.add_argument("--at", type=instant, metavar="TS",
                         help="moment of the search, ISO 8601; later events are not read "
-                             "(default: after the file's last event; of a sidecar's "
+                             "(default: after the file's latest event; of a sidecar's "
                              "history: now)")
     parser.add_argument("--window", type=whole(1, 10_000), default=100, metavar="K",
                         help="hits that are reordered (default: 100)")
@@ -130,19 +130,19 @@ class _Told:
 def _told_events(options: argparse.Namespace,
                  learnt: float) -> tuple[list[Event], list[ItemEvent], float]:
     """Return the user's events, all events on items from the instant ``learnt`` on, and the instant
-    of the file's last; without times, the place in the file counts."""
+    of the latest, wherever it stands; without times, the place in the file counts."""
     own: list[Event] = []
     late: list[ItemEvent] = []
-    clock = 0.0
+    clock = last = 0.0
     for event in counted(read_events(options.events), "events"):
         clock = clock + 1.0 if event.ts is None else event.ts
+        last = max(last, clock)
         if event.user_id == options.user:
             own.append(dataclasses.replace(event, ts=clock))
         if clock >= learnt and event.item_id is not None:
             late.append(ItemEvent(event.item_id, event.event, clock))
-    last = max((event.ts or 0.0 for event in own), default=clock)
     late.sort(key=lambda event: event.ts)
-    return own, late, max(last, clock)
+    return own, late, last
 
 
 def ask_sidecar(url: str, target: str, body: Any = None) -> tuple[dict[str, Any], str | None]:

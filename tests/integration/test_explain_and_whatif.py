@@ -90,6 +90,14 @@ def test_what_others_took_since_the_training_counts_as_where_it_serves(files, tm
     assert told["after"]["hits"] == told["file"]["hits"]
 
 
+def test_moment_is_after_the_latest_event_in_whatever_order_the_file_is(files, tmp_path, capsys):
+    lines = (files / "events.jsonl").read_text().splitlines()
+    (tmp_path / "events.jsonl").write_text("".join(
+        line + "\n" for line in sorted(lines, key=lambda line: json.loads(line)["user_id"])))
+    told = run(explain, files, capsys, "--json", "--events", str(tmp_path / "events.jsonl"))
+    assert told["at"] == run(explain, files, capsys, "--json")["at"]
+
+
 def test_text_tells_ranks_scores_parts_and_events(files, capsys):
     out = run(explain, files, capsys, "--top", "3")
     told = run(explain, files, capsys, "--json")
