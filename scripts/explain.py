@@ -65,12 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _of_files(options: argparse.Namespace) -> dict[str, Any]:
     asked = ask(options)
     shown = asked.replay.show(asked.history)
-    influences = dict(zip(shown.candidates.item_ids, asked.replay.influences(shown), strict=True))
+    influences = asked.replay.influences(shown)
     hits = [{**entry, "title": asked.titles.get(entry["item_id"]),
              "influences": [{**one, "ts": when(one["ts"]),
                              "title": asked.titles.get(one["item_id"] or "")}
-                            for one in influences[entry["item_id"]]]}
-            for entry in shown.entries()]
+                            for one in influences[position]]}
+            for position, entry in zip(shown.order(), shown.entries(), strict=True)]
     return {"user": options.user, "query": options.query, "at": when(asked.now),
             "applied": shown.reason is None, "reason": shown.reason,
             "model": asked.ranker.version,

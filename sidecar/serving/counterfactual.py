@@ -151,10 +151,11 @@ def differences(before: Shown, after: Shown) -> list[dict[str, Any]]:
     much each part changed, the greatest change first. Where one of the two orders is the
     engine's, there are no scores to compare.
     """
-    earlier = {entry["item_id"]: entry for entry in before.entries()}
+    # By position: an id may stand in the window twice, once of each of two indices.
+    earlier = dict(zip(before.order(), before.entries(), strict=True))
     found = []
-    for entry in after.entries():
-        was = earlier[entry["item_id"]]
+    for position, entry in zip(after.order(), after.entries(), strict=True):
+        was = earlier[position]
         parts = {name: round(value - was["parts"].get(name, 0.0), DIGITS)
                  for name, value in entry["parts"].items()} if was["parts"] else {}
         changed = {name: value for name, value in

@@ -65,6 +65,15 @@ def test_changed_parts_add_up_to_the_changed_score(replay):
         assert hit["move"] == hit["rank"]["before"] - hit["rank"]["after"]
 
 
+def test_item_that_is_two_hits_is_compared_hit_by_hit():
+    """One id in two indices: each of its hits has a place, and parts, of its own."""
+    shown = Replay(fresh_ranker(), window((CUPS[0], *CUPS)), context(explain=True, now=NOW)).show(
+        HISTORY)
+    found = differences(shown, shown)
+    assert sorted(hit["engine_rank"] for hit in found) == list(range(1, len(CUPS) + 2))
+    assert all(hit["move"] == 0 and not hit["parts"] for hit in found)
+
+
 def test_added_events_take_their_place_in_time():
     middle = (HISTORY.ts[3] + HISTORY.ts[4]) / 2
     richer = added(HISTORY, [Event("u1", "view", "i5", middle)], 500)
