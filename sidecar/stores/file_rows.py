@@ -8,11 +8,12 @@ rows. The columns are described in the README.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sidecar.ranking.kinds import word_of
+from sidecar.ranking.kinds import target_kinds, word_of
 from sidecar.records import LONGEST_ID_BYTES, Case, Event, History
 from sidecar.stores.file_values import (
     as_id,
@@ -154,8 +155,9 @@ def _categories(value: Any) -> list[str]:
 
 def case(row: Row) -> Case:
     """Return a case. What a file may leave out is worked out: ``bm25`` is NaN, ``in_candidates``
-    and ``repeat`` follow from the lists, an unknown ``ts`` lies a second behind the newest event of
-    the history, whose events all come before the case.
+    follows from the lists, ``repeat`` from what the strongest events of the history were about (of
+    views alone, from views), an unknown ``ts`` lies a second behind the newest event of the
+    history, whose events all come before the case.
     """
     ts = as_ts(row.get("ts"))
     entries = row.get("history") or ()
@@ -176,9 +178,16 @@ def case(row: Row) -> Case:
         bm25=_scores(row.get("bm25"), len(candidates)),
         relevant=relevant,
         in_candidates=_flag(row, "in_candidates", set(relevant) & set(candidates)),
-        repeat=_flag(row, "repeat", set(relevant) & set(history.item_ids)),
+        repeat=_flag(row, "repeat", set(relevant) & _taken(history)),
         is_timed=any(entry[2] is not None for entry in entries),
     )
+
+
+def _taken(history: History) -> set[str | None]:
+    counts = Counter(history.events)
+    strong = target_kinds(counts.keys(), counts.values(), share=0.0)
+    return {item_id for item_id, word in zip(history.item_ids, history.events, strict=True)
+            if word in strong}
 
 
 def _flag(row: Row, column: str, otherwise: object) -> bool:

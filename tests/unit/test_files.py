@@ -194,6 +194,17 @@ def test_case_without_optional_columns_has_them_worked_out(tmp_path: Path) -> No
     assert case.ts == 1483228801.0  # its newest event comes before it
 
 
+@pytest.mark.parametrize(("history", "is_repeat"), [
+    ([["b", "purchase"]], True), ([["b", "view"]], True), ([], False), ([["b", "return"]], False),
+    ([["b", "view"], ["a", "purchase"]], False), ([["b", "order"], ["a", "view"]], True),
+    ([["b", "view"], *[["a", "view"]] * 900, ["a", "purchase"]], False)])
+def test_repeat_is_worked_out_from_the_strongest_events(tmp_path, history, is_repeat):
+    row = {name: value for name, value in CASE.items() if name != "repeat"}
+    row["history"] = [[*entry, None] for entry in history]
+    [case] = read_cases(write_lines(tmp_path / "cases.jsonl", [row]))
+    assert case.repeat is is_repeat
+
+
 @pytest.mark.parametrize(("change", "reason"), [
     ({"bm25": [1.0]}, "bm25 must be a list of 2 numbers, one a candidate"),
     ({"candidates": ["a", "a"]}, "candidates holds an item twice"),
