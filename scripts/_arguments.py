@@ -46,10 +46,17 @@ def new_directory(text: str) -> Path:
     return path
 
 
+def _as_whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number") from error
+
+
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
     """Return a reader of whole numbers from ``least`` to ``most``, for argparse."""
     def read(text: str) -> int:
-        value = int(text)
+        value = _as_whole(text)
         if value < least:
             raise argparse.ArgumentTypeError(f"{value} is below {least}")
         if most is not None and value > most:
@@ -63,7 +70,10 @@ def number(least: float = 0.0, most: float = math.inf, *,
            is_open: bool = False) -> Callable[[str], float]:
     """Return a reader of finite numbers from ``least`` (``is_open``: above it) to ``most``."""
     def read(text: str) -> float:
-        value = float(text)
+        try:
+            value = float(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} must be a number") from error
         if not least <= value <= most or math.isinf(value) or (is_open and value == least):
             above = "above" if is_open else "at least"
             upto = "" if math.isinf(most) else f" and at most {most:g}"
@@ -78,7 +88,7 @@ positive = number(is_open=True)
 
 def port(text: str) -> int:
     """Return a port that a program can listen at, with room for its companions above it."""
-    value = int(text)
+    value = _as_whole(text)
     if not 1 <= value <= LARGEST_PORT:
         raise argparse.ArgumentTypeError(f"port is {value}, must be 1-{LARGEST_PORT}")
     return value

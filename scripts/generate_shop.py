@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from scripts._arguments import whole
+from scripts._arguments import seed, whole
 from scripts._lines import write_lines
 from scripts._program import exit_code
 from scripts._shop_products import DAY_S, Products, make_products
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--products", type=whole(1), required=True, metavar="N")
     add("--users", type=whole(1), required=True, metavar="N")
     add("--events", type=whole(1), required=True, metavar="N")
-    add("--seed", type=whole(0), default=0, metavar="N")
+    add("--seed", type=seed, default=0, metavar="N")
     add("--out", type=Path, required=True, metavar="DIR",
         help="directory for the two files; made if absent")
     return parser

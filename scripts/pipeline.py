@@ -17,7 +17,7 @@ from urllib.parse import quote
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import NotFoundError, OpenSearchException
 
-from scripts._arguments import server_urls
+from scripts._arguments import number, server_urls, whole
 from scripts._program import exit_code
 from sidecar.errors import LaunchError, SettingsError, SidecarError
 from sidecar.settings import Settings
@@ -25,6 +25,7 @@ from sidecar.stores.administration import administration_client
 
 PROCESSOR = "personalize"
 PLUGIN = "opensearch-personalize"
+MOST_WINDOW, MOST_TIMEOUT_MS = 10_000, 60_000  # that the plugin takes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -103,11 +104,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", default="personal", help="of the pipeline (default: personal)")
     parser.add_argument("--default-for", metavar="INDEX")
     parser.add_argument("--endpoint", metavar="URL", help="the sidecar, as the nodes reach it")
-    parser.add_argument("--window", type=int, metavar="K")
-    parser.add_argument("--weight", type=float)
+    parser.add_argument("--window", type=whole(1, MOST_WINDOW), metavar="K")
+    parser.add_argument("--weight", type=number(0.0, 1.0))
     parser.add_argument("--item-id-field", default="item_id", metavar="FIELD",
                         help="field with doc values that equals _id (default: item_id)")
-    parser.add_argument("--timeout-ms", type=int, metavar="MS")
+    parser.add_argument("--timeout-ms", type=whole(1, MOST_TIMEOUT_MS), metavar="MS")
     parser.add_argument("--on-failure", choices=("keep_order", "fail"))
     parser.add_argument("--remove", action="store_true")
     return parser
