@@ -99,7 +99,7 @@ def _first(report: Mapping[str, Any]) -> str:
     return ("First searches, milliseconds:\n\n"
             + _table(["", *QUANTILES, "max", "outcomes", "errors"], rows)
             + f"\n\nvery first after a start: {_values(start['very_first_ms'])}"
-            + f"\nthe next connections': {_values(start['next_connections_ms'])}"
+            + f"\nthe next connections: {_values(start['next_connections_ms'])}"
             + f"\nafter silence, kept connection: {_values(idle['kept_connection_ms'])}"
             + f"\nafter silence, new connection: {_values(idle['new_connection_ms'])}"
             + f"\nmodel before and after the swap: {', '.join(report['swap']['versions'])}; "

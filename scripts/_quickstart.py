@@ -26,6 +26,7 @@ from scripts import _demo
 from scripts._arguments import port
 from scripts._household import Household, choose
 from scripts._machine import require_space
+from scripts._program import INTERRUPTED
 from scripts._services import (
     ROOT,
     ComposeOpenSearch,
@@ -100,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _run(_quickstart(options))
     except KeyboardInterrupt:
         print("stopped; run scripts/quickstart again to go on", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except (SidecarError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -20,6 +20,7 @@ from typing import Any
 
 from scripts._arguments import new_directory, seed, whole
 from scripts._inputs import bar, counted, digest, when, write_whole
+from scripts._program import INTERRUPTED
 from scripts.evaluate import known
 from scripts.train import overrides
 from sidecar.errors import FileError, SidecarError
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print("crossvalidate: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     print(json.dumps(found) if options.json else _table(found))
     return 0
 

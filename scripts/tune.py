@@ -24,6 +24,7 @@ from typing import Any
 
 from scripts._arguments import instant, new_directory, seed, whole
 from scripts._inputs import bar, counted, digest, write_whole
+from scripts._program import INTERRUPTED
 from scripts.train import unfit
 from sidecar.errors import FileError, SidecarError
 from sidecar.records import Case
@@ -40,7 +41,10 @@ MOST_CASES = 3000
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; progress goes to stderr, one line of JSON about the winner to stdout."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.dev_until is not None and options.dev_until <= options.until:
+        parser.error("--dev-until must lie after --until: the dev window is between them")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     try:
         print(json.dumps(_tune(options)))
@@ -49,13 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print("tune: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return 0
 
 
 def _tune(options: argparse.Namespace) -> dict[str, Any]:
-    if options.dev_until is not None and options.dev_until <= options.until:
-        raise FileError("--dev-until must lie after --until: the dev window is between them")
     described = _read_space(options.space) if options.space else DEFAULT
     space = Space.of(described, unfit)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -169,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cases", type=Path, metavar="FILE",
                         help="searches to judge by (default: made of the log)")
     parser.add_argument("--until", type=instant, required=True, metavar="TS",
-                        help="end of training and begin of the dev window, ISO 8601")
+                        help="end of training and start of the dev window, ISO 8601")
     parser.add_argument("--dev-until", type=instant, metavar="TS",
                         help="end of the dev window (default: of the events)")
     parser.add_argument("--method", choices=METHODS, default="bayesian")

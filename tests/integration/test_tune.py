@@ -155,11 +155,17 @@ def test_space_that_cannot_be_used_exits_with_one_line(files, tmp_path, space, s
 @pytest.mark.parametrize(("more", "said"), [
     (["--until", instant(LEARNT - 500 * DAY_S)], "has no event before --until"),
     (["--until", instant(LEARNT + 500 * DAY_S)], "no event of the dev window makes a case"),
-    (["--dev-until", instant(LEARNT - 1)], "--dev-until must lie after --until"),
     (["--events", "no.jsonl"], "no.jsonl")])
 def test_window_or_file_that_gives_nothing_is_told(files, tmp_path, more, said, capsys):
     assert tune.main(arguments(files, tmp_path, *more)) == 1
     assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_dev_window_that_ends_before_it_starts_is_misuse(files, tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        tune.main(arguments(files, tmp_path, "--dev-until", instant(LEARNT - 1)))
+    assert caught.value.code == 2
+    assert "--dev-until must lie after --until" in capsys.readouterr().err
 
 
 def test_another_window_and_a_second_writer_are_refused(files, tmp_path, capsys):
