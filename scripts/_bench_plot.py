@@ -8,8 +8,8 @@ from html import escape
 from typing import Any
 
 from scripts._bench_arms import MEANINGS
+from scripts._bench_stats import QUANTILES
 
-QUANTILES = ("p50", "p90", "p99", "p99.9")
 COLOURS = ("#999999", "#bbbbbb", "#4c78a8", "#72b7b2", "#e45756", "#f58518", "#54a24b")
 WIDTH, HEIGHT, MARGIN = 760, 260, 48
 Panel = tuple[str, Mapping[str, Mapping[str, float]]]  # title, arm → quantile → milliseconds

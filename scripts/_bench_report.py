@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from scripts._bench_arms import MEANINGS
-
-QUANTILES = ("p50", "p90", "p99", "p99.9")
+from scripts._bench_stats import QUANTILES
 
 
 def render(report: Mapping[str, Any]) -> str:

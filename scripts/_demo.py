@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scripts._cells import cell
 from scripts._household import Household
 from scripts._services import ROOT, Answer, call
 from sidecar.errors import LaunchError
@@ -106,7 +107,7 @@ def render(household: Household, query: str, *, off: Shown, before: Shown, after
         "    " + "  ".join(f"{title:<{COLUMN}}" for title, _ in columns).rstrip()]
     for place in range(min(SHOWN, len(off.item_ids))):
         # The query's own words would fill the column, and they are the same in every line.
-        cells = (_cell(shown.titles[shown.item_ids[place]].replace(f" {query}", " …"))
+        cells = (cell(shown.titles[shown.item_ids[place]].replace(f" {query}", " …"), COLUMN)
                  for _, shown in columns)
         lines.append(f"{place + 1:>2}  " + "  ".join(cells).rstrip())
     lines += ["", *(f"{title.split(':')[0]:<13} X-Personalize-Status: {shown.status}"
@@ -117,10 +118,6 @@ def render(household: Household, query: str, *, off: Shown, before: Shown, after
                  f"before {before.rank_text(item_id)}")
         lines.append(f"{moved:<32}{after.titles[item_id]}: {_reason(after.reasons.get(item_id))}")
     return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    return f"{text if len(text) <= COLUMN else text[:COLUMN - 1] + '…':<{COLUMN}}"
 
 
 def _reason(explained: dict[str, Any] | None) -> str:

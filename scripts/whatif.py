@@ -20,6 +20,7 @@ from typing import Any
 from opensearchpy.exceptions import OpenSearchException
 
 from scripts._asked import Asked, add_arguments, ask, event_words, history_rows, when
+from scripts._cells import cell
 from scripts._program import exit_code
 from sidecar.errors import InputError, SettingsError, SidecarError
 from sidecar.records import Event, History
@@ -149,8 +150,7 @@ def _words(row: Mapping[str, Any]) -> str:
 
 
 def _cell(hit: Mapping[str, Any]) -> str:
-    text = f"{hit['item_id']} {hit['title'] or ''}"
-    return f"{text if len(text) <= COLUMN else text[:COLUMN - 1] + '…':<{COLUMN}}"
+    return cell(f"{hit['item_id']} {hit['title'] or ''}", COLUMN)
 
 
 def _move(places: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.analysis.shop import Shop
+from sidecar.analysis.shop import EVENT_COLUMNS, Shop
 from sidecar.ranking.kinds import meaning
 from sidecar.ranking.statistics import DAY_S
 
@@ -118,9 +118,7 @@ def _days(shop: Shop) -> Findings:
 def _missing(shop: Shop) -> Findings:
     items, events = max(len(shop.titles), 1), max(shop.tally.events, 1)
     return {"catalogue": {c: n / items for c, n in shop.item_missing.items()},
-            "events": {c: shop.tally.missing[c] / events for c in (
-                "item_id", "ts", "query", "session_id", "order_id", "quantity", "unit_price",
-                "position")}}
+            "events": {c: shop.tally.missing[c] / events for c in EVENT_COLUMNS}}
 
 
 def _date(ts: float) -> str | None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from sidecar.analysis.charts import nothing
+
 STYLE = """
 :root{color-scheme:light dark;--ink:#1b1f24;--faint:#667;--paper:#fff;--line:#d8dce2;--band:#f4f6f8;
 --c0:#2f6db5;--c1:#d1690e;--c2:#2e8b57;--c3:#b03a5b;--c4:#7b52ab;--c5:#8a7000;--c6:#00858a;--c7:#777}
@@ -74,7 +76,7 @@ def figure(chart: str, caption: str) -> str:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1) -> str:
     """Return a table of plain texts; the first ``words`` columns are words, the others numbers."""
     if not rows:
-        return '<p class="none">Nothing to show: the data hold none.</p>'
+        return nothing()
 
     def line(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(

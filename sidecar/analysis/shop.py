@@ -89,12 +89,7 @@ class Shop:
 
     def strong(self) -> npt.NDArray[np.bool_]:
         """Return which events are of the kind that a shop wants, such as purchases."""
-        kinds = self.log.target_kinds()
-        of_kind = np.array([kind in kinds for kind in self.log.kinds], bool)
-        strong: npt.NDArray[np.bool_] = np.zeros(len(self.log), bool)
-        if len(self.log):
-            strong = of_kind[self.log.kind] & (self.log.item >= 0)
-        return strong
+        return self.log.is_target()
 
 
 def _groupings(rows: Sequence[Mapping[str, Any]]) -> dict[str, Grouping]:
