@@ -1,4 +1,4 @@
-"""Every error that the project raises, in one tree::
+"""Every error that one package raises and another handles, in one tree::
 
     SidecarError
     ├── SettingsError          a setting is missing or out of range; says which and the remedy
@@ -13,6 +13,7 @@
     ├── ModelError             a model directory that does not fit: what was found and expected
     ├── UpstreamError          OpenSearch could not be asked
     │   ├── UpstreamUnavailable    no node took the connection
+    │   │   └── NothingReceived    a kept connection was closed before the answer (``stores.http``)
     │   └── UpstreamTimeout        a node did not answer in time
     ├── ClientGone             whoever waited for an answer has hung up; nobody needs it any more
     ├── VersionConflict        somebody else wrote the state first; read again and retry

@@ -69,10 +69,10 @@ RankerSource = Callable[[], Ranks | None]
 
 @dataclass(frozen=True, slots=True)
 class ModelLoader:
-    """How a directory becomes a ranker, and how its version is told without loading it."""
+    """How a directory becomes a ranker, and its stamp: another one if it has been replaced."""
 
     load: Callable[[Path], Ranks]
-    version: Callable[[Path], str]
+    stamp: Callable[[Path], str]
 
 
 class ModelSource:
@@ -107,19 +107,19 @@ class ModelSource:
         """
         if self.model_dir is None:
             return False
-        version: str | None = None
+        stamp: str | None = None
         try:
-            version = self._loader.version(self.model_dir)
-            if version == self._loaded:
+            stamp = self._loader.stamp(self.model_dir)
+            if stamp == self._loaded:
                 self.error = self._refused = None  # what was refused is no longer there
                 return False
-            if self._is_refused(version):
+            if self._is_refused(stamp):
                 return False
             self._switch(self._loader.load(self.model_dir))
         except Exception as error:  # a broken file can fail in any way; the old model serves on
-            self._refuse(version, error)
+            self._refuse(stamp, error)
             return False
-        self._loaded = version
+        self._loaded = stamp
         return True
 
     def start(self) -> None:
@@ -144,12 +144,12 @@ class ModelSource:
         self._telemetry.model_in_use(ranker.version, len(ranker.items))
         log.info("model in use", extra={"model": ranker.version, "items": len(ranker.items)})
 
-    def _is_refused(self, version: str) -> bool:
-        return version == self._refused and time.monotonic() < self._retry_at
+    def _is_refused(self, stamp: str) -> bool:
+        return stamp == self._refused and time.monotonic() < self._retry_at
 
-    def _refuse(self, version: str | None, error: Exception) -> None:
+    def _refuse(self, stamp: str | None, error: Exception) -> None:
         said = f"{error}" if type(error).__module__.startswith("sidecar") else repr(error)
-        self._refused, self._retry_at = version, time.monotonic() + RETRY_S
+        self._refused, self._retry_at = stamp, time.monotonic() + RETRY_S
         if said == self.error:
             return
         self.error = said

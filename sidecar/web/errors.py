@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException
 
 from sidecar.errors import (
     BadRequest,
+    BodyTooLarge,
     ClientGone,
     InputError,
     SidecarError,
@@ -24,8 +25,10 @@ from sidecar.errors import (
 
 log = logging.getLogger(__name__)
 
+_WORDS = {413: "content_too_long_exception"}
 # First match wins: subclasses stand before their parents.
 _KINDS: tuple[tuple[type[SidecarError], int, str], ...] = (
+    (BodyTooLarge, 413, _WORDS[413]),
     (InputError, 400, "illegal_argument_exception"),
     (VersionConflict, 409, "version_conflict_engine_exception"),
     (UpstreamTimeout, 504, "timeout_exception"),
@@ -67,8 +70,8 @@ def register(app: Flask) -> None:
 
 def _http_error(error: HTTPException) -> Response:
     status = error.code or 500
-    response = _response(status, (error.name or "error").lower().replace(" ", "_") + "_exception",
-                         error.description or error.name)
+    word = (error.name or "error").lower().replace(" ", "_") + "_exception"
+    response = _response(status, _WORDS.get(status, word), error.description or error.name)
     if error.response is None:
         for name, value in error.get_headers():
             if name == "Allow":

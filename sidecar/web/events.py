@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 from flask import Blueprint, Response, request
-from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.exceptions import UnsupportedMediaType
 
-from sidecar.errors import EventError, InputError
+from sidecar.errors import BodyTooLarge, EventError, InputError
 from sidecar.serving.events import EventIntake, IntakeAnswer
 from sidecar.settings import Settings, variable
 
@@ -108,9 +108,9 @@ def _gunzip(body: bytes, limit: int) -> bytes:
     return unpacked.getvalue()
 
 
-def _too_large(limit: int) -> RequestEntityTooLarge:
-    return RequestEntityTooLarge(f"body is larger than {limit} bytes; send smaller batches or set "
-                                 f"{variable('max_body_bytes')}")
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"body is larger than {limit} bytes; send smaller batches or set "
+                        f"{variable('max_body_bytes')}")
 
 
 def _respond(answer: IntakeAnswer) -> Response:

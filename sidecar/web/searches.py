@@ -162,8 +162,6 @@ def _sent(reply: Reply, start_response: StartResponse) -> Iterable[bytes]:
 
 def _failure(environ: dict[str, Any], start_response: StartResponse,
              error: Exception) -> Iterable[bytes]:
-    if isinstance(error, BodyTooLarge):
-        return _refusal(environ, start_response, 413, "content_too_long_exception", str(error))
     status, kind, reason = describe(error)
     if not isinstance(error, SidecarError):
         log.error("request failed", exc_info=error)

@@ -202,7 +202,7 @@ def _loader(settings: Settings, scorer: Scorer | None) -> ModelLoader:
             ranker.use(scorer)
         return ranker
 
-    def version(model_dir: Path) -> str:
+    def stamp(model_dir: Path) -> str:
         """Return what changes when the directory is replaced; its description is too long to read
         at every look."""
         try:
@@ -212,4 +212,4 @@ def _loader(settings: Settings, scorer: Scorer | None) -> ModelLoader:
                              "python -m scripts.train, or set SIDECAR_MODEL_DIR") from error
         return f"{found.st_dev}-{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"
 
-    return ModelLoader(load, version)
+    return ModelLoader(load, stamp)

@@ -170,6 +170,7 @@ def test_large_body_is_told_what_to_do():
     with app.test_request_context():
         response = app.make_response(app.handle_user_exception(RequestEntityTooLarge("too big")))
     assert response.status_code == 413
+    assert response.json["error"]["type"] == "content_too_long_exception"
     assert response.json["error"]["reason"] == "too big"
 
 
