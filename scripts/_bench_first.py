@@ -71,7 +71,7 @@ def first(bench: Bench, plan: Plan) -> Report:
 
 
 def _write_next(model_dir: Path, next_dir: Path) -> None:
-    """Write the same model under another version: one number differs by what nobody can see."""
+    """Write the same model under another version: one weight differs by its last bit."""
     ranker = load_ranker(model_dir, "cpu")
     bias = ranker.encoder.bias.data
     bias.copy_(torch.nextafter(bias, bias + 1))

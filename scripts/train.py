@@ -98,13 +98,13 @@ def overrides(path: Path | None) -> dict[str, object]:
         if name not in known:
             raise FileError(f"{path}: {name} is not a training option; known: "
                             f"{', '.join(sorted(known))}")
-        wanted = unfit(name, value, known[name])
+        wanted = requirement(name, value, known[name])
         if wanted:
             raise FileError(f"{path}: {name} is {value!r}, must be {wanted}")
     return given
 
 
-def unfit(name: str, value: object, default: object) -> str | None:
+def requirement(name: str, value: object, default: object) -> str | None:
     """Return what an option's value must be, None where it is that."""
     if name in ("cell", "device"):
         choices = CELLS if name == "cell" else ("cpu", "cuda")

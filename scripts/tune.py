@@ -25,7 +25,7 @@ from typing import Any
 from scripts._arguments import instant, new_directory, seed, whole
 from scripts._inputs import bar, counted, digest, write_whole
 from scripts._program import INTERRUPTED
-from scripts.train import unfit
+from scripts.train import requirement
 from sidecar.errors import FileError, SidecarError
 from sidecar.records import Case
 from sidecar.stores.files import read_cases, read_catalogue, read_events
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _tune(options: argparse.Namespace) -> dict[str, Any]:
     described = _read_space(options.space) if options.space else DEFAULT
-    space = Space.of(described, unfit)
+    space = Space.of(described, requirement)
     options.out.mkdir(parents=True, exist_ok=True)
     base = TrainConfig(seed=options.seed, device=pick_device(options.device))
     window = _window(options)  # before the study takes the folder for these inputs

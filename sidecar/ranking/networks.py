@@ -59,7 +59,7 @@ class StepJob:
     layers: FloatArray
 
 
-class Elsewhere(Protocol):
+class RemoteNetworks(Protocol):
     """Networks in another process; None is "not now", and the caller computes by itself."""
 
     def parts(self, version: str, job: BlendJob) -> FloatArray | None:

@@ -23,7 +23,7 @@ from sidecar.ranking.encoder import Encoder, kind_codes
 from sidecar.ranking.explain import Reasons
 from sidecar.ranking.history import Trail
 from sidecar.ranking.items import ItemTable
-from sidecar.ranking.networks import BlendJob, Elsewhere
+from sidecar.ranking.networks import BlendJob, RemoteNetworks
 from sidecar.ranking.packed_blend import PackedBlend
 from sidecar.ranking.signals import SIGNALS, Knowledge, Situation, facts, prepare_trail
 from sidecar.ranking.stepper import Stepper
@@ -79,7 +79,7 @@ class Ranker:
         self._stepper = Stepper(self.encoder, knowledge.items, codes)
         self.items.encode = _TowerVectors(self.encoder, self.device)
 
-    def use(self, elsewhere: Elsewhere) -> None:
+    def use(self, elsewhere: RemoteNetworks) -> None:
         """Let networks of this version in another process work for this ranker when they can."""
         self._parts_elsewhere = partial(elsewhere.parts, self.version)
         self._stepper.elsewhere = partial(elsewhere.steps, self.version)

@@ -55,7 +55,7 @@ class Launch:
 
 
 class Scorer:
-    """Networks in the scorer's process (``ranking.networks.Elsewhere``); thread-safe."""
+    """Networks in the scorer's process (``ranking.networks.RemoteNetworks``); thread-safe."""
 
     def __init__(self, folder: Path, launch: Launch, telemetry: Telemetry,
                  parts_timeout_s: float) -> None:

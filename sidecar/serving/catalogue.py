@@ -81,8 +81,8 @@ class CatalogueRefresh:
     def refresh(self) -> int:
         """Take in what changed since the last call; return how many items did.
 
-        While a ranker is prepared, for that one: turning back to the one in use would give away
-        what this process has of the next one's table, and wait for the wrong one.
+        While a new ranker is being prepared, its table is refreshed and not that of the one in use:
+        to switch back would release this process's writer lock on the new table.
         """
         with self._lock:
             ranker = self._ranker_source()

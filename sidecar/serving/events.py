@@ -23,7 +23,7 @@ from sidecar.errors import EventError, UpstreamError
 from sidecar.records import Event
 from sidecar.serving.event_forms import parse_event, parse_query
 from sidecar.serving.event_writer import Arrival, EventWriter
-from sidecar.serving.faults import Unsaid
+from sidecar.serving.faults import RateLimit
 from sidecar.serving.gathering import Gatherer
 from sidecar.serving.models import RankerSource
 from sidecar.serving.telemetry import Telemetry
@@ -75,7 +75,7 @@ class EventIntake:
         self._queries = _Door(parse_query, into(logs.queries))
         self._telemetry = telemetry
         self._clock = clock
-        self._unsaid = Unsaid()
+        self._limit = RateLimit()
 
     def take(self, raw: Sequence[object]) -> IntakeAnswer:
         """Take events of either form in; see the module's head for what holds when.
@@ -108,9 +108,9 @@ class EventIntake:
 
     def _tell_of(self, error: UpstreamError, count: int) -> None:
         self._telemetry.events(failed=count)
-        if unsaid := self._unsaid.due("events", count):
+        if rate_limit := self._limit.due("events", count):
             log.warning("events not taken", extra={"error": without_values(str(error)),
-                                                   "count": unsaid})
+                                                   "count": rate_limit})
 
 
 class _Door:

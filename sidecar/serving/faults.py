@@ -13,7 +13,7 @@ from sidecar.stores.documents import without_values
 log = logging.getLogger(__name__)
 
 
-class Unsaid:
+class RateLimit:
     """Counts what is not told yet, so that a lasting fault is one line a second; thread-safe."""
 
     def __init__(self, every_s: float = 1.0) -> None:
@@ -23,7 +23,8 @@ class Unsaid:
         self._counts: dict[str, int] = {}
 
     def due(self, what: str, count: int = 1) -> int:
-        """Add to what happened; return how much did since it was told last, 0: not to be told."""
+        """Add ``count`` occurrences; return how many there were since the last log line, 0 while
+        another line would come too soon."""
         now = time.monotonic()
         with self._lock:
             count += self._counts.get(what, 0)
@@ -42,14 +43,14 @@ class FaultLog:
                         SkipReason.RANKING_ERROR, SkipReason.OVERLOAD})
 
     def __init__(self, every_s: float = 1.0) -> None:
-        self._unsaid = Unsaid(every_s)
+        self._limit = RateLimit(every_s)
 
     def log(self, skip: Skip) -> None:
         """Write the line, or count the skip towards the next one."""
         if skip.reason not in self.FAULTS:
             log.debug("search not personalised", extra={"reason": str(skip.reason)})
             return
-        if not (count := self._unsaid.due(skip.reason)):
+        if not (count := self._limit.due(skip.reason)):
             return
         is_bug = skip.reason is SkipReason.RANKING_ERROR
         log.warning("search not personalised", exc_info=skip.__cause__ if is_bug else None,

@@ -1,4 +1,4 @@
-"""Room on a disk, taken before it is needed; and what nobody holds any longer."""
+"""Disk space that is allocated before it is needed, and lock files whose owner has died."""
 
 from __future__ import annotations
 

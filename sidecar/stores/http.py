@@ -24,8 +24,8 @@ from sidecar.records import Headers, HttpRequest
 RECEIVE_BYTES = 64 * 1024
 ONE_WRITE_BYTES = 64 * 1024  # below this, head and body leave in one write: one packet, one wake-up
 CONNECT_TIMEOUT_S = 5.0
-# What a node answers to what it could not read. One whose header was too long it answers, and from
-# then on takes everything on the connection for the rest of it, without a word.
+# Statuses of requests that a node could not read; their connections are not used again. After a 431
+# a node swallows whatever follows on the connection, without an answer.
 _UNREAD = frozenset({400, 413, 414, 431})
 
 

@@ -27,7 +27,7 @@ from sidecar.errors import FileError
 from sidecar.training.pipeline import TrainConfig
 
 Value = str | int | float | bool | None
-Unfit = Callable[[str, object, object], str | None]
+Requirement = Callable[[str, object, object], str | None]
 
 NOT_TUNED = frozenset({"seed", "device", "threads"})  # they say where and how, not what
 RANGE_KEYS = frozenset({"low", "high", "log", "step", "points"})
@@ -65,12 +65,12 @@ class Space:
     fixed: Mapping[str, Any]
 
     @classmethod
-    def of(cls, given: object, unfit: Unfit) -> Space:
+    def of(cls, given: object, requirement: Requirement) -> Space:
         """Read a space in the form above.
 
         Args:
             given: decoded JSON.
-            unfit: says what a field's value must be, None where it is that: (name, value, the
+            requirement: says what a field's value must be, None where it is that: (name, value, the
                 field's default) → text.
 
         Raises:
@@ -93,7 +93,7 @@ class Space:
                 fixed[name] = said
                 values = (said,)
             for value in values:
-                wanted = unfit(name, value, known[name])
+                wanted = requirement(name, value, known[name])
                 if wanted:
                     raise FileError(f"the space's {name} holds {value!r}, must be {wanted}")
         if not options:

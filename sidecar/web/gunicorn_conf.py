@@ -127,7 +127,7 @@ def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 (gunicorn's s
 
 
 def on_exit(server: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
-    """Let the interpreter's end find everything."""
+    """Unfreeze the collector, so that finalisers run at exit."""
     gc.unfreeze()
 
 

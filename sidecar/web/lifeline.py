@@ -16,7 +16,7 @@ class Lifeline:
         self.end, self._held = os.pipe()
 
     def let_go(self) -> None:
-        """Leave it to the master to hold on; by a forked worker."""
+        """Close a forked worker's write end, so that only the master keeps the pipe open."""
         os.close(self._held)
 
 

@@ -335,14 +335,14 @@ class _Bell:
     """Calls one lingering thread away at each ring; those that are not needed linger on."""
 
     def __init__(self) -> None:
-        self._ear, self._rope = os.pipe()
-        os.set_blocking(self._ear, False)
-        os.set_blocking(self._rope, False)
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._read_end, False)
+        os.set_blocking(self._write_end, False)
 
     def ring(self) -> None:
         """Call one thread away."""
         with suppress(BlockingIOError):  # thousands of rings that nobody heard are enough
-            os.write(self._rope, b"!")
+            os.write(self._write_end, b"!")
 
     def silent_until(self, sock: Any, timeout_ms: float) -> bool:
         """Return True once something can be read from ``sock``; False after a ring, or too long.
@@ -351,21 +351,21 @@ class _Bell:
         """
         waiting = select.poll()
         waiting.register(sock, select.POLLIN)
-        waiting.register(self._ear, select.POLLIN)
+        waiting.register(self._read_end, select.POLLIN)
         deadline = time.monotonic() + timeout_ms / 1000.0
         left_ms = timeout_ms
         while left_ms >= 0:
             ready = {number for number, _ in waiting.poll(left_ms)}
             if sock.fileno() in ready:
                 return True
-            if not ready or (self._ear in ready and self._is_mine()):
+            if not ready or (self._read_end in ready and self._is_mine()):
                 return False
             left_ms = (deadline - time.monotonic()) * 1000.0
         return False
 
     def _is_mine(self) -> bool:
         try:
-            return bool(os.read(self._ear, 1))
+            return bool(os.read(self._read_end, 1))
         except BlockingIOError:  # another thread was faster
             return False
 

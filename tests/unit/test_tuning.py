@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from scripts.train import unfit
+from scripts.train import requirement
 from sidecar.errors import FileError
 from sidecar.training.log import EventLog
 from sidecar.training.pipeline import TrainConfig
@@ -16,7 +16,7 @@ from tests.shops import LEARNT, fresh_ranker, make_cases, make_events, make_rows
 
 BASE = TrainConfig(hidden=64)
 SPACE = Space.of({"hidden": {"low": 16, "high": 256, "log": True}, "layers": {"choices": [1, 2]},
-                  "empty_share": {"low": 0.0, "high": 0.4}, "width": 12}, unfit)
+                  "empty_share": {"low": 0.0, "high": 0.4}, "width": 12}, requirement)
 
 
 def judge(config: TrainConfig) -> dict[str, float]:
@@ -31,7 +31,7 @@ def run(path, trials, method="bayesian", objective=judge, space=SPACE, seed=3):
 
 
 def test_built_in_space_holds_what_training_takes_and_its_defaults():
-    space = Space.of(DEFAULT, unfit)
+    space = Space.of(DEFAULT, requirement)
     default = TrainConfig()
     assert space.holds({name: getattr(default, name) for name in DEFAULT})
     assert not NOT_TUNED & set(DEFAULT)
@@ -41,7 +41,7 @@ def test_every_option_of_training_can_be_fixed():
     values = {field.name: field.default for field in dataclasses.fields(TrainConfig)
               if field.name not in NOT_TUNED}
     del values["hidden"]
-    space = Space.of({**values, "hidden": {"choices": [8, 16]}}, unfit)
+    space = Space.of({**values, "hidden": {"choices": [8, 16]}}, requirement)
     assert space.fixed == values
 
 
@@ -62,14 +62,14 @@ def test_every_option_of_training_can_be_fixed():
     ({"hidden": 8}, "fixes every option")])
 def test_space_that_cannot_be_searched_is_told(given, said):
     with pytest.raises(FileError, match="space") as caught:
-        Space.of(given, unfit)
+        Space.of(given, requirement)
     assert said in str(caught.value)
 
 
 def test_grid_holds_every_combination_once():
     space = Space.of({"hidden": {"low": 16, "high": 256, "log": True},
                       "layers": {"choices": [1, 2]},
-                      "blend_epochs": {"low": 2, "high": 11, "step": 3, "points": 4}}, unfit)
+                      "blend_epochs": {"low": 2, "high": 11, "step": 3, "points": 4}}, requirement)
     points = [tuple(space.grid_point(k, seed=1).items()) for k in range(space.grid_size())]
     assert len(set(points)) == len(points) == 3 * 2 * 4
     assert {dict(point)["hidden"] for point in points} == {16, 64, 256}
@@ -78,7 +78,7 @@ def test_grid_holds_every_combination_once():
 
 def test_grid_that_nobody_could_search_is_told():
     space = Space.of({name: {"low": 1, "high": 999, "points": 200} for name in
-                      ("hidden", "width", "kept")}, unfit)
+                      ("hidden", "width", "kept")}, requirement)
     with pytest.raises(FileError, match="the grid has 8000000 points, must have at most"):
         space.grid_point(0, seed=1)
 
@@ -104,14 +104,14 @@ def test_any_seed_that_training_takes_can_be_tuned_with(method, tmp_path):
 
 
 def test_grid_ends_when_every_point_was_tried(tmp_path):
-    space = Space.of({"hidden": {"choices": [8, 16]}, "layers": {"choices": [1, 2]}}, unfit)
+    space = Space.of({"hidden": {"choices": [8, 16]}, "layers": {"choices": [1, 2]}}, requirement)
     rows, _, best = run(tmp_path / "study.db", 50, "grid", space=space)
     assert len({tuple(row.config.items()) for row in rows}) == len(rows) == 4
     assert best.config == {"hidden": 16, "layers": 1}
 
 
 def test_grid_is_tried_to_its_last_point_beside_a_default_that_is_none_of_them(tmp_path):
-    space = Space.of({"hidden": {"low": 16, "high": 256, "log": True, "points": 2}}, unfit)
+    space = Space.of({"hidden": {"low": 16, "high": 256, "log": True, "points": 2}}, requirement)
     rows, _, _ = run(tmp_path / "study.db", 50, "grid", space=space)
     assert [row.config["hidden"] for row in rows[:1]] == [64]
     assert sorted(row.config["hidden"] for row in rows[1:]) == [16, 256]
