@@ -55,7 +55,7 @@ def told(knowledge, events=(), rows=(0, 1, 2, 3), scores=(4.0, 3.0, 2.0, 1.0), q
     return columns, dict(zip(kernels.CONTEXT, context.tolist(), strict=True))
 
 
-def test_engine_columns(shop):
+def test_engine_columns_tell_score_and_rank_relative_to_the_first_hit(shop):
     columns, context = told(shop)
     assert columns["engine.score_ratio"].tolist() == [1.0, 0.75, 0.5, 0.25]
     assert columns["engine.reciprocal_rank"][2] == pytest.approx(0.5)

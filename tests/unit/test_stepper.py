@@ -72,7 +72,7 @@ def test_many_users_are_stepped_as_each_alone(stepper: Stepper) -> None:
         close(together[k], stepper.advance(old[k], new[k]))
 
 
-def test_gap_counts(stepper: Stepper) -> None:
+def test_time_since_the_last_event_changes_the_state(stepper: Stepper) -> None:
     before = stepper.advance(None, history(1))
     soon, late = (stepper.advance(before, history(2, start=1.5e9 + gap)) for gap in (60.0, 1e7))
     assert not np.allclose(soon[:-1], late[:-1])

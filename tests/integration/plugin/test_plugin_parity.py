@@ -74,18 +74,18 @@ def hides_ids(row: dict[str, Any], item_id: str) -> bool:
 @pytest.mark.parametrize("pipeline", PIPELINES)
 @pytest.mark.parametrize("index", ["one", "many", "narrow"])
 @pytest.mark.parametrize("name", FILES)
-def test_one_node(one_node, name, index, pipeline, record_property):
+def test_plugin_answers_as_the_proxy_does_on_one_node(one_node, name, index, pipeline, record_property):
     compare(one_node, name, index, pipeline, record_property)
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
 @pytest.mark.parametrize("name", FILES)
-def test_two_nodes(two_nodes, name, pipeline, record_property):
+def test_plugin_answers_as_the_proxy_does_on_two_nodes(two_nodes, name, pipeline, record_property):
     compare(two_nodes, name, "many", pipeline, record_property)
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
-def test_point_in_time(one_node, pipeline):
+def test_point_in_time_is_answered_as_by_the_proxy_and_its_id_kept(one_node, pipeline):
     one_node.put_pipeline(pipeline, {"item_id_field": PIPELINES[pipeline]})
     pit = one_node.call("POST", "/many/_search/point_in_time?keep_alive=1m").json["pit_id"]
     for first in (0, 7, 95, 120):
@@ -98,7 +98,7 @@ def test_point_in_time(one_node, pipeline):
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
-def test_pages_add_up(one_node, pipeline):
+def test_pages_show_every_hit_once_over_the_windows_edge(one_node, pipeline):
     """Pages neither repeat nor drop a hit, across the window's edge, however they are fetched."""
     one_node.put_pipeline(pipeline, {"item_id_field": PIPELINES[pipeline]})
     body = {"query": {"match": {"title": "milk"}}, "_source": ["title"]}
