@@ -74,7 +74,8 @@ def hides_ids(row: dict[str, Any], item_id: str) -> bool:
 @pytest.mark.parametrize("pipeline", PIPELINES)
 @pytest.mark.parametrize("index", ["one", "many", "narrow"])
 @pytest.mark.parametrize("name", FILES)
-def test_plugin_answers_as_the_proxy_does_on_one_node(one_node, name, index, pipeline, record_property):
+def test_plugin_answers_as_the_proxy_does_on_one_node(one_node, name, index, pipeline,
+                                                      record_property):
     compare(one_node, name, index, pipeline, record_property)
 
 
