@@ -39,13 +39,17 @@ class WaitingRoom:
         return iter(self._connections)
 
     def enter(self, connection: Any) -> None:
-        """Wait for a connection, whose ``silent_since`` and ``timeout`` are set."""
+        """Wait for a connection, whose ``silent_since`` and ``timeout`` are set.
+
+        Raises:
+            OSError, ValueError, KeyError: its socket cannot be waited for.
+        """
         connection.sock.setblocking(False)
         connection.silent_since = time.monotonic()
         connection.timeout = connection.silent_since + self._seconds
-        self._connections[connection] = None
         self._poller.register(connection.sock, selectors.EVENT_READ,
                               partial(self._on_readable, connection))
+        self._connections[connection] = None
 
     def leave(self, connection: Any) -> None:
         """Wait for it no longer."""

@@ -166,18 +166,24 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         a client to close the connection in its turn.
         """
         outcome = None if fs.cancelled() or fs.exception() else fs.result()
-        if outcome is _PARK:
-            self._parked.enter(conn)
-        elif outcome is False:
-            self._part(conn)
-        elif outcome is gthread._DEFER and not self.alive:
-            conn.sock.setblocking(False)
-            conn.timeout = time.monotonic() + gthread.STOP_KEEPALIVE_LINGER
-            self.pending_conns.append(conn)
-            self.poller.register(conn.sock, selectors.EVENT_READ,
-                                 partial(self.on_pending_socket_readable, conn))
-        else:
-            super().finish_request(conn, fs)
+        try:
+            if outcome is _PARK:
+                self._parked.enter(conn)
+            elif outcome is False:
+                self._part(conn)
+            elif outcome is gthread._DEFER and not self.alive:
+                self._await_first_request(conn)
+            else:
+                super().finish_request(conn, fs)
+        except (OSError, ValueError, KeyError):  # its socket cannot be waited for any more
+            self._close(conn)
+
+    def _await_first_request(self, conn: Any) -> None:
+        conn.sock.setblocking(False)
+        conn.timeout = time.monotonic() + gthread.STOP_KEEPALIVE_LINGER
+        self.poller.register(conn.sock, selectors.EVENT_READ,
+                             partial(self.on_pending_socket_readable, conn))
+        self.pending_conns.append(conn)
 
     def murder_pending(self) -> None:
         """Close connections that have been silent for too long before a request, or in one."""
