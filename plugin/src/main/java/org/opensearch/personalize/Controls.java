@@ -1,14 +1,18 @@
 package org.opensearch.personalize;
 
+import java.io.IOException;
+import java.math.BigInteger;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.stream.Stream;
 
+import org.opensearch.common.xcontent.XContentFactory;
 import org.opensearch.common.xcontent.XContentHelper;
-import org.opensearch.common.xcontent.json.JsonXContent;
-import org.opensearch.core.common.Strings;
+import org.opensearch.core.common.bytes.BytesReference;
 import org.opensearch.core.xcontent.MediaTypeRegistry;
+import org.opensearch.core.xcontent.ToXContent;
+import org.opensearch.core.xcontent.XContentBuilder;
 import org.opensearch.search.SearchExtBuilder;
 
 /**
@@ -79,7 +83,9 @@ record Controls(boolean enabled, String userId, String sessionId, int windowSize
         Stream<String> paths = configuredPath.isEmpty()
             ? USER_PATHS.stream()
             : Stream.of(configuredPath);
-        return paths.map(path -> textAt(exts, path)).filter(Controls::present).findFirst()
+        return paths.map(path -> textAt(exts, path))
+            .filter(text -> text != null && text.isBlank() == false && Shopper.isShort(text))
+            .findFirst()
             .orElse(null);
     }
 
@@ -98,9 +104,36 @@ record Controls(boolean enabled, String userId, String sessionId, int windowSize
         return null;
     }
 
+    /**
+     * Returns what a section holds, under its name. Some classes write their section's name, some
+     * (UBI's and Amazon's, by their version) the object that should stand behind it, some the
+     * object's fields.
+     */
     private static Map<String, Object> json(SearchExtBuilder ext) {
-        String text = Strings.toString(MediaTypeRegistry.JSON, ext);
-        return XContentHelper.convertToMap(JsonXContent.jsonXContent, text, false);
+        String name = ext.getWriteableName();
+        Map<String, Object> found = written(ext, null);
+        if (found == null) {
+            found = written(ext, name);
+        }
+        if (found == null) {
+            return Map.of();
+        }
+        return found.containsKey(name) ? found : Map.of(name, found);
+    }
+
+    /** Returns what a section writes into an object, behind a name if one is given; or null. */
+    private static Map<String, Object> written(SearchExtBuilder ext, String name) {
+        try (XContentBuilder json = XContentFactory.jsonBuilder()) {
+            json.startObject();
+            if (name != null) {
+                json.field(name);
+            }
+            ext.toXContent(json, ToXContent.EMPTY_PARAMS);
+            BytesReference bytes = BytesReference.bytes(json.endObject());
+            return XContentHelper.convertToMap(bytes, false, MediaTypeRegistry.JSON).v2();
+        } catch (IOException | RuntimeException e) {
+            return null; // no JSON comes of it
+        }
     }
 
     private static String textIn(Map<String, Object> json, String path) {
@@ -108,7 +141,9 @@ record Controls(boolean enabled, String userId, String sessionId, int windowSize
         for (String key : path.split("\\.")) {
             value = value instanceof Map<?, ?> map ? map.get(key) : null;
         }
-        return value instanceof String || value instanceof Number ? value.toString() : null;
+        boolean isWhole = value instanceof Integer || value instanceof Long
+            || value instanceof BigInteger;
+        return value instanceof String || isWhole ? value.toString() : null;
     }
 
     /** UBI clients send an absent user as the empty text. */

@@ -2,7 +2,9 @@ package org.opensearch.personalize;
 
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.net.URI;
 
+import org.opensearch.action.search.SearchContextId;
 import org.opensearch.action.search.SearchRequest;
 import org.opensearch.cluster.ClusterState;
 import org.opensearch.cluster.metadata.IndexMetadata;
@@ -15,6 +17,7 @@ import org.opensearch.core.common.io.stream.NamedWriteableAwareStreamInput;
 import org.opensearch.core.common.io.stream.NamedWriteableRegistry;
 import org.opensearch.core.common.io.stream.StreamInput;
 import org.opensearch.core.index.Index;
+import org.opensearch.core.index.shard.ShardId;
 import org.opensearch.index.IndexSettings;
 import org.opensearch.search.builder.SearchSourceBuilder;
 import org.opensearch.tasks.CancellableTask;
@@ -36,6 +39,17 @@ public record NodeServices(Client client, ClusterService clusterService, ThreadP
     /** Returns the defaults of processors that are built now. */
     ProcessorConfig defaults() {
         return ProcessorConfig.defaults(clusterService.getClusterSettings());
+    }
+
+    /**
+     * Returns whether an endpoint may be told the secret of the keystore: one at the scheme and
+     * port of the node's own. Whoever writes a pipeline chooses among the allowed hosts, and could
+     * listen at another port of one.
+     */
+    boolean trusts(URI endpoint) {
+        String text = clusterService.getClusterSettings().get(PersonalizeSettings.ENDPOINT);
+        URI own = URI.create(text);
+        return endpoint.getScheme().equals(own.getScheme()) && endpoint.getPort() == own.getPort();
     }
 
     /** Returns a copy of a search that shares nothing with it. */
@@ -74,10 +88,17 @@ public record NodeServices(Client client, ClusterService clusterService, ThreadP
     }
 
     private Index[] concreteIndices(ClusterState state, SearchRequest request) {
-        if (request.pointInTimeBuilder() != null) {
-            return Index.EMPTY_ARRAY;
-        }
         try {
+            if (request.pointInTimeBuilder() != null) {
+                String id = request.pointInTimeBuilder().getId();
+                return SearchContextId.decode(writeables, id)
+                    .shards()
+                    .keySet()
+                    .stream()
+                    .map(ShardId::getIndex)
+                    .distinct()
+                    .toArray(Index[]::new);
+            }
             return resolver.concreteIndices(state, request);
         } catch (RuntimeException e) {
             // A name that is not there or not allowed: the search itself says so, not this look.

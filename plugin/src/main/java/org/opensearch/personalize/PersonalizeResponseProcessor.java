@@ -46,6 +46,12 @@ class PersonalizeResponseProcessor extends AbstractProcessor implements SearchRe
         this.pages = new PageFetch(services);
     }
 
+    /** Never: what was fetched for the window is not the client's page, and would be shown. */
+    @Override
+    public boolean isIgnoreFailure() {
+        return false;
+    }
+
     @Override
     public String getType() {
         return PersonalizeExtBuilder.NAME;
@@ -133,6 +139,7 @@ class PersonalizeResponseProcessor extends AbstractProcessor implements SearchRe
         private SidecarClient.Question question(RescoreRequest asked) throws IOException {
             return new SidecarClient.Question(
                 config.endpoint(),
+                services.trusts(config.endpoint()),
                 asked.toJson(),
                 asked.ids().size(),
                 config.timeoutMs(),

@@ -17,7 +17,7 @@ import org.opensearch.core.common.settings.SecureString;
 final class PersonalizeSettings {
 
     private static final String PREFIX = "plugins.personalize.";
-    private static final int MAX_WINDOW = 10_000;
+    static final int MAX_WINDOW = 10_000;
 
     static final Setting<String> ENDPOINT = new Setting<>(
         PREFIX + ProcessorConfig.ENDPOINT,

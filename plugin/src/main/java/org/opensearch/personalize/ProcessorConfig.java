@@ -58,7 +58,7 @@ record ProcessorConfig(URI endpoint, int windowSize, int maxWindowSize, double w
         Reader reader = new Reader(tag, config);
         return new ProcessorConfig(
             reader.endpoint(endpoint, allowedHosts),
-            reader.integer(WINDOW_SIZE, windowSize, maxWindowSize),
+            reader.integer(WINDOW_SIZE, windowSize, PersonalizeSettings.MAX_WINDOW),
             maxWindowSize,
             reader.share(WEIGHT, weight),
             reader.integer(TIMEOUT_MS, timeoutMs, MAX_TIMEOUT_MS),
@@ -90,7 +90,9 @@ record ProcessorConfig(URI endpoint, int windowSize, int maxWindowSize, double w
         try {
             URI uri = URI.create(text);
             boolean isHttp = "http".equals(uri.getScheme()) || "https".equals(uri.getScheme());
-            boolean isPlain = uri.getRawQuery() == null && uri.getRawUserInfo() == null;
+            boolean isPlain = uri.getRawQuery() == null
+                && uri.getRawUserInfo() == null
+                && uri.getRawFragment() == null;
             if (isHttp && isPlain && uri.getHost() != null) {
                 return uri;
             }

@@ -124,6 +124,8 @@ final class QueryText {
     }
 
     private static String cut(String text) {
-        return text.length() > LONGEST_TEXT ? text.substring(0, LONGEST_TEXT) : text;
+        int length = text.codePointCount(0, text.length());
+        int end = text.offsetByCodePoints(0, Math.min(length, LONGEST_TEXT));
+        return text.substring(0, end);
     }
 }

@@ -27,6 +27,10 @@ record RescoreAnswer(SkipReason refusal, long state, String model, int[] order,
      * @throws SkipException {@code sidecar_error} for anything that is no answer to them
      */
     static RescoreAnswer parse(int status, byte[] body, int hits) throws SkipException {
+        if (status == 400 || status == 413) {
+            String detail = "sidecar refuses the search with status " + status;
+            throw new SkipException(SkipReason.SIDECAR_ERROR, detail, false);
+        }
         if (status != 200) {
             throw unusable("status is " + status, null);
         }

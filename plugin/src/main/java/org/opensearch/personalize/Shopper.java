@@ -40,13 +40,24 @@ record Shopper(String userId, String sessionId, Map<String, Object> attributes)
         out.writeMap(attributes);
     }
 
-    /** Reads an id: shops number their users, and a number is kept as its digits. */
+    /**
+     * Reads an id, spaces and all, as events have it; shops number their users, and a number is
+     * kept as its digits.
+     */
     static String readId(XContentParser parser) throws IOException {
-        String text = parser.text().strip();
-        if (text.getBytes(StandardCharsets.UTF_8).length > LONGEST_ID_BYTES) {
+        String text = parser.text();
+        if (isShort(text) == false) {
             throw new IllegalArgumentException("must be at most " + LONGEST_ID_BYTES + " bytes");
         }
+        if (StandardCharsets.UTF_8.newEncoder().canEncode(text) == false) {
+            throw new IllegalArgumentException("holds half a character");
+        }
         return text;
+    }
+
+    /** Returns whether a text is short enough to be an id. */
+    static boolean isShort(String text) {
+        return text.getBytes(StandardCharsets.UTF_8).length <= LONGEST_ID_BYTES;
     }
 
     /** Reads an object of plain values, or the same as {@code age=35-44&region=north}. */

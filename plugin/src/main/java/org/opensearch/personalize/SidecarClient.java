@@ -42,6 +42,8 @@ final class SidecarClient implements Closeable {
 
     private static final String PATH = "/_personalize/rescore";
     private static final int HTTP_THREADS = 2;
+    /** Explanations of the largest window take some ten megabytes. */
+    private static final int MOST_ANSWER_BYTES = 32 * 1024 * 1024;
     /** How often a call under way looks whether its search was cancelled. */
     private static final long LOOK_MS = 10;
 
@@ -75,8 +77,12 @@ final class SidecarClient implements Closeable {
         this.breakerPauseMs = PersonalizeSettings.BREAKER_PAUSE_MS.get(settings);
     }
 
-    /** One question: where it goes, how long it may take, and whether anybody still wants it. */
-    record Question(URI endpoint, byte[] body, int hits, int timeoutMs,
+    /**
+     * One question: where it goes, how long it may take, and whether anybody still wants it.
+     *
+     * @param mayKnow whether the endpoint may be told the secret
+     */
+    record Question(URI endpoint, boolean mayKnow, byte[] body, int hits, int timeoutMs,
         BooleanSupplier isCancelled) {
 
         HttpRequest http(String authorization) {
@@ -85,7 +91,7 @@ final class SidecarClient implements Closeable {
             HttpRequest.Builder request = HttpRequest.newBuilder(URI.create(root + PATH))
                 .header("Content-Type", "application/json")
                 .POST(HttpRequest.BodyPublishers.ofByteArray(body));
-            if (authorization.isEmpty() == false) {
+            if (authorization.isEmpty() == false && mayKnow) {
                 request.header("Authorization", authorization);
             }
             return request.build();
@@ -157,7 +163,7 @@ final class SidecarClient implements Closeable {
         private void send(boolean mayRetry) {
             var exchange = http.sendAsync(
                 question.http(authorization),
-                HttpResponse.BodyHandlers.ofByteArray()
+                BoundedBody.handler(MOST_ANSWER_BYTES)
             );
             abort.set(() -> exchange.cancel(true));
             if (ended.get()) {
@@ -215,7 +221,7 @@ final class SidecarClient implements Closeable {
 
         private void end(Exception failure) {
             if (finish()) {
-                if (failure instanceof SkipException == false) {
+                if ((failure instanceof SkipException skip && skip.isSidecars()) == false) {
                     breaker.ended();
                 } else if (breaker.failed()) {
                     logger.warn(

@@ -1,5 +1,6 @@
 package org.opensearch.personalize;
 
+import java.io.IOException;
 import java.net.URI;
 import java.util.List;
 import java.util.Map;
@@ -8,6 +9,8 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 import org.opensearch.core.common.ParsingException;
+import org.opensearch.core.common.io.stream.StreamOutput;
+import org.opensearch.core.xcontent.XContentBuilder;
 import org.opensearch.core.xcontent.XContentParseException;
 import org.opensearch.search.SearchExtBuilder;
 
@@ -89,6 +92,60 @@ class ControlsTests {
         );
         ForeignExtBuilder absent = Fixtures.foreign("ubi", "{\"client_id\":\"\"}");
         assertEquals("a", Controls.of(List.of(absent, amazon), config).userId());
+    }
+
+    /** A plugin that owns a section may write its object alone, or the object's fields. */
+    @ParameterizedTest
+    @ValueSource(booleans = { false, true })
+    void userIsFoundHoweverItsSectionWritesItself(boolean asFields) {
+        ForeignExtBuilder ubi = Fixtures.foreign("ubi", "{\"client_id\":\"c\"}");
+        SearchExtBuilder owners = new SearchExtBuilder() {
+            @Override
+            public String getWriteableName() {
+                return "ubi";
+            }
+
+            @Override
+            public XContentBuilder toXContent(XContentBuilder json, Params params)
+                throws IOException {
+                return asFields
+                    ? json.field("client_id", "c")
+                    : json.value(Map.of("client_id", "c"));
+            }
+
+            @Override
+            public void writeTo(StreamOutput out) throws IOException {
+                ubi.writeTo(out);
+            }
+
+            @Override
+            public int hashCode() {
+                return 0;
+            }
+
+            @Override
+            public boolean equals(Object other) {
+                return this == other;
+            }
+        };
+        assertEquals("c", Controls.of(List.of(owners), config).userId());
+    }
+
+    @Test
+    void idsKeepTheirSpacesAndForeignOnesThatAreNoneAreLeftOut() {
+        assertEquals(" u1", Controls.of(Fixtures.exts("{\"user_id\":\" u1\"}"), config).userId());
+        for (String none : List.of("\" \"", "1.5", "\"" + "u".repeat(513) + "\"")) {
+            ForeignExtBuilder ubi = Fixtures.foreign("ubi", "{\"client_id\":" + none + "}");
+            assertNull(Controls.of(List.of(ubi), config).userId(), none);
+        }
+    }
+
+    @Test
+    void halfACharacterIsNoUser() {
+        assertThrows(
+            XContentParseException.class,
+            () -> Fixtures.ext("{\"user_id\":\"\\ud800\"}")
+        );
     }
 
     @Test

@@ -69,8 +69,8 @@ class ProcessorConfigTests {
 
     @ParameterizedTest
     @CsvSource({
-        "window_size, 0, 'is 0, must be 1-1000'",
-        "window_size, 1001, 'is 1001, must be 1-1000'",
+        "window_size, 0, 'is 0, must be 1-10000'",
+        "window_size, 10001, 'is 10001, must be 1-10000'",
         "timeout_ms, 0, 'is 0, must be 1-60000'",
         "timeout_ms, 60001, 'is 60001, must be 1-60000'",
         "weight, -0.1, 'is -0.1, must be 0-1'",

@@ -51,6 +51,7 @@ abstract class ProcessorsTestCase {
     void start() throws IOException {
         threadPool = new TestThreadPool("processors");
         clusterService = ClusterServiceUtils.createClusterService(threadPool);
+        clusterService.getClusterSettings().registerSetting(PersonalizeSettings.ENDPOINT);
         sidecar = new FakeSidecar();
         client = new EngineClient(threadPool);
         services = new NodeServices(

@@ -74,6 +74,8 @@ class QueryTextTests {
     @Test
     void overlongTextIsCut() {
         assertEquals(1000, text(QueryBuilders.matchQuery("title", "x".repeat(1001))).length());
+        String smiles = "😀".repeat(1001); // two chars each, of which none may be halved
+        assertEquals("😀".repeat(1000), text(QueryBuilders.matchQuery("title", smiles)));
     }
 
     private static String text(QueryBuilder query) {

@@ -83,6 +83,49 @@ class SidecarClientTests {
     }
 
     @Test
+    void secretIsNotSentWhereItIsNotMeant() throws Exception {
+        MockSecureSettings keystore = new MockSecureSettings();
+        keystore.setString("plugins.personalize.authorization", "Bearer of the secret");
+        client.close();
+        client = new SidecarClient(
+            Settings.builder().put(SETTINGS).setSecureSettings(keystore).build(),
+            threadPool
+        );
+        keystore.close();
+        Heard<RescoreAnswer> heard = new Heard<>();
+        byte[] body = "{\"hits\":[{\"id\":\"a\"},{\"id\":\"b\"}]}".getBytes(StandardCharsets.UTF_8);
+        client.ask(
+            new SidecarClient.Question(sidecar.endpoint(), false, body, 2, 1000, () -> false),
+            heard
+        );
+        heard.answer();
+        assertFalse(sidecar.heads.get(0).contains("Authorization"));
+    }
+
+    @Test
+    void searchThatTheSidecarRefusesDoesNotSpeakAgainstTheSidecar() throws Exception {
+        sidecar.behaviour = FakeSidecar.saying(400, "{}");
+        for (int i = 0; i < 5; i++) {
+            assertEquals(SkipReason.SIDECAR_ERROR, ask(1000).skip());
+        }
+        sidecar.behaviour = FakeSidecar.reversing();
+        ask(1000).answer();
+    }
+
+    @Test
+    void answerThatWouldNotFitIsGivenUp() throws Exception {
+        sidecar.behaviour = (request, out) -> {
+            out.write("HTTP/1.1 200 OK\r\n\r\n".getBytes(StandardCharsets.UTF_8));
+            byte[] piece = new byte[1024 * 1024];
+            for (int i = 0; i < 64; i++) {
+                out.write(piece);
+            }
+            return false;
+        };
+        assertEquals(SkipReason.SIDECAR_UNAVAILABLE, ask(20_000).skip());
+    }
+
+    @Test
     void slowSidecarEndsAtTheDeadline() throws Exception {
         sidecar.behaviour = FakeSidecar.stalling();
         long started = System.nanoTime();
@@ -200,7 +243,7 @@ class SidecarClientTests {
         byte[] body = "{\"hits\":[{\"id\":\"a\"},{\"id\":\"b\"}]}".getBytes(StandardCharsets.UTF_8);
         Heard<RescoreAnswer> heard = new Heard<>();
         client.ask(
-            new SidecarClient.Question(endpoint, body, 2, timeoutMs, cancelled::get),
+            new SidecarClient.Question(endpoint, true, body, 2, timeoutMs, cancelled::get),
             heard
         );
         return heard;

@@ -11,6 +11,7 @@ import org.opensearch.core.tasks.TaskId;
 import org.opensearch.tasks.CancellableTask;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -91,6 +92,14 @@ class SkippedSearchTests extends ProcessorsTestCase {
         Search search = new Search(user("{\"user_id\":\"u\"}"));
         search.ignoreFailure = true;
         assertSkipped(SkipReason.SIDECAR_ERROR, search);
+    }
+
+    /** A pipeline that ignored what else fails would show the window in the page's place. */
+    @Test
+    void failureIsNeverLeftToThePipelineToIgnore() {
+        assertFalse(
+            new PersonalizeResponseProcessor("t", "d", true, config, services).isIgnoreFailure()
+        );
     }
 
     @Test
