@@ -86,10 +86,13 @@ def test_plugin_answers_as_the_proxy_does_on_two_nodes(two_nodes, name, pipeline
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
-def test_point_in_time_is_answered_as_by_the_proxy_and_its_id_kept(one_node, pipeline):
+@pytest.mark.parametrize(("index", "firsts"), [("many", (0, 7, 95, 120)), ("narrow", (0, 35, 40))])
+def test_point_in_time_is_answered_as_by_the_proxy_and_its_id_kept(one_node, index, firsts,
+                                                                   pipeline):
+    """``narrow`` allows no window as wide as the default."""
     one_node.put_pipeline(pipeline, {"item_id_field": PIPELINES[pipeline]})
-    pit = one_node.call("POST", "/many/_search/point_in_time?keep_alive=1m").json["pit_id"]
-    for first in (0, 7, 95, 120):
+    pit = one_node.call("POST", f"/{index}/_search/point_in_time?keep_alive=1m").json["pit_id"]
+    for first in firsts:
         body = {"query": {"match": {"title": "milk"}}, "from": first, "size": 10,
                 "pit": {"id": pit, "keep_alive": "1m"}}
         proxy = one_node.search_by_proxy(body, "/_search", **CONTROLS)
