@@ -80,12 +80,13 @@ class CatalogueVersions:
     def waiting(self, digest: str) -> Version | None:
         """Return the version that a killed load of the same digest left, newer than the current.
 
-        An older one may have been changed while it was searched, so it is never taken again.
+        One that is complete may have been searched, and changed meanwhile, before the alias was
+        moved back; so may an older one. Neither is ever taken again.
         """
         newest = max((version.number for version in self.current()), default=0)
         candidates = [version for version in self._all()
                       if version.load and version.load.digest == digest
-                      and version.number > newest]
+                      and not version.load.is_complete and version.number > newest]
         return max(candidates, key=lambda version: version.number, default=None)
 
     def create(self, body: dict[str, Any], load: Load) -> Version:

@@ -166,6 +166,21 @@ def test_new_file_is_a_new_version_and_one_older_stays(
     assert versions(client, alias) == {"-v2": False, "-v3": True}
 
 
+def test_version_that_was_rolled_back_is_not_served_again(
+        client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path) -> None:
+    """It was changed while it was searched."""
+    load(write(tmp_path / "c.jsonl", items(2)))
+    path = write(tmp_path / "d.jsonl", items(3))
+    load(path)
+    client.update(index=alias, id="1", body={"doc": {"title": "damaged"}})
+    client.indices.update_aliases(body={"actions": [
+        {"remove": {"index": f"{alias}-v2", "alias": alias}},
+        {"add": {"index": f"{alias}-v1", "alias": alias}}]})
+    assert load(path) == 0
+    assert versions(client, alias) == {"-v1": False, "-v3": True}
+    assert client.get(index=alias, id="1")["_source"]["title"] == "item 1"
+
+
 def test_version_is_tuned_for_searches_when_it_is_served(
         client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path) -> None:
     load(write(tmp_path / "c.jsonl", items(1)))
