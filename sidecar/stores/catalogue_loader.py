@@ -35,6 +35,7 @@ from sidecar.stores.mappings import mapping
 
 BATCH_ROWS = 5000  # rows between two checkpoints
 REFUSED_ROWS = 1000  # by OpenSearch, before the load is given up; they are kept in _meta
+NOT_FOUND = 404
 REQUEST_ROWS = 500
 REQUEST_BYTES = 10 * 2**20
 
@@ -152,6 +153,7 @@ class CatalogueLoader:
         """Return the version to fill: one that a killed load left, or a new one."""
         left = self._versions.waiting(survey.digest)
         if left is not None and left.load is not None:
+            self._versions.resume(left)
             self._refuse_again(left.load)
             return left, left.load
         body = self._body
@@ -170,14 +172,14 @@ class CatalogueLoader:
             done += len(batch)
             rest = [entry for entry in batch if entry[0] > load.lines]
             if rest:
-                refused = self._write(version.name, rest)
+                refused = self._write(version, rest)
                 load = replace(load, lines=rest[-1][0], refused=[*load.refused, *refused])
                 self._check_refused(version, load)
                 self._versions.note(version, load)
             progress("loading", done, survey.items)
         return load
 
-    def _write(self, index: str, rows: list[Numbered]) -> list[tuple[int, str]]:
+    def _write(self, version: Version, rows: list[Numbered]) -> list[tuple[int, str]]:
         """Write rows; return line and reason of those that OpenSearch will not take."""
         documents = self._documents([row for _, row in rows])
         refused: list[tuple[int, str]] = []
@@ -185,7 +187,7 @@ class CatalogueLoader:
         for attempt in range(ATTEMPTS):
             again: list[tuple[Numbered, Item]] = []
             reason = ""
-            for entry, info in zip(waiting, self._bulk(index, waiting), strict=True):
+            for entry, info in zip(waiting, self._bulk(version, waiting), strict=True):
                 if info["status"] in RETRIED:
                     again.append(entry)
                     reason = str(info.get("error"))
@@ -200,17 +202,20 @@ class CatalogueLoader:
         raise UpstreamUnavailable(f"opensearch did not take {len(waiting)} rows in {ATTEMPTS} "
                                   f"attempts: {reason}")
 
-    def _bulk(self, index: str, rows: Sequence[tuple[Numbered, Item]]) -> Iterator[dict[str, Any]]:
+    def _bulk(self, version: Version,
+              rows: Sequence[tuple[Numbered, Item]]) -> Iterator[dict[str, Any]]:
         """Yield what became of each row, in order; raises what will not pass by waiting."""
-        actions = ({"_index": index, "_id": row["item_id"], "_source": document}
+        actions = ({"_index": version.writes, "_id": row["item_id"], "_source": document}
                    for (_, row), document in rows)
         for _, item in helpers.streaming_bulk(
                 self._client, actions, chunk_size=REQUEST_ROWS, max_chunk_bytes=REQUEST_BYTES,
-                raise_on_error=False, raise_on_exception=False):
+                raise_on_error=False, raise_on_exception=False, require_alias=True):
             info: dict[str, Any] = item["index"]
             exception = info.get("exception")
             if exception is not None and info["status"] not in RETRIED:
                 raise exception
+            if info["status"] == NOT_FOUND:  # of the row's index
+                raise version.lost()
             yield info
 
     def _documents(self, rows: list[Item]) -> list[Item]:

@@ -3,6 +3,10 @@
 ``products`` is an alias, ``products-v1``, ``products-v2``, … are the indices. A version is filled
 apart from the searches and moves behind the alias in one step. What a load has done so far stands
 in its version's ``_meta.load``, so that a load that was killed is taken up again.
+
+Rows are written to an alias of the version (``products-v2-writes``) that goes when the version is
+deleted or published. A bulk request that requires it cannot make the index again with a guessed
+mapping, nor change what is searched.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from typing import Any, TypeVar
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import NotFoundError, TransportError
 
-from sidecar.errors import InputError, UpstreamUnavailable
+from sidecar.errors import InputError, UpstreamError, UpstreamUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +57,16 @@ class Version:
     name: str
     number: int
     load: Load | None
+
+    @property
+    def writes(self) -> str:
+        """Name the alias that it is written through."""
+        return f"{self.name}-writes"
+
+    def lost(self) -> UpstreamError:
+        """Return the error of a load whose version is gone, or is searched already."""
+        return UpstreamError(f"{self.name} was deleted or published while it was filled, as by "
+                             "another load of the same alias; load again, one at a time")
 
 
 class CatalogueVersions:
@@ -97,35 +111,54 @@ class CatalogueVersions:
         settings = body["settings"] | _WHILE_LOADING
         mappings = body["mappings"] | {"_meta": _meta(body["mappings"].get("_meta", {}), load)}
         # Not asked again on a lost answer: the name would be taken, by ourselves or by another.
-        self._client.indices.create(index=name, body={"settings": settings, "mappings": mappings})
-        return Version(name, number, load)
+        version = Version(name, number, load)
+        self._client.indices.create(index=name, body={
+            "settings": settings, "mappings": mappings, "aliases": {version.writes: {}}})
+        return version
+
+    def resume(self, version: Version) -> None:
+        """Let a version be written to that an earlier release may have left."""
+        self._ask(version, lambda: self._client.indices.put_alias(
+            index=version.name, name=version.writes))
 
     def note(self, version: Version, load: Load) -> Version:
         """Write down how far the load is."""
-        found = patiently(lambda: self._client.indices.get_mapping(index=version.name))
+        found = self._ask(version, lambda: self._client.indices.get_mapping(index=version.name))
         meta = _meta(found[version.name]["mappings"].get("_meta", {}), load)
-        patiently(lambda: self._client.indices.put_mapping(
+        self._ask(version, lambda: self._client.indices.put_mapping(
             index=version.name, body={"_meta": meta}))
         return replace(version, load=load)
 
     def count(self, version: Version) -> int:
         """Return the version's documents, all writes included."""
-        patiently(lambda: self._client.indices.refresh(index=version.name))
-        return int(patiently(lambda: self._client.count(index=version.name))["count"])
+        self._ask(version, lambda: self._client.indices.refresh(index=version.name))
+        return int(self._ask(version, lambda: self._client.count(index=version.name))["count"])
 
     def publish(self, version: Version, settings: dict[str, Any]) -> list[str]:
         """Move the alias to the version; return the versions that were deleted.
 
         The one searched before stays, for open scrolls and for a way back; older ones go.
         ``settings`` are those that the mapping file asks for.
+
+        Raises:
+            UpstreamError: the version is gone, or a newer one is searched by now.
         """
-        before = [old.name for old in self.current() if old.name != version.name]
+        searched = self.current()
+        newer = max(searched, key=lambda other: other.number, default=version)
+        if newer.number > version.number:
+            self.drop(version.name)
+            raise UpstreamError(f"{self.alias} serves {newer.name} meanwhile, which is newer than "
+                                f"{version.name}; that was deleted, load again")
+        before = [old.name for old in searched if old.name != version.name]
         for_searches = {name: settings.get(name) for name in _WHILE_LOADING}
-        patiently(lambda: self._client.indices.put_settings(
+        self._ask(version, lambda: self._client.indices.put_settings(
             index=version.name, body={"index": for_searches}))
-        actions = [{"remove": {"index": name, "alias": self.alias}} for name in before]
+        actions: list[dict[str, Any]] = [
+            {"remove": {"index": name, "alias": self.alias}} for name in before]
         actions.append({"add": {"index": version.name, "alias": self.alias}})
-        patiently(lambda: self._client.indices.update_aliases(body={"actions": actions}))
+        actions.append({"remove": {"index": version.name, "alias": version.writes,
+                                   "must_exist": False}})  # the answer may have been lost
+        self._ask(version, lambda: self._client.indices.update_aliases(body={"actions": actions}))
         old = [other.name for other in self._all()
                if other.number < version.number and other.name not in before]
         for name in old:
@@ -135,6 +168,13 @@ class CatalogueVersions:
     def drop(self, name: str) -> None:
         """Delete a version; one that is gone is no error."""
         patiently(lambda: self._client.indices.delete(index=name, ignore_unavailable=True))
+
+    def _ask(self, version: Version, call: Callable[[], T]) -> T:
+        """Call patiently; a version that is gone is said to be."""
+        try:
+            return patiently(call)
+        except NotFoundError as error:
+            raise version.lost() from error
 
     def _all(self) -> list[Version]:
         pattern = re.compile(re.escape(self.alias) + r"-v\d+")

@@ -305,6 +305,35 @@ def test_load_of_another_file_does_not_take_up_a_killed_one(
     assert client.count(index=alias)["count"] == 200
 
 
+@pytest.mark.usefixtures("small_batches")
+def test_slower_of_two_loads_fails_and_leaves_the_faster_ones_version_searched(
+        client: OpenSearch, alias: str, tmp_path: Path) -> None:
+    fast = write(tmp_path / "fast.jsonl", items(3))
+
+    def overtake(stage: str, done: int, total: int) -> None:
+        if (stage, done) == ("loading", 100):
+            load_with(client, alias, fast)
+
+    with pytest.raises(UpstreamError, match=r"-v1 was deleted or published while it was filled"):
+        load_with(client, alias, write(tmp_path / "slow.jsonl", items(150)), overtake)
+    assert versions(client, alias) == {"-v2": True}
+    assert client.count(index=alias)["count"] == 3
+
+
+def test_alias_does_not_move_back_to_an_older_version(
+        client: OpenSearch, alias: str, tmp_path: Path) -> None:
+    load_with(client, alias, write(tmp_path / "c.jsonl", items(1)))
+
+    def overtake(stage: str, done: int, total: int) -> None:
+        if (stage, done) == ("loading", 2):
+            client.indices.create(index=f"{alias}-v9")
+            client.indices.put_alias(index=f"{alias}-v9", name=alias)
+
+    with pytest.raises(UpstreamError, match=r"-v9 meanwhile, which is newer than .*-v2"):
+        load_with(client, alias, write(tmp_path / "d.jsonl", items(2)), overtake)
+    assert versions(client, alias) == {"-v1": True, "-v9": True}
+
+
 def _interrupt(stage: str, done: int, total: int) -> None:
     if stage == "loading":
         raise KeyboardInterrupt
