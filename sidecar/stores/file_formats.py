@@ -31,6 +31,7 @@ _BATCH_ROWS = 50_000
 _SAMPLE_BYTES = 2**20
 _IDS = frozenset({"item_id", "user_id", "case_id", "order_id", "session_id"})
 _FLOAT_ID = re.compile(r"\d+\.0")  # how pandas writes whole numbers where some of a column are null
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON escapes it
 _BEYOND = "\n"  # key of the cells beyond a CSV's header
 BROKEN = (OSError, EOFError, zlib.error, UnicodeDecodeError, OverflowError, pa.ArrowException)
 
@@ -130,7 +131,7 @@ class CsvSource:
         if _BEYOND in raw:
             raise ValueError("row has more cells than the header has columns")
         # pandas writes its index under no name
-        row = {column: _cell(text) for column, text in raw.items() if column}
+        row = {column: _cell(column, text) for column, text in raw.items() if column}
         for column in _IDS & row.keys():
             if isinstance(text := row[column], str) and _FLOAT_ID.fullmatch(text):
                 row[column] = text.removesuffix(".0")
@@ -152,15 +153,27 @@ def _is_open(lines: Sequence[str]) -> bool:
     return False
 
 
-def _cell(text: str | None) -> Any:
+def _cell(column: str, text: str | None) -> Any:
     if not text:
         return None
     if text[0] in "[{":
         try:
-            return json.loads(text)
+            value = json.loads(text)
         except ValueError:
             return text
+        if _SURROGATE.search(text):
+            _check_text(column, value)
+        return value
     return text
+
+
+def _check_text(column: str, value: Any) -> None:
+    """Refuse halves of characters, which Python's JSON reads and nobody can write."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])
+        raise ValueError(f"{column} holds {half}, half a character; remove it") from error
 
 
 class ParquetSource:

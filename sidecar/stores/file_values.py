@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 _LEAST = -sys.float_info.max
+_DEEPEST = 100  # lists and objects in each other; Python's and OpenSearch's limits lie beyond
 
 
 @lru_cache(2**16)
@@ -98,9 +99,11 @@ def optional_text(value: Any, column: str) -> str | None:
     return None if value is None else as_text(value, column)
 
 
-def jsonable(value: Any) -> Any:
+def jsonable(value: Any, depth: int = 0) -> Any:
     """Return what a Parquet column holds as JSON has it: times as ISO 8601, durations in seconds,
     bytes in base64, decimals as float, and null for a number that is none."""
+    if depth > _DEEPEST:
+        raise ValueError(f"row is nested deeper than {_DEEPEST} levels, flatten it")
     if isinstance(value, float | Decimal):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, date | time):
@@ -110,7 +113,7 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, bytes):
         return b64encode(value).decode()
     if isinstance(value, list):
-        return [jsonable(entry) for entry in value]
+        return [jsonable(entry, depth + 1) for entry in value]
     if isinstance(value, dict):
-        return {name: jsonable(entry) for name, entry in value.items()}
+        return {name: jsonable(entry, depth + 1) for name, entry in value.items()}
     return value

@@ -56,6 +56,9 @@ class Rows(Iterable[T], Generic[T]):
             except (ValueError, msgspec.DecodeError) as reason:
                 self._refuse(raw, str(reason))
                 continue
+            except RecursionError:
+                self._refuse(raw, "row is nested too deeply, flatten it")
+                continue
             self.taken += 1
             yield record
         if not self.taken:

@@ -10,6 +10,7 @@ import csv
 import gzip
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -269,6 +270,34 @@ def test_history_of_unknown_times_lies_before_its_case(tmp_path: Path, ts: float
     [case] = read_cases(tmp_path / "cases.jsonl")
     assert case.history.ts == tuple(wanted)
     assert case.ts == instant
+
+
+@pytest.mark.parametrize("depth", [102, 900, 3_000, 100_000])
+@pytest.mark.parametrize("name", ["c.jsonl", "c.csv"])
+def test_row_that_is_nested_too_deeply_is_refused(tmp_path: Path, name: str, depth: int) -> None:
+    deep = "[" * depth + "]" * depth
+    if name == "c.csv":
+        (tmp_path / name).write_text(f"item_id,title,more\na,cup,{deep}\nb,jug,\n")
+    else:
+        (tmp_path / name).write_text(
+            f'{{"item_id": "a", "title": "cup", "more": {deep}}}\n'
+            '{"item_id": "b", "title": "jug"}\n')
+    rows = read_catalogue(tmp_path / name)
+    assert [item["item_id"] for item in rows] == ["b"]
+    [refused] = rows.refused
+    assert refused.line == (2 if name == "c.csv" else 1)
+    assert "nested" in refused.reason
+
+
+@pytest.mark.parametrize("cell", [r'[""\ud800""]', r'{""a"": ""\uDFFF!""}'])
+def test_csv_cell_with_half_a_character_is_refused(tmp_path: Path, cell: str) -> None:
+    (tmp_path / "c.csv").write_text(
+        f'item_id,title,categories\na,cup,"{cell}"\nb,jug,"[""\\ud83d\\ude00""]"\n')
+    rows = read_catalogue(tmp_path / "c.csv")
+    assert [item["categories"] for item in rows] == [["\U0001f600"]]
+    assert rows.refused[0].line == 2
+    assert re.match(r"categories holds '\\ud.*, half a character; remove it",
+                    rows.refused[0].reason)
 
 
 def test_csv_row_with_too_many_cells_is_refused(tmp_path: Path) -> None:
