@@ -6,10 +6,34 @@ is taken as words; what has an inner structure is kept and not searched.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 _SCALARS = {bool: "boolean", int: "double", float: "double", str: "keyword"}
 _OPAQUE = "object"
+_METADATA = frozenset({"_id", "_index", "_source", "_routing", "_field_names", "_ignored",
+                       "_nested_path", "_seq_no", "_primary_term", "_version", "_doc_count",
+                       "_data_stream_timestamp"})  # OpenSearch's own fields
+
+
+def check_names(names: Collection[str]) -> None:
+    """Check that a mapping can hold columns of these names side by side.
+
+    Raises:
+        ValueError: one cannot be had; says which and the remedy.
+    """
+    for name in sorted(names):
+        parts = name.split(".")
+        above = {".".join(parts[:count]) for count in range(1, len(parts))}
+        if not all(part.strip() for part in parts):
+            reason = "is no name that opensearch takes"
+        elif name in _METADATA:
+            reason = "has the name of a field of opensearch's own"
+        elif beside := sorted(above.intersection(names)):
+            reason = f"stands beside column {beside[0]!r}, and would be a part of it"
+        else:
+            continue
+        raise ValueError(f"column {name!r} {reason}; rename or drop it")
 
 
 def type_of(value: Any) -> str:

@@ -21,7 +21,7 @@ from opensearchpy import OpenSearch, helpers
 
 from sidecar.errors import FileError, ModelError, RowError, UpstreamError, UpstreamUnavailable
 from sidecar.records import FloatArray
-from sidecar.stores.catalogue_columns import mapped, merged, type_of
+from sidecar.stores.catalogue_columns import check_names, mapped, merged, type_of
 from sidecar.stores.catalogue_versions import (
     ATTEMPTS,
     RETRIED,
@@ -133,12 +133,20 @@ class CatalogueLoader:
                 progress("checking", rows.taken, max(guess, rows.taken))
             known += self._encoder is not None and self._encoder.knows(row["item_id"])
             for column in row.keys() - documented.keys():
+                if column not in columns:
+                    self._check_names(rows.line, {column, *columns, *documented})
                 columns[column] = merged(columns.get(column), type_of(row[column]))
         progress("checking", rows.taken, rows.taken)
         if self._encoder is not None and not known:
             raise ModelError(f"model {self._encoder.version} knows none of the {rows.taken} items "
                              f"of {self._path}; train it with this catalogue")
         return Survey(self._digest(), rows.taken, dict(sorted(columns.items())), known)
+
+    def _check_names(self, line: int, names: set[str]) -> None:
+        try:
+            check_names(names)
+        except ValueError as reason:
+            raise FileError(f"{self._path}:{line}: {reason}") from reason
 
     def _digest(self) -> str:
         """Return what the version will be made of: file, mapping and model, as 64 hex digits."""

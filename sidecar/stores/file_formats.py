@@ -216,6 +216,9 @@ def _check_columns(path: Path, columns: list[str], required: tuple[str, ...]) ->
     if missing:
         found = ", ".join(columns) or "none"
         raise FileError(f"{path} has no column {missing[0]}; its columns are {found}")
+    twice = next((name for name in columns if name and columns.count(name) > 1), None)
+    if twice is not None:
+        raise FileError(f"{path} has column {twice!r} twice; rename or drop one")
 
 
 def row_count_hint(path: Path) -> int | None:

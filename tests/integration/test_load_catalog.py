@@ -231,6 +231,30 @@ def test_other_columns_are_kept_typed_and_guarded(
         client.update(index=alias, id="0", body={"doc": {"color": "blue"}})
 
 
+@pytest.mark.parametrize(("columns", "said"), [
+    ({"_id": "7"}, "column '_id' has the name of a field of opensearch's own"),
+    ({"": "7"}, "column '' is no name"),
+    ({"size..eu": "7"}, "column 'size..eu' is no name"),
+    ({"size.eu": 38, "size": 7}, "column 'size.eu' stands beside column 'size'"),
+    ({"price.eu": 38}, "column 'price.eu' stands beside column 'price'"),
+])
+def test_column_that_opensearch_cannot_hold_is_named_with_its_line(
+        client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path,
+        capsys: pytest.CaptureFixture[str], columns: dict[str, Any], said: str) -> None:
+    path = write(tmp_path / "c.jsonl", [*items(1), {"item_id": "b", "title": "cup"} | columns])
+    assert load(path) == 1
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "load_catalog: " in line]
+    assert f"{path}:2: {said}" in line
+    assert line.endswith("; rename or drop it")
+    assert not client.indices.exists(index=f"{alias}-v1")
+
+
+def test_columns_whose_names_have_parts_are_searched(
+        client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path) -> None:
+    assert load(write(tmp_path / "c.jsonl", items(1, **{"size.eu": 38, "size.us": 7}))) == 0
+    assert client.count(index=alias, body={"query": {"term": {"size.us": 7}}})["count"] == 1
+
+
 @pytest.mark.parametrize("name", ["c.csv", "c.parquet"])
 def test_csv_and_parquet_are_loaded(
         client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path,

@@ -300,6 +300,18 @@ def test_csv_cell_with_half_a_character_is_refused(tmp_path: Path, cell: str) ->
                     rows.refused[0].reason)
 
 
+@pytest.mark.parametrize("name", ["c.csv", "c.parquet"])
+def test_table_that_has_a_column_twice_is_a_file_error(tmp_path: Path, name: str) -> None:
+    if name == "c.csv":
+        (tmp_path / name).write_text("item_id,title,size,size\na,cup,1,2\n")
+    else:
+        columns = [pa.array(["a"]), pa.array(["cup"]), pa.array([1]), pa.array([2])]
+        pq.write_table(pa.Table.from_arrays(columns, ["item_id", "title", "size", "size"]),
+                       tmp_path / name)
+    with pytest.raises(FileError, match="has column 'size' twice; rename or drop one"):
+        read_catalogue(tmp_path / name)
+
+
 def test_csv_row_with_too_many_cells_is_refused(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text("user_id,event\nu,click,1\nu,click\n")
     rows = read_events(tmp_path / "e.csv")
