@@ -21,7 +21,14 @@ from opensearchpy import OpenSearch, helpers
 
 from sidecar.errors import FileError, ModelError, RowError, UpstreamError, UpstreamUnavailable
 from sidecar.records import FloatArray
-from sidecar.stores.catalogue_columns import check_names, mapped, merged, type_of
+from sidecar.stores.catalogue_columns import (
+    check_names,
+    mapped,
+    merged,
+    settled,
+    type_of,
+    type_of_cell,
+)
 from sidecar.stores.catalogue_versions import (
     ATTEMPTS,
     RETRIED,
@@ -69,6 +76,11 @@ class Survey:
     items: int
     other_columns: dict[str, str]
     known_to_model: int
+
+    @property
+    def numbers(self) -> list[str]:
+        """Return the other columns of numbers; a CSV file has them as text."""
+        return [name for name, kind in self.other_columns.items() if kind == "double"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +136,8 @@ class CatalogueLoader:
                       True, tuple(survey.other_columns), survey.known_to_model, start)
 
     def _survey(self, rows: Rows[Item], progress: Progress) -> Survey:
-        known, columns = 0, dict[str, str]()
+        known, columns = 0, dict[str, str | None]()
+        kind_of = type_of_cell if rows.are_cells else type_of
         documented = self._body["mappings"]["properties"]
         guess = row_count_hint(self._path) or 0
         progress("checking", 0, guess)
@@ -135,12 +148,13 @@ class CatalogueLoader:
             for column in row.keys() - documented.keys():
                 if column not in columns:
                     self._check_names(rows.line, {column, *columns, *documented})
-                columns[column] = merged(columns.get(column), type_of(row[column]))
+                columns[column] = merged(columns.get(column), kind_of(row[column]))
         progress("checking", rows.taken, rows.taken)
         if self._encoder is not None and not known:
             raise ModelError(f"model {self._encoder.version} knows none of the {rows.taken} items "
                              f"of {self._path}; train it with this catalogue")
-        return Survey(self._digest(), rows.taken, dict(sorted(columns.items())), known)
+        kinds = {name: settled(kind) for name, kind in sorted(columns.items())}
+        return Survey(self._digest(kinds), rows.taken, kinds, known)
 
     def _check_names(self, line: int, names: set[str]) -> None:
         try:
@@ -148,9 +162,10 @@ class CatalogueLoader:
         except ValueError as reason:
             raise FileError(f"{self._path}:{line}: {reason}") from reason
 
-    def _digest(self) -> str:
+    def _digest(self, kinds: dict[str, str]) -> str:
         """Return what the version will be made of: file, mapping and model, as 64 hex digits."""
         digest = hashlib.sha256(msgspec.json.encode(self._body, order="sorted"))
+        digest.update(msgspec.json.encode(kinds) if kinds else b"")
         digest.update((self._encoder.version if self._encoder else "").encode())
         digest.update(self._path.name.lower().partition(".")[2].encode())  # the format
         with self._path.open("rb") as content:
@@ -180,16 +195,17 @@ class CatalogueLoader:
             done += len(batch)
             rest = [entry for entry in batch if entry[0] > load.lines]
             if rest:
-                refused = self._write(version, rest)
+                refused = self._write(version, rest, survey.numbers)
                 load = replace(load, lines=rest[-1][0], refused=[*load.refused, *refused])
                 self._check_refused(version, load)
                 self._versions.note(version, load)
             progress("loading", done, survey.items)
         return load
 
-    def _write(self, version: Version, rows: list[Numbered]) -> list[tuple[int, str]]:
+    def _write(self, version: Version, rows: list[Numbered],
+               numbers: list[str]) -> list[tuple[int, str]]:
         """Write rows; return line and reason of those that OpenSearch will not take."""
-        documents = self._documents([row for _, row in rows])
+        documents = _with_numbers(self._documents([row for _, row in rows]), numbers)
         refused: list[tuple[int, str]] = []
         waiting = list(zip(rows, documents, strict=True))
         for attempt in range(ATTEMPTS):
@@ -264,6 +280,12 @@ class CatalogueLoader:
             self._versions.drop(version.name)
             raise UpstreamError(f"{version.name} holds {found} documents, must hold {wanted}; it "
                                 "was deleted and the alias left as it was; load again")
+
+
+def _with_numbers(documents: list[Item], columns: list[str]) -> list[Item]:
+    """Return documents with numbers for their text in these columns."""
+    return [document | {column: float(document[column]) for column in columns
+                        if isinstance(document.get(column), str)} for document in documents]
 
 
 def _reason(error: Any) -> str:

@@ -17,7 +17,7 @@ import msgspec
 from sidecar.errors import FileError, RowError
 from sidecar.records import Case, Event
 from sidecar.stores import file_rows
-from sidecar.stores.file_formats import BROKEN, open_source, row_count_hint
+from sidecar.stores.file_formats import BROKEN, CsvSource, open_source, row_count_hint
 
 __all__ = ["RefusedRows", "Rows", "read_cases", "read_catalogue", "read_events", "read_users",
            "row_count_hint"]
@@ -45,6 +45,11 @@ class Rows(Iterable[T], Generic[T]):
         self._source = open_source(path, required)
         self._make_converter = make_converter
         self._on_refused = on_refused
+
+    @property
+    def are_cells(self) -> bool:
+        """Return whether the format tells numbers by their text alone."""
+        return isinstance(self._source, CsvSource)
 
     def __iter__(self) -> Iterator[T]:
         self.taken, self.line, self.refused = 0, 0, []

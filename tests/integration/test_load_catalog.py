@@ -255,6 +255,37 @@ def test_columns_whose_names_have_parts_are_searched(
     assert client.count(index=alias, body={"query": {"term": {"size.us": 7}}})["count"] == 1
 
 
+def test_csv_columns_of_numbers_alone_are_numbers(
+        client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    path.write_text("item_id,title,stock,weight,code,size,ean,sizes\n"
+                    "a,cup,9,-.5,007,38,90071992547409931,\"[1, 2]\"\n"
+                    "b,jug,10,,12,38½,12,3\nc,mug,1e3,2.50,13,,,[]\n")
+    assert load(path) == 0
+    assert [client.get(index=alias, id=name)["_source"] for name in "abc"] == [
+        {"item_id": "a", "title": "cup", "brand": None, "categories": [], "stock": 9.0,
+         "weight": -0.5, "code": "007", "size": "38", "ean": "90071992547409931",
+         "sizes": [1, 2]},
+        {"item_id": "b", "title": "jug", "brand": None, "categories": [], "stock": 10.0,
+         "code": "12", "size": "38½", "ean": "12", "sizes": 3.0},
+        {"item_id": "c", "title": "mug", "brand": None, "categories": [], "stock": 1000.0,
+         "weight": 2.5, "code": "13", "sizes": []}]
+    query = {"query": {"range": {"stock": {"gt": 9}}}}
+    assert client.count(index=alias, body=query)["count"] == 2
+
+
+@pytest.mark.parametrize("empty", [[], [None], [[], [None]]])
+def test_empty_list_leaves_a_column_its_type(
+        client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path,
+        empty: list[Any]) -> None:
+    rows = items(3, sizes=[9, 10], never=empty)
+    rows[0]["sizes"] = rows[2]["sizes"] = empty
+    assert load(write(tmp_path / "c.jsonl", rows)) == 0
+    [found] = client.indices.get_mapping(index=alias).values()
+    assert found["mappings"]["properties"]["sizes"] == {"type": "double"}
+    assert [client.get(index=alias, id=str(n))["_source"] for n in range(3)] == rows
+
+
 @pytest.mark.parametrize("name", ["c.csv", "c.parquet"])
 def test_csv_and_parquet_are_loaded(
         client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path,
