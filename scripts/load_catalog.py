@@ -4,7 +4,7 @@ FILE is JSON lines (optionally .gz), Parquet or CSV. Each row is validated; rows
 taken are written, with line number and reason, to FILE.refused.jsonl (in the working directory if
 FILE's is not writable). The alias moves to the new version once every row is there; a load that
 was killed goes on where it was, and loading the same file again changes nothing. The indices of
-states, events and queries are made if they are absent.
+states, events and queries are made first if they are absent.
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ def _load(settings: Settings, catalogue: Path, model: Path | None) -> Loaded:
     client = administration_client(settings)
     _check_reachable(client, settings)
     encoder = _encoder(model) if model else None
+    for name in create_indices(client, settings):
+        _say(f"made index {name}")
     with RefusedRows(_refused_path(catalogue)) as refused, Bars() as bars:
         loader = CatalogueLoader(client, settings.products_index, catalogue, refused, encoder)
         loaded = loader.load(bars.show)
-    for name in create_indices(client, settings):
-        _say(f"made index {name}")
     _tell(loaded, refused, settings, encoder)
     return loaded
 

@@ -112,7 +112,8 @@ class CatalogueLoader:
         """Load the file unless it is what is searched already.
 
         Raises:
-            FileError: the file cannot be read, or holds no row that can be taken, here or there.
+            FileError: the file cannot be read, or holds no row that can be taken, here or there;
+                or refused rows cannot be written down.
             ModelError: the model knows none of the items.
             InputError: the alias is an index.
             UpstreamError: OpenSearch could not be asked, or does not hold what it took.
@@ -123,6 +124,7 @@ class CatalogueLoader:
         for version in self._versions.current():
             if version.load and version.load.is_complete and version.load.digest == survey.digest:
                 self._refuse_again(version.load)
+                self._refused.flush()
                 taken = survey.items - len(version.load.refused)
                 return Loaded(version.name, taken, refused + len(version.load.refused), False)
         version, load = self._begin(survey)
@@ -130,6 +132,7 @@ class CatalogueLoader:
         load = self._fill(version, load, survey, progress)
         self._check_taken(version, load, survey.items)
         self._check_count(version, survey.items - len(load.refused))
+        self._refused.flush()  # while the alias is as it was
         self._versions.note(version, replace(load, is_complete=True))
         self._versions.publish(version, self._body["settings"])
         return Loaded(version.name, survey.items - len(load.refused), refused + len(load.refused),

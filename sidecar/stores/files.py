@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Generic, TypeVar
@@ -135,17 +136,45 @@ class RefusedRows:
         path.unlink(missing_ok=True)
 
     def write(self, error: RowError, raw: Any) -> None:
-        """Append one row; fits ``on_refused`` of the readers."""
-        if self._file is None:
-            self._file = self.path.open("w", encoding="utf-8")
+        """Append one row; fits ``on_refused`` of the readers.
+
+        Raises:
+            FileError: it cannot be written.
+        """
         row = raw.decode("utf-8", "replace").rstrip("\r\n") if isinstance(raw, bytes) else raw
         entry = {"line": error.line, "reason": error.reason, "row": row}
-        self._file.write(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
+        with self._named():
+            if self._file is None:
+                self._file = self.path.open("w", encoding="utf-8")
+            self._file.write(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
+
+    def flush(self) -> None:
+        """See that every row is in the file, so that its end cannot fail any more.
+
+        Raises:
+            FileError: one cannot be written.
+        """
+        if self._file is not None:
+            with self._named():
+                self._file.flush()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise FileError(f"refused rows cannot be written to {self.path}: {error}") from error
 
     def __enter__(self) -> RefusedRows:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        if self._file is not None:
-            self._file.close()
+        if self._file is None:
+            return
+        try:
+            with self._named():
+                self._file.close()
+        except FileError:
+            if error is None:  # else it has been told, or matters less
+                raise

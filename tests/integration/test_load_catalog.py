@@ -25,7 +25,7 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import RequestError
 
 from scripts.load_catalog import main
-from sidecar.errors import InputError, ModelError, UpstreamError
+from sidecar.errors import FileError, InputError, ModelError, UpstreamError
 from sidecar.settings import Settings
 from sidecar.stores import catalogue_loader
 from sidecar.stores.administration import administration_client
@@ -142,6 +142,28 @@ def test_indices_of_states_and_events_are_made(
     load(write(tmp_path / "c.jsonl", items(1)))
     for name in ("states", "events", "queries"):
         assert client.indices.exists(index=f"{index_prefix}{name}")
+
+
+def test_alias_stays_where_another_index_cannot_be_made(
+        client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    load(write(tmp_path / "c.jsonl", items(1)))
+    monkeypatch.setenv("SIDECAR_STATES_INDEX", "long" * 100)
+    assert load(write(tmp_path / "d.jsonl", items(2))) == 1
+    assert versions(client, alias) == {"-v1": True}
+
+
+def test_alias_stays_where_refused_rows_cannot_be_written(
+        client: OpenSearch, alias: str, tmp_path: Path) -> None:
+    load_with(client, alias, write(tmp_path / "c.jsonl", items(1)))
+    path = write(tmp_path / "d.jsonl", [*items(2), "{"])
+    kept = tmp_path / "d.jsonl.refused.jsonl"
+    rows = RefusedRows(kept)
+    kept.symlink_to("/dev/full")
+    with pytest.raises(FileError, match=r"d\.jsonl\.refused\.jsonl: .*No space left"), rows:
+        CatalogueLoader(client, alias, path, rows).load(lambda *_: None)
+    found = client.indices.get_alias(name=alias)
+    assert list(found) == [f"{alias}-v1"]
 
 
 def test_same_file_again_changes_nothing(
