@@ -13,19 +13,25 @@ import argparse
 import dataclasses
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from opensearchpy import OpenSearch
-from opensearchpy.exceptions import ConnectionError, OpenSearchException
+from opensearchpy.exceptions import (
+    AuthenticationException,
+    AuthorizationException,
+    ConnectionError,
+    OpenSearchException,
+)
 from tqdm import tqdm
 
 from scripts._arguments import server_urls
 from scripts._program import exit_code
 from sidecar.errors import SettingsError, SidecarError, UpstreamUnavailable
-from sidecar.settings import Settings
+from sidecar.settings import OWN_INDEX, Settings, variable
 from sidecar.stores.administration import administration_client, create_indices
 from sidecar.stores.catalogue_loader import CatalogueLoader, Encoder, Loaded
 from sidecar.stores.files import RefusedRows
@@ -34,18 +40,26 @@ from sidecar.stores.files import RefusedRows
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; progress goes to stderr, the index's name to stdout."""
     options = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    told = logging.StreamHandler()
+    told.setFormatter(WithReason())
+    logging.basicConfig(level=logging.WARNING, handlers=[told])
     logging.getLogger("opensearch").setLevel(logging.ERROR)  # retries are told by the loader
     try:
         settings = Settings.from_environ()
         if options.opensearch:
             settings = dataclasses.replace(settings, opensearch_url=options.opensearch)
-        if options.index:
+        if options.index is not None:
             settings = dataclasses.replace(settings, products_index=options.index)
+        _check_alias(settings.products_index)
         loaded = _load(settings, options.catalogue, options.model)
     except SettingsError as error:
         print(f"load_catalog: {error}", file=sys.stderr)
         return 2
+    except (AuthenticationException, AuthorizationException) as error:
+        print(f"load_catalog: opensearch answered {error.status_code}: {error.error}; set "
+              f"{variable('opensearch_authorization')} to credentials that may make indices and "
+              "aliases", file=sys.stderr)
+        return 1
     except (SidecarError, OpenSearchException, OSError) as error:
         print(f"load_catalog: {error}", file=sys.stderr)
         return 1
@@ -66,6 +80,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", type=Path, metavar="DIR",
                         help="check that the model knows the items, and store its item vectors")
     return parser
+
+
+class WithReason(logging.Formatter):
+    """A line a message, with the field that says why."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the message, and the reason if there is one."""
+        return ": ".join(filter(None, (super().format(record), getattr(record, "reason", ""))))
+
+
+def _check_alias(name: str) -> None:
+    form, words = OWN_INDEX
+    if not re.fullmatch(form, name):
+        raise SettingsError(f"the catalogue's alias is {name!r}, must be {words}; set --index or "
+                            f"{variable('products_index')}")
 
 
 def _load(settings: Settings, catalogue: Path, model: Path | None) -> Loaded:

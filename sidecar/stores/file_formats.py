@@ -30,6 +30,7 @@ Row = dict[str, Any]
 _BATCH_ROWS = 50_000
 _SAMPLE_BYTES = 2**20
 _IDS = frozenset({"item_id", "user_id", "case_id", "order_id", "session_id"})
+_TEXTS = _IDS | {"event_id", "title", "brand", "description", "query"}  # never JSON
 _FLOAT_ID = re.compile(r"\d+\.0")  # how pandas writes whole numbers where some of a column are null
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON escapes it
 _BEYOND = "\n"  # key of the cells beyond a CSV's header
@@ -66,7 +67,7 @@ def open_source(path: Path, required: tuple[str, ...]) -> Source:
 
 def open_bytes(path: Path) -> BinaryIO:
     """Open a file for reading, gunzipping where its name ends in ``.gz``."""
-    if path.suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         # GzipFile alone reads lines some five times slower than through a buffer of this size.
         return io.BufferedReader(gzip.GzipFile(path), _SAMPLE_BYTES)
     return path.open("rb", buffering=_SAMPLE_BYTES)
@@ -97,7 +98,8 @@ class JsonLinesSource:
 
 
 class CsvSource:
-    """Comma-separated with a header line. An empty cell is a null; JSON text stands for itself."""
+    """Comma-separated with a header line. An empty cell is a null; JSON text stands for
+    itself, but in columns that are text anyway."""
 
     def __init__(self, path: Path, required: tuple[str, ...]) -> None:
         self._path = path
@@ -156,7 +158,7 @@ def _is_open(lines: Sequence[str]) -> bool:
 def _cell(column: str, text: str | None) -> Any:
     if not text:
         return None
-    if text[0] in "[{":
+    if text[0] in "[{" and column not in _TEXTS:
         try:
             value = json.loads(text)
         except ValueError:
@@ -228,7 +230,7 @@ def row_count_hint(path: Path) -> int | None:
     broken; reading it says what is wrong.
     """
     try:
-        if path.suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             return int(pq.read_metadata(path).num_rows)
         with open_bytes(path) as content:
             sample = content.read(_SAMPLE_BYTES)
@@ -240,7 +242,7 @@ def row_count_hint(path: Path) -> int | None:
 
 def _size(path: Path) -> int:
     """Return a file's bytes, uncompressed: gzip keeps them, modulo 4 GiB, in its last four."""
-    if path.suffix != ".gz":
+    if path.suffix.lower() != ".gz":
         return path.stat().st_size
     with path.open("rb") as content:
         content.seek(-4, io.SEEK_END)

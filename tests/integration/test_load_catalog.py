@@ -6,6 +6,7 @@ import base64
 import contextlib
 import datetime as dt
 import json
+import logging
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ import pytest
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import RequestError
 
-from scripts.load_catalog import main
+from scripts.load_catalog import WithReason, main
 from sidecar.errors import FileError, InputError, ModelError, UpstreamError
 from sidecar.settings import Settings
 from sidecar.stores import catalogue_loader
@@ -335,6 +337,38 @@ def test_setting_that_is_wrong_is_misuse(
         load: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIDECAR_WINDOW", "none")
     assert load(write(tmp_path / "c.jsonl", items(1))) == 2
+
+
+@pytest.mark.parametrize("name", ["", "rev-*", "a,b", "Shop"])
+def test_alias_that_is_no_single_name_is_misuse(
+        load: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+        name: str) -> None:
+    assert load(write(tmp_path / "c.jsonl", items(1)), "--index", name) == 2
+    assert f"the catalogue's alias is {name!r}, must be" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_credentials_name_their_setting(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str], status: int) -> None:
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(status)
+
+    path = write(tmp_path / "c.jsonl", items(1))
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert main(["--opensearch", f"http://127.0.0.1:{server.server_port}",
+                     "--catalogue", str(path)]) == 1
+        server.shutdown()
+    said = capsys.readouterr().err
+    assert f"opensearch answered {status}" in said
+    assert "set SIDECAR_OPENSEARCH_AUTHORIZATION" in said
+
+
+def test_retry_tells_its_reason() -> None:
+    record = logging.makeLogRecord({"msg": "trying again", "reason": "disk is full"})
+    assert WithReason().format(record) == "trying again: disk is full"
+    assert WithReason().format(logging.makeLogRecord({"msg": "hello"})) == "hello"
 
 
 def test_node_that_is_away_is_one_line(

@@ -312,6 +312,21 @@ def test_table_that_has_a_column_twice_is_a_file_error(tmp_path: Path, name: str
         read_catalogue(tmp_path / name)
 
 
+def test_csv_text_that_looks_like_json_stays_text(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_text(
+        "item_id,title,brand,description,spec\n[1],[2022],{},[],{}\n")
+    assert list(read_catalogue(tmp_path / "c.csv")) == [
+        {"item_id": "[1]", "title": "[2022]", "brand": "{}", "categories": [],
+         "description": "[]", "spec": {}}]
+
+
+def test_endings_of_names_may_be_capitals(tmp_path: Path) -> None:
+    path = tmp_path / "E.JSONL.GZ"
+    path.write_bytes(gzip.compress(b'{"user_id": "u", "event": "click"}\n' * 3))
+    assert [event.user_id for event in read_events(path)] == ["u"] * 3
+    assert row_count_hint(path) == 3
+
+
 def test_csv_row_with_too_many_cells_is_refused(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text("user_id,event\nu,click,1\nu,click\n")
     rows = read_events(tmp_path / "e.csv")
