@@ -52,11 +52,15 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One index of the alias; ``load`` is None when somebody else made it."""
+    """One index of the alias; ``load`` is None when somebody else made it.
+
+    ``options`` are the alias's, such as its filter and routing.
+    """
 
     name: str
     number: int
     load: Load | None
+    options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def writes(self) -> str:
@@ -105,8 +109,8 @@ class CatalogueVersions:
 
     def create(self, body: dict[str, Any], load: Load) -> Version:
         """Make the next version, tuned for filling, with the load's ``_meta``."""
-        number = 1 + max((version.number for version in [*self._all(), *self.current()]),
-                         default=0)
+        taken = [*self._all("open,closed"), *self.current()]
+        number = 1 + max((version.number for version in taken), default=0)
         name = f"{self.alias}-v{number}"
         settings = body["settings"] | _WHILE_LOADING
         mappings = body["mappings"] | {"_meta": _meta(body["mappings"].get("_meta", {}), load)}
@@ -135,15 +139,22 @@ class CatalogueVersions:
         return int(self._ask(version, lambda: self._client.count(index=version.name))["count"])
 
     def publish(self, version: Version, settings: dict[str, Any]) -> list[str]:
-        """Move the alias to the version; return the versions that were deleted.
+        """Move the alias to the version, with its filter and routing; return what was deleted.
 
         The one searched before stays, for open scrolls and for a way back; older ones go.
         ``settings`` are those that the mapping file asks for.
 
         Raises:
             UpstreamError: the version is gone, or a newer one is searched by now.
+            InputError: the alias has several filters, of which one would be lost.
         """
         searched = self.current()
+        options = searched[0].options if searched else {}
+        if any(other.options != options for other in searched):
+            self.drop(version.name)
+            raise InputError(f"{self.alias} has another filter or routing for each of "
+                             f"{', '.join(other.name for other in searched)}; it was left as it "
+                             "was, make them alike and load again")
         newer = max(searched, key=lambda other: other.number, default=version)
         if newer.number > version.number:
             self.drop(version.name)
@@ -155,7 +166,7 @@ class CatalogueVersions:
             index=version.name, body={"index": for_searches}))
         actions: list[dict[str, Any]] = [
             {"remove": {"index": name, "alias": self.alias}} for name in before]
-        actions.append({"add": {"index": version.name, "alias": self.alias}})
+        actions.append({"add": {"index": version.name, "alias": self.alias, **options}})
         actions.append({"remove": {"index": version.name, "alias": version.writes,
                                    "must_exist": False}})  # the answer may have been lost
         self._ask(version, lambda: self._client.indices.update_aliases(body={"actions": actions}))
@@ -176,16 +187,18 @@ class CatalogueVersions:
         except NotFoundError as error:
             raise version.lost() from error
 
-    def _all(self) -> list[Version]:
+    def _all(self, states: str = "open") -> list[Version]:
         pattern = re.compile(re.escape(self.alias) + r"-v\d+")
-        indices = patiently(lambda: self._client.indices.get(index=f"{self.alias}-v*"))
+        indices = patiently(lambda: self._client.indices.get(
+            index=f"{self.alias}-v*", expand_wildcards=states))
         return [self._version(name, body) for name, body in indices.items()
                 if pattern.fullmatch(name)]
 
     def _version(self, name: str, body: dict[str, Any]) -> Version:
         number = re.fullmatch(re.escape(self.alias) + r"-v(\d+)", name)
         load = body["mappings"].get("_meta", {}).get("load")
-        return Version(name, int(number[1]) if number else 0, Load(**load) if load else None)
+        return Version(name, int(number[1]) if number else 0, Load(**load) if load else None,
+                       body["aliases"].get(self.alias, {}))
 
 
 def _meta(meta: dict[str, Any], load: Load) -> dict[str, Any]:

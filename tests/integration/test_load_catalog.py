@@ -205,6 +205,38 @@ def test_version_that_was_rolled_back_is_not_served_again(
     assert client.get(index=alias, id="1")["_source"]["title"] == "item 1"
 
 
+def test_alias_keeps_its_filter_and_routing(
+        client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path) -> None:
+    load(write(tmp_path / "c.jsonl", items(2)))
+    options = {"filter": {"range": {"price": {"gte": 1}}}, "search_routing": "r",
+               "index_routing": "r"}
+    client.indices.put_alias(index=f"{alias}-v1", name=alias, body=options)
+    assert load(write(tmp_path / "d.jsonl", items(5))) == 0
+    assert client.indices.get_alias(name=alias)[f"{alias}-v2"]["aliases"] == {alias: options}
+    assert client.count(index=alias)["count"] == 4
+
+
+def test_alias_with_two_filters_is_left_as_it_is(
+        client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    load(write(tmp_path / "c.jsonl", items(2)))
+    client.indices.create(index=f"{alias}-old")
+    client.indices.put_alias(index=f"{alias}-old", name=alias,
+                             body={"filter": {"term": {"brand": "x"}}})
+    assert load(write(tmp_path / "d.jsonl", items(5))) == 1
+    assert f"{alias} has another filter or routing for each of" in capsys.readouterr().err
+    assert set(client.indices.get_alias(name=alias)) == {f"{alias}-v1", f"{alias}-old"}
+
+
+def test_closed_version_is_left_alone_and_its_number_passed_over(
+        client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path) -> None:
+    load(write(tmp_path / "c.jsonl", items(1)))
+    client.indices.create(index=f"{alias}-v2")
+    client.indices.close(index=f"{alias}-v2")
+    assert load(write(tmp_path / "d.jsonl", items(2))) == 0
+    assert versions(client, alias) == {"-v1": False, "-v2": False, "-v3": True}
+
+
 def test_version_is_tuned_for_searches_when_it_is_served(
         client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path) -> None:
     load(write(tmp_path / "c.jsonl", items(1)))
