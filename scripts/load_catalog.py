@@ -33,7 +33,8 @@ from scripts._program import exit_code
 from sidecar.errors import SettingsError, SidecarError, UpstreamUnavailable
 from sidecar.settings import OWN_INDEX, Settings, variable
 from sidecar.stores.administration import administration_client, create_indices
-from sidecar.stores.catalogue_loader import CatalogueLoader, Encoder, Loaded
+from sidecar.stores.catalogue_loader import CatalogueLoader, Loaded
+from sidecar.stores.catalogue_survey import Encoder
 from sidecar.stores.files import RefusedRows
 
 

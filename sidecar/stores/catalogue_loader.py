@@ -8,27 +8,18 @@ written again, and a load that was killed goes on after its last checkpoint.
 from __future__ import annotations
 
 import base64
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import msgspec
 import numpy as np
 from opensearchpy import OpenSearch, helpers
 
-from sidecar.errors import FileError, ModelError, RowError, UpstreamError, UpstreamUnavailable
-from sidecar.records import FloatArray
-from sidecar.stores.catalogue_columns import (
-    check_names,
-    mapped,
-    merged,
-    settled,
-    type_of,
-    type_of_cell,
-)
+from sidecar.errors import FileError, RowError, UpstreamError, UpstreamUnavailable
+from sidecar.stores.catalogue_columns import mapped
+from sidecar.stores.catalogue_survey import Encoder, Item, Progress, Survey, survey_of
 from sidecar.stores.catalogue_versions import (
     ATTEMPTS,
     RETRIED,
@@ -37,7 +28,7 @@ from sidecar.stores.catalogue_versions import (
     Version,
     pause,
 )
-from sidecar.stores.files import RefusedRows, Rows, read_catalogue, row_count_hint
+from sidecar.stores.files import RefusedRows, read_catalogue
 from sidecar.stores.mappings import mapping
 
 BATCH_ROWS = 5000  # rows between two checkpoints
@@ -46,41 +37,7 @@ NOT_FOUND = 404
 REQUEST_ROWS = 500
 REQUEST_BYTES = 10 * 2**20
 
-Item = dict[str, Any]
 Numbered = tuple[int, Item]  # a row with its line
-Progress = Callable[[str, int, int], None]  # "checking" or "loading", rows done, rows in all
-
-
-class Encoder(Protocol):
-    """A model, as far as the catalogue is concerned."""
-
-    @property
-    def version(self) -> str:
-        """Name the model."""
-        ...
-
-    def knows(self, item_id: str) -> bool:
-        """Return whether it was trained with this item."""
-        ...
-
-    def encode(self, rows: Sequence[Item]) -> FloatArray:
-        """Return the items' vectors (n, D)."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What the first pass found: rows that can be taken, other columns by their mapped type."""
-
-    digest: str
-    items: int
-    other_columns: dict[str, str]
-    known_to_model: int
-
-    @property
-    def numbers(self) -> list[str]:
-        """Return the other columns of numbers; a CSV file has them as text."""
-        return [name for name, kind in self.other_columns.items() if kind == "double"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +76,7 @@ class CatalogueLoader:
             UpstreamError: OpenSearch could not be asked, or does not hold what it took.
         """
         rows = read_catalogue(self._path, self._refused.write)
-        survey = self._survey(rows, progress)
+        survey = survey_of(self._path, rows, self._body, self._encoder, progress)
         refused = len(rows.refused)
         for version in self._versions.current():
             if version.load and version.load.is_complete and version.load.digest == survey.digest:
@@ -137,43 +94,6 @@ class CatalogueLoader:
         self._versions.publish(version, self._body["settings"])
         return Loaded(version.name, survey.items - len(load.refused), refused + len(load.refused),
                       True, tuple(survey.other_columns), survey.known_to_model, start)
-
-    def _survey(self, rows: Rows[Item], progress: Progress) -> Survey:
-        known, columns = 0, dict[str, str | None]()
-        kind_of = type_of_cell if rows.are_cells else type_of
-        documented = self._body["mappings"]["properties"]
-        guess = row_count_hint(self._path) or 0
-        progress("checking", 0, guess)
-        for row in rows:
-            if rows.taken % BATCH_ROWS == 0:
-                progress("checking", rows.taken, max(guess, rows.taken))
-            known += self._encoder is not None and self._encoder.knows(row["item_id"])
-            for column in row.keys() - documented.keys():
-                if column not in columns:
-                    self._check_names(rows.line, {column, *columns, *documented})
-                columns[column] = merged(columns.get(column), kind_of(row[column]))
-        progress("checking", rows.taken, rows.taken)
-        if self._encoder is not None and not known:
-            raise ModelError(f"model {self._encoder.version} knows none of the {rows.taken} items "
-                             f"of {self._path}; train it with this catalogue")
-        kinds = {name: settled(kind) for name, kind in sorted(columns.items())}
-        return Survey(self._digest(kinds), rows.taken, kinds, known)
-
-    def _check_names(self, line: int, names: set[str]) -> None:
-        try:
-            check_names(names)
-        except ValueError as reason:
-            raise FileError(f"{self._path}:{line}: {reason}") from reason
-
-    def _digest(self, kinds: dict[str, str]) -> str:
-        """Return what the version will be made of: file, mapping and model, as 64 hex digits."""
-        digest = hashlib.sha256(msgspec.json.encode(self._body, order="sorted"))
-        digest.update(msgspec.json.encode(kinds) if kinds else b"")
-        digest.update((self._encoder.version if self._encoder else "").encode())
-        digest.update(self._path.name.lower().partition(".")[2].encode())  # the format
-        with self._path.open("rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
-        return digest.hexdigest()
 
     def _begin(self, survey: Survey) -> tuple[Version, Load]:
         """Return the version to fill: one that a killed load left, or a new one."""
