@@ -33,8 +33,9 @@ class Answer:
 
 def request(url: str, method: str, target: str, body: bytes = b"",
             headers: tuple[tuple[str, str], ...] = ()) -> bytes:
-    """Return the bytes of a request to the server at ``url``."""
-    lines = [f"{method} {target} HTTP/1.1", f"host: {urlsplit(url).netloc}",
+    """Return the bytes of a request to the server at ``url``, whose path is the target's prefix."""
+    parts = urlsplit(url)
+    lines = [f"{method} {parts.path.rstrip('/')}{target} HTTP/1.1", f"host: {parts.netloc}",
              "content-type: application/json", f"content-length: {len(body)}",
              *(f"{name}: {value}" for name, value in headers)]
     return ("\r\n".join(lines) + "\r\n\r\n").encode() + body

@@ -28,6 +28,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
@@ -38,6 +39,7 @@ from scripts._bench_searches import Log, check_index, generate, read, send_histo
 from scripts._bench_sections import Bench, Report
 from scripts._program import exit_code
 from sidecar.errors import SidecarError
+from sidecar.stores.http import default_port
 
 SECTIONS = ("latency", "closed", "open", "events", "overload", "soak", "first")
 FIRST_RATE = 100.0  # searches a second beside a swap: far from any ceiling
@@ -48,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the sections and print their numbers; 0 done, 1 failed, 2 misused."""
     parser = _parser()
     options = parser.parse_args(argv)
+    options.opensearch = _with_port(options.opensearch)
     if wrong := _misuse(options):
         parser.error(wrong)
     for name in ("arms", "load_arms"):  # the others are held against it
@@ -118,6 +121,15 @@ def _misuse(options: argparse.Namespace) -> str | None:
     if not all(url.startswith("http://") for url in (options.sidecar, options.opensearch)):
         return "the benchmark speaks plain HTTP; give --sidecar and --opensearch as http://"
     return None
+
+
+def _with_port(node: str) -> str:
+    """Return a node's URL with the port that the sidecar would take it to have."""
+    parts = urlsplit(node)
+    if parts.port is not None:
+        return node
+    netloc = f"{parts.netloc.rstrip(':')}:{default_port(parts.scheme)}"
+    return parts._replace(netloc=netloc).geturl()
 
 
 def _log(options: argparse.Namespace) -> Log:

@@ -40,7 +40,9 @@ def _setting(default: Any, doc: str, *, low: float | None = None, high: float | 
 class Settings:
     """How one sidecar behaves. Durations carry their unit in the name."""
 
-    opensearch_url: str = _setting("http://127.0.0.1:9200", "OpenSearch nodes, comma-separated")
+    opensearch_url: str = _setting(
+        "http://127.0.0.1:9200", "OpenSearch nodes, http[s]://HOST[:PORT][/PREFIX], "
+        "comma-separated; without a port it is 443 for https and 9200 for http")
     opensearch_authorization: str = _setting(
         "", "Authorization header for the sidecar's own reads and writes (state, events, products)",
         form=HEADER)

@@ -8,6 +8,7 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import RequestError
 
 from sidecar.settings import Settings
+from sidecar.stores.http import Address
 from sidecar.stores.mappings import mapping
 from sidecar.stores.upstream import tls_context
 
@@ -16,14 +17,19 @@ def administration_client(settings: Settings) -> OpenSearch:
     """Return opensearch-py's client for the settings' nodes; it connects on first use.
 
     Raises:
-        SettingsError: a certificate that cannot be read.
+        SettingsError: an URL or a certificate that cannot be read.
     """
+    tls = tls_context(settings)
+    nodes = [Address.from_url(url.strip(), tls)
+             for url in settings.opensearch_url.split(",") if url.strip()]
     options: dict[str, Any] = {"timeout": settings.upstream_timeout_s}
     if settings.opensearch_authorization:
         options["headers"] = {"authorization": settings.opensearch_authorization}
-    hosts = [url.strip() for url in settings.opensearch_url.split(",") if url.strip()]
-    if any(url.startswith("https") for url in hosts):
-        options["ssl_context"] = tls_context(settings)
+    if any(node.tls for node in nodes):
+        options["ssl_context"] = tls
+    # as dicts: of a text without a port, opensearch-py makes a port of its own
+    hosts = [{"host": node.host, "port": node.port, "use_ssl": node.tls is not None,
+              "url_prefix": node.prefix} for node in nodes]
     return OpenSearch(hosts, **options)
 
 

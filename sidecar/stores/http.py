@@ -29,6 +29,12 @@ CONNECT_TIMEOUT_S = 5.0
 _UNREAD = frozenset({400, 413, 414, 431})
 
 
+def default_port(scheme: str) -> int:
+    """Return where a node listens whose URL names no port: as web servers do for https, else 9200.
+    """
+    return 443 if scheme == "https" else 9200
+
+
 class NothingReceived(UpstreamUnavailable):
     """The node closed the connection before the first byte of its answer."""
 
@@ -56,6 +62,8 @@ class Address:
     def from_url(cls, url: str, tls: ssl.SSLContext) -> Address:
         """Read ``http[s]://host[:port][/prefix]``; ``tls`` is used for https only.
 
+        Without a port it is 443 for https and 9200 for http.
+
         Raises:
             SettingsError: another scheme, no host, or credentials inside the URL.
         """
@@ -71,7 +79,7 @@ class Address:
         if parts.username is not None:
             raise SettingsError("SIDECAR_OPENSEARCH_URL holds credentials; "
                                 "set SIDECAR_OPENSEARCH_AUTHORIZATION instead")
-        return cls(host, port or 9200, parts.path.rstrip("/"),
+        return cls(host, port or default_port(parts.scheme), parts.path.rstrip("/"),
                    tls if parts.scheme == "https" else None)
 
 

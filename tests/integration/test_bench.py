@@ -73,6 +73,27 @@ def test_bare_opensearch_is_always_measured(monkeypatch):
     assert chosen[0].load_arms == ["bare", "off"]
 
 
+def chosen_node(monkeypatch, node):
+    """Return where the program asks a node that was given so."""
+    chosen = []
+    monkeypatch.setattr(bench, "run", lambda options: chosen.append(options) or {})
+    bench.main(["--sidecar", "http://s", "--opensearch", node, "--queries", "q", "--json"])
+    return chosen[0].opensearch
+
+
+@pytest.mark.parametrize(("given", "asked"), [
+    ("http://o", "http://o:9200"), ("http://[::1]/search", "http://[::1]:9200/search"),
+    ("http://o:80/", "http://o:80")])
+def test_node_without_a_port_is_asked_where_the_sidecar_would(given, asked, monkeypatch):
+    assert chosen_node(monkeypatch, given) == asked
+
+
+def test_prefix_of_a_server_stands_before_every_target():
+    head = request("http://o:9200/search/", "POST", "/products/_search?q=1").splitlines()
+    assert head[:2] == [b"POST /search/products/_search?q=1 HTTP/1.1", b"host: o:9200"]
+    assert request("http://o", "GET", "/x").startswith(b"GET /x HTTP/1.1")
+
+
 @pytest.mark.parametrize(("body", "outcome"), [
     (b'{"hits":{},"ext":{"personalize":{"applied":true,"reason":""}}}', {"applied": 1}),
     (b'{"hits":{},"ext":{"personalize":{"applied":false,"reason":"x"}}}', {"skipped": 1}),

@@ -1,0 +1,34 @@
+"""Where a node's URL leads: the sidecar and the loader must not disagree."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+
+from sidecar.errors import SettingsError
+from sidecar.settings import Settings
+from sidecar.stores.administration import administration_client
+from sidecar.stores.http import Address
+
+
+@pytest.mark.parametrize(("url", "place"), [
+    ("https://node", "https://node:443"), ("http://node", "http://node:9200"),
+    ("https://node:9200", "https://node:9200"), ("http://node:80", "http://node:80"),
+    ("https://node/search/", "https://node:443/search"), ("http://[::1]", "http://[::1]:9200")])
+def test_loader_and_sidecar_reach_the_same_port(url: str, place: str) -> None:
+    assert str(Address.from_url(url, ssl.create_default_context())) == place
+    with administration_client(Settings(opensearch_url=url)) as client:
+        reached = client.transport.get_connection()
+        assert reached.host + reached.url_prefix == place
+
+
+def test_every_node_of_the_settings_is_administered() -> None:
+    with administration_client(Settings(opensearch_url="http://a, https://b/x")) as client:
+        assert sorted(place.host for place in client.transport.connection_pool.connections) == [
+            "http://a:9200", "https://b:443"]
+
+
+def test_url_that_the_sidecar_refuses_is_refused_by_the_loader() -> None:
+    with pytest.raises(SettingsError, match="must be http://host:port"):
+        administration_client(Settings(opensearch_url="node:9200"))
