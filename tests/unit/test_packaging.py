@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
 
 from scripts._distribution import OPENSEARCH_VERSION
+from sidecar.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,3 +38,56 @@ def test_image_installs_what_the_tests_ran_on() -> None:
     assert served
     assert served <= pins("requirements.lock")
     assert not any(pin.startswith(("pytest", "ruff", "mypy")) for pin in served)
+
+
+SIDECARS = ("sidecar", "sidecar-gpu")
+VARIABLE = re.compile(r"\$\{(\w+):([-+])([^}]*)\}")
+
+
+def interpolated(node: Any, environ: dict[str, str]) -> Any:
+    """Return YAML's values with the variables put in as compose puts them in."""
+    def value(found: re.Match[str]) -> str:
+        given, word = environ.get(found[1], ""), found[3]
+        return (given or word) if found[2] == "-" else (word if given else "")
+
+    if isinstance(node, dict):
+        return {key: interpolated(entry, environ) for key, entry in node.items()}
+    if isinstance(node, list):
+        return [interpolated(entry, environ) for entry in node]
+    return VARIABLE.sub(value, node) if isinstance(node, str) else node
+
+
+def service(name: str, environ: dict[str, str]) -> dict[str, Any]:
+    """Return a service of the compose file in an environment."""
+    found: dict[str, Any] = interpolated(
+        yaml.safe_load(read("docker-compose.yml"))["services"][name], environ)
+    return found
+
+
+@pytest.mark.parametrize("name", SIDECARS)
+def test_container_without_variables_asks_the_node_beside_it(name: str) -> None:
+    settings = Settings.from_environ(service(name, {})["environment"])
+    assert settings.opensearch_url == "http://opensearch:9200"
+    for field in ("opensearch_authorization", "opensearch_ca", "opensearch_verify"):
+        assert getattr(settings, field) == getattr(Settings(), field)
+
+
+@pytest.mark.parametrize("name", SIDECARS)
+def test_container_is_told_of_another_cluster(name: str) -> None:
+    told = service(name, {
+        "SIDECAR_OPENSEARCH_URL": "https://node", "SIDECAR_OPENSEARCH_VERIFY": "false",
+        "SIDECAR_OPENSEARCH_AUTHORIZATION": "Basic dTpw", "SIDECAR_OPENSEARCH_CA": "/own/ca.pem"})
+    settings = Settings.from_environ(told["environment"])
+    assert settings.opensearch_url == "https://node"
+    assert settings.opensearch_authorization == "Basic dTpw"
+    assert not settings.opensearch_verify
+    assert [mount["source"] for mount in told["volumes"]
+            if mount["target"] == settings.opensearch_ca] == ["/own/ca.pem"]
+
+
+@pytest.mark.parametrize("name", SIDECARS)
+def test_docker_makes_no_folder_of_this_machine(name: str) -> None:
+    mounts = service(name, {})["volumes"]
+    assert "/model" in [mount["target"] for mount in mounts]
+    assert all(mount["bind"] == {"create_host_path": False} and mount["read_only"]
+               for mount in mounts)
