@@ -25,6 +25,7 @@ MEANINGS = {
     "rescore": "POST /_personalize/rescore with the window's ids",
 }
 PLUGIN = "plugin"
+EVENT = "event"  # the kind of a click among an arm's searches
 DIRECT = frozenset({BASE, "bare-window", PLUGIN})  # asked of OpenSearch
 
 
@@ -102,9 +103,18 @@ def take(log: Log, count: int, seed: int) -> list[Search]:
 
 def mixture(arms: Arms, log: Log, seed: int, *, arm: str,
             event_every: int = 0) -> Callable[[], tuple[str, bytes]]:
-    """Return a source of an arm's requests, with a click after every ``event_every`` of them."""
+    """Return a source of an arm's requests, with a click after every ``event_every`` of them.
+
+    The click is of the shopper known last; a log of strangers alone has no clicks.
+    """
     source = _mixed(arms, log, seed, arm, event_every)
     return lambda: next(source)
+
+
+def requests_per_search(log: Log, event_every: int) -> float:
+    """Return how many requests of a ``mixture`` come to one search, the clicks among them."""
+    is_anybody_known = any(own[0].user_id is not None for own in log.by_user)
+    return 1.0 + 1.0 / event_every if event_every and is_anybody_known else 1.0
 
 
 def click(sidecar: str, user_id: str, item_id: str) -> bytes:
@@ -116,7 +126,9 @@ def click(sidecar: str, user_id: str, item_id: str) -> bytes:
 def _mixed(arms: Arms, log: Log, seed: int, arm: str,
            event_every: int) -> Iterator[tuple[str, bytes]]:
     items = itertools.cycle([event["item_id"] for event in log.histories] or ["unknown"])
+    known: str | None = None
     for number, search in enumerate(log.draw(seed), 1):
         yield arm, arms.request(arm, search)
-        if event_every and search.user_id is not None and number % event_every == 0:
-            yield "event", click(arms.target.sidecar, search.user_id, next(items))
+        known = search.user_id or known
+        if event_every and known is not None and number % event_every == 0:
+            yield EVENT, click(arms.target.sidecar, known, next(items))

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import msgspec
 
 from scripts import _bench_stats as stats
-from scripts._bench_arms import BASE, Arms, click, mixture, take
+from scripts._bench_arms import BASE, DIRECT, EVENT, Arms, click, mixture, requests_per_search, take
 from scripts._bench_client import Connection, request
 from scripts._bench_load import Samples, closed_loop, in_turn, open_loop
 from scripts._bench_processes import ProcessGroup, own_cpu_s
@@ -73,17 +73,22 @@ def throughput(bench: Bench, arms: Sequence[str], *, clients: int, rounds: int,
 
 def open_latency(bench: Bench, arms: Sequence[str], *, rate: float, seconds: float,
                  event_every: int = 0) -> Report:
-    """Open loop at ``rate`` searches a second: latencies from when each request was due."""
+    """Open loop at ``rate`` searches a second: latencies from when each request was due.
+
+    Clicks come besides, at arms that ask the sidecar: every arm is asked as many searches.
+    """
     report: Report = {"rate": rate}
     for arm in arms:
         bench.say(f"open loop: {rate:.0f} a second for {seconds:.0f} s, {arm}")
         memory: list[Report] = []
         groups = bench.groups()
+        clicks_every = 0 if arm in DIRECT else event_every
         seen = open_loop(
             bench.arms.target.url(arm),
             mixture(bench.arms, bench.log, bench.seed, arm=arm,
-                    event_every=0 if arm == BASE else event_every),
-            rate=rate, seconds=seconds, seed=bench.seed,
+                    event_every=clicks_every),
+            rate=rate * requests_per_search(bench.log, clicks_every),
+            seconds=seconds, seed=bench.seed,
             each_second=partial(_note_memory, into=memory, groups=groups))
         report[arm] = _load_report(seen) | {"memory": memory}
     return report
@@ -101,7 +106,7 @@ def soak(bench: Bench, *, rate: float, seconds: float, event_every: int) -> Repo
     report = open_latency(bench, ("personal",), rate=rate, seconds=seconds,
                           event_every=event_every)
     seen = report["personal"]
-    report["events"] = seen["acknowledged"].get("event", 0)
+    report["events"] = seen["acknowledged"].get(EVENT, 0)
     report["kept"] = _events_kept(sidecar, users) - before
     return report
 
@@ -198,8 +203,9 @@ def _arm_report(arm: str, seen: Samples, base: Sequence[float]) -> Report:
 
 
 def _load_report(seen: Samples) -> Report:
+    searches = seen.count - len(seen.latencies.get(EVENT, ()))
     return {"requests": seen.count, "errors": seen.errors, "never_sent": seen.never_sent,
-            "searches_per_s": seen.count / seen.seconds if seen.seconds else None,
+            "searches_per_s": searches / seen.seconds if seen.seconds else None,
             "ms": {kind: stats.summary(values) for kind, values in seen.latencies.items()},
             "acknowledged": seen.acknowledged, "outcomes": seen.outcomes,
             "server_timing_ms": stats.stages(seen.stages)}

@@ -9,10 +9,11 @@ The bare engine and the sidecar are asked the same searches in the same run with
 taking turns, so that a busy machine is busy for both. Sections: latency (one client, paired),
 closed loop (``--clients``; the ceiling, processor time, memory), open loop (latency under load,
 counted from when a request was due), events (acknowledgements, and whether the next search saw
-them), overload (an open loop at twice the ceiling) and soak (ten minutes of searches and clicks at
-three quarters of it: memory, errors, and whether every click is in its shopper's state), and first
-(``--model DIR``: what a search costs right after a start, after silence, and while a model is
-swapped in or the workers are replaced, with sidecars of its own).
+them), overload (an open loop at twice the slowest arm's ceiling; where that is not measured, at
+twice ``--rate``), soak (ten minutes of searches and clicks at three quarters of the ceiling:
+memory, errors, and whether every click is in its shopper's state), and first (``--model DIR``: what
+a search costs right after a start, after silence, and while a model is swapped in or the workers
+are replaced, with sidecars of its own).
 ``--plot FILE`` draws the latencies. Histories in the queries file are sent to the sidecar first; it
 keeps what it has.
 """
@@ -99,7 +100,7 @@ def run(options: argparse.Namespace) -> Report:
     if "overload" in options.sections:
         report["overload"] = _bench_sections.open_latency(
             bench, options.load_arms, seconds=options.open_seconds,
-            rate=2.0 * (options.rate or _three_quarters(report) / 0.75))
+            rate=2.0 * (_ceiling(report) or options.rate))
     if "soak" in options.sections:
         report["soak"] = _bench_sections.soak(
             bench, rate=options.rate or _three_quarters(report), seconds=options.soak_seconds,
@@ -118,6 +119,8 @@ def _misuse(options: argparse.Namespace) -> str | None:
         return "the arm plugin needs --pipeline NAME; make one with scripts.pipeline"
     if "first" in options.sections and options.model is None:
         return "the section first needs --model DIR; write one with scripts.train"
+    if "overload" in options.sections and "closed" not in options.sections and not options.rate:
+        return "the section overload needs a ceiling: add the section closed, or give --rate"
     if not all(url.startswith("http://") for url in (options.sidecar, options.opensearch)):
         return "the benchmark speaks plain HTTP; give --sidecar and --opensearch as http://"
     return None
@@ -140,8 +143,13 @@ def _log(options: argparse.Namespace) -> Log:
 
 def _three_quarters(report: Report) -> float:
     """Return three quarters of the slowest arm's ceiling; 50 where none was measured."""
-    ceilings = [arm["searches_per_s"] for arm in report.get("closed", {}).values()]
-    return 0.75 * min(ceilings) if ceilings else 50.0
+    ceiling = _ceiling(report)
+    return 0.75 * ceiling if ceiling else 50.0
+
+
+def _ceiling(report: Report) -> float | None:
+    """Return the slowest arm's searches a second in the closed loop; None where it was not run."""
+    return min((arm["searches_per_s"] for arm in report.get("closed", {}).values()), default=None)
 
 
 def _conditions(options: argparse.Namespace, log: Log) -> dict[str, Any]:

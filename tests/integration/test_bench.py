@@ -11,12 +11,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from scripts import _bench_plot, bench
+from scripts import _bench_plot, _bench_sections, bench
 from scripts import _bench_stats as stats
 from scripts._bench_arms import Arms, Target
 from scripts._bench_client import Answer, Connection, request
 from scripts._bench_load import Samples, _Loop, closed_loop, in_turn, open_loop
-from scripts._bench_searches import Search, read
+from scripts._bench_searches import Log, Search, read
 from sidecar.errors import FileError
 
 
@@ -54,6 +54,7 @@ def misused(options, capsys):
     (["--searches", "0"], "0 is below 1"), (["--window", "-4"], "-4 is below 1"),
     (["--rate", "0"], "0 must be above 0"), (["--seconds", "nan"], "nan must be above 0"),
     (["--plot", "/no/such/folder/x.html"], "is no directory"),
+    (["--sections", "overload"], "needs a ceiling"),
     (["--sidecar", "foo"], "must be http://HOST:PORT"),
     (["--sidecar", "https://s:1"], "speaks plain HTTP"),
     (["--opensearch", "http://u:secret@o:2"], "holds credentials"),
@@ -215,6 +216,56 @@ def test_plot_is_one_page_with_a_line_for_every_arm():
     assert "one client, arms in turn" in page
     assert "src=" not in page
     assert "href=" not in page
+
+
+def bench_at(url, *users):
+    """Return a benchmark whose two servers are one."""
+    target = Target(url, url, "products", ("title",), 100, "pipe")
+    log = Log([[Search("milk", user)] for user in users])
+    return _bench_sections.Bench(Arms(target, ["bare"]), log, 0, lambda _: None)
+
+
+def searches_in_open_loop(bench, arm):
+    report = _bench_sections.open_latency(bench, [arm], rate=200.0, seconds=0.5, event_every=1)
+    return report[arm]["acknowledged"][arm], report[arm]["acknowledged"].get("event", 0)
+
+
+def test_clicks_come_besides_the_searches_of_the_open_loop(url):
+    bare, none = searches_in_open_loop(bench_at(url, "u", None), "bare")
+    personal, clicks = searches_in_open_loop(bench_at(url, "u", None), "personal")
+    assert none == 0
+    assert personal == pytest.approx(bare, rel=0.25)
+    assert clicks == pytest.approx(personal, abs=5)
+
+
+@pytest.mark.parametrize(("arm", "user"), [("personal", None), ("plugin", "u")])
+def test_nobody_and_no_node_is_sent_clicks(url, arm, user):
+    bare, _ = searches_in_open_loop(bench_at(url, user), "bare")
+    assert searches_in_open_loop(bench_at(url, user), arm) == (bare, 0)
+
+
+def test_clicks_are_no_searches_a_second():
+    seen = Samples(seconds=2.0)
+    for kind in ("personal", "personal", "event"):
+        seen.add(kind, 0.1, Answer(200, b"HTTP/1.1 200 OK", b""))
+    assert _bench_sections._load_report(seen)["searches_per_s"] == 1.0
+
+
+@pytest.mark.parametrize(("sections", "rate", "asked"), [
+    (["closed", "overload"], None, 80.0), (["closed", "overload"], "5", 80.0),
+    (["overload"], "5", 10.0)])
+def test_overload_is_twice_the_ceiling_that_is_known(monkeypatch, sections, rate, asked):
+    rates = []
+    monkeypatch.setattr(bench, "read", lambda _: Log([]))
+    monkeypatch.setattr(bench, "check_index", lambda *_: None)
+    monkeypatch.setattr(_bench_sections, "throughput", lambda *_, **__: {
+        "bare": {"searches_per_s": 100.0}, "off": {"searches_per_s": 40.0}})
+    monkeypatch.setattr(_bench_sections, "open_latency",
+                        lambda *_, rate, **__: rates.append(rate) or {})
+    monkeypatch.setattr(bench._bench_report, "render", lambda _: "")
+    bench.main(["--sidecar", "http://s", "--opensearch", "http://o", "--queries", "q",
+                "--no-histories", "--sections", *sections, *(["--rate", rate] if rate else [])])
+    assert rates == [asked]
 
 
 def test_acknowledged_requests_are_counted_apart_from_errors(url):
