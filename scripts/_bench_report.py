@@ -124,7 +124,9 @@ def _interval(seen: Mapping[str, Any], what: str, quantile: str) -> str:
     return _bounds(seen[what][quantile], 2) if what in seen else "–"
 
 
-def _bounds(found: Mapping[str, float], digits: int) -> str:
+def _bounds(found: Mapping[str, Any], digits: int) -> str:
+    if found["low"] is None:
+        return f"{found['value']:.{digits}f}"
     return (f"{found['value']:.{digits}f} ({found['low']:.{digits}f} to "
             f"{found['high']:.{digits}f})")
 

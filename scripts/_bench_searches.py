@@ -20,7 +20,8 @@ import msgspec
 
 from scripts._bench_client import Connection, request
 from sidecar.errors import FileError, UpstreamError
-from sidecar.stores.file_formats import open_source
+from sidecar.stores.file_formats import BROKEN, Row, Source, open_source
+from sidecar.stores.file_values import as_id, optional_id
 
 BATCH_EVENTS = 500
 GENERATED_USERS = 500
@@ -54,25 +55,57 @@ class Log:
 def read(path: Path) -> Log:
     """Read a file of ``query``, ``user_id`` and, in a cases file, ``history``.
 
+    What a history has about no item is left out, and a stranger's history is nobody's.
+
     Raises:
-        FileError: absent, unreadable, or without a single search.
+        FileError: absent, unreadable, with a row that cannot be read, or without a single search.
     """
     source = open_source(path, ("query",))
     searches: dict[str | None, list[Search]] = {}
     histories: dict[tuple[str, str, str, str], dict[str, Any]] = {}
-    for _, raw in source.rows():
-        row = source.parse(raw)
-        if not row.get("query"):
-            continue
-        user = row.get("user_id")
-        user_id = str(user) if user not in (None, "") else None
-        searches.setdefault(user_id, []).append(Search(str(row["query"]), user_id))
-        for item, event, ts in row.get("history") or ():
-            known = {"user_id": user_id, "item_id": str(item), "event": event, "ts": ts}
-            histories[str(user_id), str(item), str(event), str(ts)] = known
+    for search, history in _rows(path, source):
+        searches.setdefault(search.user_id, []).append(search)
+        for known in history:
+            histories[search.user_id or "", known["item_id"], known["event"],
+                      str(known["ts"])] = known
     if not searches:
         raise FileError(f"{path} holds no search; each row needs a query")
     return Log(sorted(searches.values(), key=len, reverse=True), list(histories.values()))
+
+
+def _rows(path: Path, source: Source) -> Iterator[tuple[Search, list[dict[str, Any]]]]:
+    """Yield each row's search and the events before it; raises FileError."""
+    line = 0
+    try:
+        for line, raw in source.rows():
+            try:
+                row = source.parse(raw)
+                found = _search(row), _events_before(row)
+            except (ValueError, msgspec.DecodeError) as error:
+                raise FileError(f"{path}:{line}: {error}") from error
+            if found[0].query:
+                yield found
+    except BROKEN as error:
+        raise FileError(f"{path} breaks off after line {line}: {error}") from error
+
+
+def _search(row: Row) -> Search:
+    return Search(str(row.get("query") or ""), optional_id(row.get("user_id"), "user_id"))
+
+
+def _events_before(row: Row) -> list[dict[str, Any]]:
+    user_id, entries = optional_id(row.get("user_id"), "user_id"), row.get("history") or ()
+    if not isinstance(entries, list | tuple):
+        raise ValueError(f"history is {entries!r}, must be a list")
+    found = []
+    for entry in entries:
+        if not isinstance(entry, list | tuple) or len(entry) != 3:
+            raise ValueError(f"history holds {entry!r}, must hold [item_id, event, ts]")
+        item_id = optional_id(entry[0], "history's item_id")
+        event = as_id(entry[1], "history's event")
+        if item_id is not None and user_id is not None:
+            found.append({"user_id": user_id, "item_id": item_id, "event": event, "ts": entry[2]})
+    return found
 
 
 def generate(opensearch: str, index: str, count: int, seed: int) -> Log:
@@ -101,8 +134,12 @@ def check_index(opensearch: str, index: str) -> None:
     answer = connection.ask(request(opensearch, "POST", f"/{index}/_search", b'{"size":0}'))
     connection.close()
     if answer.status != 200:
-        raise UpstreamError(f"{opensearch} answers {answer.status} to a search of {index!r}; load "
-                            "a catalogue first (python -m scripts.load_catalog)")
+        remedy = ("load a catalogue first (python -m scripts.load_catalog)"
+                  if answer.status == 404 else answer.body[:300].decode(errors="replace").strip())
+        if answer.status in (401, 403):
+            remedy = "the benchmark sends no credentials; name a node that asks for none"
+        raise UpstreamError(f"{opensearch} answers {answer.status} to a search of {index!r}; "
+                            f"{remedy}")
 
 
 def send_histories(sidecar: str, log: Log, progress: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import socket
@@ -9,15 +10,17 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from scripts import _bench_plot, _bench_sections, bench
+from scripts import _bench_plot, _bench_report, _bench_sections, bench
 from scripts import _bench_stats as stats
 from scripts._bench_arms import Arms, Target
 from scripts._bench_client import Answer, Connection, request
 from scripts._bench_load import Samples, _Loop, closed_loop, in_turn, open_loop
-from scripts._bench_searches import Log, Search, read
-from sidecar.errors import FileError
+from scripts._bench_searches import Log, Search, check_index, read
+from sidecar.errors import FileError, UpstreamError
 
 
 def arms(*names, pipeline=None):
@@ -199,12 +202,71 @@ def test_log_without_a_search_is_refused(tmp_path):
         read(file)
 
 
+def test_ids_are_read_as_the_other_programs_read_them(tmp_path):
+    file = tmp_path / "cases.parquet"
+    pq.write_table(pa.table({"query": ["a", "b"], "user_id": [900.0, None]}), file)
+    assert {own[0].user_id for own in read(file).by_user} == {"900", None}
+    file = tmp_path / "cases.jsonl"
+    history = [[None, "search", "2020-01-01"], [7, "click", "2020-01-02"]]
+    file.write_text("".join(json.dumps({"query": "a", "user_id": user, "history": history}) + "\n"
+                            for user in (900, None)))
+    assert read(file).histories == [{"user_id": "900", "item_id": "7", "event": "click",
+                                     "ts": "2020-01-02"}]
+
+
+@pytest.mark.parametrize(("line", "said"), [
+    ("{", "jsonl:2: "), ("[]", "jsonl:2: row is a list"),
+    ('{"query": "a", "history": [["i", "click"]]}', "jsonl:2: history holds"),
+    ('{"query": "a", "history": 5}', "jsonl:2: history is 5"),
+    ('{"query": "a", "user_id": 1.5}', "jsonl:2: user_id is 1.5")])
+def test_row_that_is_none_is_told_with_its_line(tmp_path, line, said):
+    file = tmp_path / "queries.jsonl"
+    file.write_text('{"query": "a"}\n' + line + "\n")
+    with pytest.raises(FileError, match=said):
+        read(file)
+
+
+def test_file_that_breaks_off_is_told(tmp_path):
+    file = tmp_path / "queries.jsonl.gz"
+    file.write_bytes(gzip.compress(b'{"query": "a"}\n' * 10)[:-9])
+    with pytest.raises(FileError, match="breaks off"):
+        read(file)
+
+
+@pytest.mark.parametrize(("status", "said"), [
+    (401, "sends no credentials"), (404, "load a catalogue first"), (500, "500 to a search")])
+def test_node_that_does_not_search_is_told_by_its_status(monkeypatch, status, said):
+    class Refusing:
+        def __init__(self, _):
+            pass
+
+        def ask(self, _):
+            return Answer(status, b"", b"no")
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr("scripts._bench_searches.Connection", Refusing)
+    with pytest.raises(UpstreamError, match=said):
+        check_index("http://o", "products")
+
+
+def test_rounds_have_students_interval_and_one_round_has_none():
+    found = stats.ratio_of_rounds([100.0, 100.0], [50.0, 200.0])
+    assert found["value"] == pytest.approx(1.0)
+    assert found["high"] == pytest.approx(2.0 ** 12.706, rel=1e-3)  # t of one degree of freedom
+    assert found["low"] == pytest.approx(1 / found["high"])
+    one = stats.ratio_of_rounds([100.0], [20.0])
+    assert one == {"value": pytest.approx(0.2), "low": None, "high": None}
+    assert _bench_report._bounds(one, 3) == "0.200"
+
+
 def test_paired_intervals_hold_the_difference():
     base = [0.001 + 0.00001 * k for k in range(200)]
     report = stats.paired(base, [value + 0.002 for value in base])
     assert report["added_ms"]["p50"]["value"] == pytest.approx(2.0)
     assert report["added_ms"]["p50"]["low"] <= 2.0 <= report["added_ms"]["p50"]["high"]
-    assert stats.ratio_of_rounds([100, 200], [50, 100])["value"] == 0.5
+    assert stats.ratio_of_rounds([100, 200], [50, 100])["value"] == pytest.approx(0.5)
 
 
 def test_plot_is_one_page_with_a_line_for_every_arm():
