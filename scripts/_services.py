@@ -24,6 +24,7 @@ from tqdm import tqdm
 from scripts._cluster import ClusterPlan, reachable_home
 from scripts._machine import LOOPBACK, require_free_ports
 from scripts._node import command_line, health, start, stop
+from scripts._stamps import Stamps, key_of
 from sidecar.errors import LaunchError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -142,17 +143,19 @@ class Sidecar:
 
     def check_port(self) -> None:
         """Raise ``LaunchError`` if something other than this sidecar holds the port."""
-        if self._pid() is None or not self._is_ready():
+        if not self._runs_as_wanted():
             self.stop()
             require_free_ports([self.port], "choose another with --sidecar-port")
 
     def start(self) -> None:
-        """Start gunicorn and wait until its workers have loaded the model; reuses one that runs.
+        """Start gunicorn and wait until its workers have loaded the model.
+
+        One that runs is reused if it was started from the same source with the same options.
 
         Raises:
             LaunchError: the port is taken, or gunicorn died or was not ready in time.
         """
-        if self._pid() is not None and self._is_ready():
+        if self._runs_as_wanted():
             return
         self.check_port()
         command = [sys.executable, "-m", "scripts.serve", "--opensearch", self.opensearch_url,
@@ -164,6 +167,7 @@ class Sidecar:
         # whoever nobody waits for stays as a zombie when it ends
         threading.Thread(target=process.wait, name="sidecar-end", daemon=True).start()
         self._pid_file.write_text(f"{process.pid}\n")
+        Stamps(self.folder).mark("sidecar", self._key())
         self._wait_until_ready(process)
 
     def stop(self) -> None:
@@ -190,6 +194,15 @@ class Sidecar:
         # scripts.serve becomes gunicorn under the same id.
         line = command_line(pid)
         return pid if SIDECAR_MARK in line or "scripts.serve" in line else None
+
+    def _runs_as_wanted(self) -> bool:
+        return (self._pid() is not None and Stamps(self.folder).is_done("sidecar", self._key())
+                and self._is_ready())
+
+    def _key(self) -> str:
+        """Return what a running sidecar was made of: its source and what it was told."""
+        return key_of([ROOT / "sidecar", ROOT / "scripts" / "serve.py"], self.url,
+                      self.opensearch_url, str(self.model))
 
     def _is_ready(self) -> bool:
         try:
