@@ -1,8 +1,8 @@
 """Makes ``.venv`` ready: creates it, and installs the lock file and the project into it.
 
 Run by stock Python 3.11 or newer before any package is there, so it imports nothing but the
-standard library. A stamp with the lock file's hash makes later runs immediate, and a run that was
-killed in the middle start over where pip left off.
+standard library. A stamp with the lock file's hash and the Python's version makes later runs
+immediate, and a run that was killed in the middle start over where pip left off.
 """
 
 from __future__ import annotations
@@ -24,16 +24,22 @@ SPACE_BYTES = (8 if sys.platform == "linux" else 3) * 2**30
 
 def main() -> int:
     """Install what is missing; 0 when the environment is ready."""
-    wanted = hashlib.sha256((ROOT / "requirements.lock").read_bytes()
-                            + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
-    if STAMP.exists() and STAMP.read_text() == wanted and PYTHON.exists():
+    if PYTHON.exists() and STAMP.exists() and STAMP.read_text() == _wanted():
         return 0
     problem = _install()
     if problem:
         print(f"error: {problem}", file=sys.stderr)
         return 1
-    STAMP.write_text(wanted)
+    STAMP.write_text(_wanted())
     return 0
+
+
+def _wanted() -> str:
+    """Return what the stamp says of an environment that fits: packages are one Python's own."""
+    content = (ROOT / "requirements.lock").read_bytes() + (ROOT / "pyproject.toml").read_bytes()
+    asked = subprocess.run([str(PYTHON), "-c", "import sys; print(*sys.version_info[:2])"],
+                           check=False, capture_output=True, stdin=subprocess.DEVNULL)
+    return f"{hashlib.sha256(content).hexdigest()} {asked.stdout.decode().strip()}"
 
 
 def _install() -> str | None:
