@@ -147,7 +147,7 @@ def _is_running_as_planned(plan: ClusterPlan) -> bool:
     saved = ClusterPlan.saved(plan.home)
     if saved != plan:
         raise LaunchError(f"{plan.home} already runs, with other options: {saved}; "
-                          "run 'down' first")
+                          "stop it first: scripts/quickstart --stop, or scripts.opensearch down")
     if len(running) == plan.nodes and health(plan.urls[0]):
         return True
     stop(plan.home)
