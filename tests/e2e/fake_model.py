@@ -1,8 +1,8 @@
 """The sidecar as it ships, save for the model: one whose order a test can foretell.
 
 A model directory holds ``model.json``: ``version``, and optionally ``delay_s`` that each ranking
-takes, and ``load_s`` that loading takes; a file ``loading`` tells that one has begun. Items that
-the user has touched come first, the last touched foremost.
+takes. A file ``loading`` beside it tells that loading has begun, a file ``hold`` keeps it from
+ending. Items that the user has touched come first, the last touched foremost.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def _load(model_dir: Path) -> Ranker:
     if "weights" in model:
         raise ModelError(f"weights are {model['weights']}, must be fake")
     (model_dir / "loading").touch()
-    time.sleep(model.get("load_s", 0.0))
+    while (model_dir / "hold").exists():
+        time.sleep(0.05)
     return Ranker(model["version"], model.get("delay_s", 0.0))
 
 

@@ -73,12 +73,13 @@ def test_old_workers_serve_until_the_new_ones_have_loaded_the_model(
         sidecars, shop, model_dir, new_model, until):
     sidecar = sidecars.start(FAKE, model_dir=model_dir, workers=2)
     old = children(sidecar.process.pid)
-    new_model(model_dir, version="v1", load_s=6.0)
+    (model_dir / "hold").touch()
     sidecar.process.send_signal(signal.SIGHUP)
     until(lambda: len(children(sidecar.process.pid)) == 4, "no new workers were started")
     for _ in range(20):
         assert sidecar.search(MILK).status == 200
-    assert old < children(sidecar.process.pid)  # the old ones have answered: none has left yet
+    assert old < children(sidecar.process.pid)
+    (model_dir / "hold").unlink()
     until(lambda: are_replaced(sidecar, old), "workers were not replaced", RELOAD_S)
     assert sidecar.search(MILK).status == 200
 
@@ -87,7 +88,7 @@ def test_stop_during_a_reload_does_not_wait_for_the_new_workers(
         sidecars, shop, model_dir, new_model, until):
     sidecar = sidecars.start(FAKE, model_dir=model_dir, workers=1)
     (model_dir / "loading").unlink()
-    new_model(model_dir, version="v1", load_s=600.0)
+    (model_dir / "hold").touch()
     sidecar.process.send_signal(signal.SIGHUP)
     until((model_dir / "loading").exists, "no new worker was started")
     workers = children(sidecar.process.pid)
@@ -98,7 +99,7 @@ def test_stop_during_a_reload_does_not_wait_for_the_new_workers(
 def test_stop_does_not_wait_for_workers_that_load(sidecars, model_dir, new_model, until):
     sidecar = sidecars.start(FAKE, model_dir=model_dir, workers=1)
     (model_dir / "loading").unlink()
-    new_model(model_dir, version="v1", load_s=600.0)
+    (model_dir / "hold").touch()
     for worker in children(sidecar.process.pid):
         os.kill(worker, signal.SIGKILL)
     until((model_dir / "loading").exists, "worker was not replaced")
