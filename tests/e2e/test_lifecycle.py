@@ -18,7 +18,7 @@ FAKE = "fake_model:application()"
 MILK = {"match": {"title": "milk"}}
 RESCORE = {"user_id": "u1", "query": "milk", "hits": [{"id": "p0", "score": 2.0},
                                                       {"id": "p7", "score": 1.0}]}
-RELOAD_S = 60.0  # four workers that start or end beside searches, on two cores
+RELOAD_S = 120.0  # four workers that start or end beside searches, on two cores
 
 
 class Shoppers:
