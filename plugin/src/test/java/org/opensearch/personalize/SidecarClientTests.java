@@ -70,28 +70,14 @@ class SidecarClientTests {
     void secretOfTheKeystoreIsSentWhereThereIsOne() throws Exception {
         ask(1000).answer();
         assertFalse(sidecar.heads.get(0).contains("Authorization"));
-        MockSecureSettings keystore = new MockSecureSettings();
-        keystore.setString("plugins.personalize.authorization", "Bearer of the secret");
-        client.close();
-        client = new SidecarClient(
-            Settings.builder().put(SETTINGS).setSecureSettings(keystore).build(),
-            threadPool
-        );
-        keystore.close();
+        learnTheSecret();
         ask(1000).answer();
         assertTrue(sidecar.heads.get(1).contains("Authorization: Bearer of the secret\r\n"));
     }
 
     @Test
     void secretIsNotSentWhereItIsNotMeant() throws Exception {
-        MockSecureSettings keystore = new MockSecureSettings();
-        keystore.setString("plugins.personalize.authorization", "Bearer of the secret");
-        client.close();
-        client = new SidecarClient(
-            Settings.builder().put(SETTINGS).setSecureSettings(keystore).build(),
-            threadPool
-        );
-        keystore.close();
+        learnTheSecret();
         Heard<RescoreAnswer> heard = new Heard<>();
         byte[] body = "{\"hits\":[{\"id\":\"a\"},{\"id\":\"b\"}]}".getBytes(StandardCharsets.UTF_8);
         client.ask(
@@ -229,6 +215,17 @@ class SidecarClientTests {
         cancelled.set(true);
         assertInstanceOf(TaskCancelledException.class, heard.failure());
         assertEquals(0, client.inFlight());
+    }
+
+    private void learnTheSecret() throws IOException {
+        MockSecureSettings keystore = new MockSecureSettings();
+        keystore.setString("plugins.personalize.authorization", "Bearer of the secret");
+        client.close();
+        client = new SidecarClient(
+            Settings.builder().put(SETTINGS).setSecureSettings(keystore).build(),
+            threadPool
+        );
+        keystore.close();
     }
 
     private Heard<RescoreAnswer> ask(int timeoutMs) {
