@@ -98,23 +98,14 @@ def _goes_with(knowledge: Knowledge, situation: Situation, words: tuple[str, ...
     """Name the item of the history that the first table which knows of any ties to this one most;
     where none does, the item nearest in the space of factors."""
     trail = situation.trail.rows
-    others = np.unique(trail[(trail >= 0) & (trail != row)])
-    if not len(others):
+    others, times = np.unique(trail[(trail >= 0) & (trail != row)], return_counts=True)
+    ties = [_ties(knowledge.associations[name], row, others) * np.log1p(times)
+            for name in ASSOCIATIONS if name in knowledge.associations]
+    ties.append(_likeness(knowledge.factors, row, others))
+    tie = next((np.abs(tie) for tie in ties if tie.any()), None)
+    if tie is None:
         return []
-    times = np.array([(trail == other).sum() for other in others])
-    tables = [knowledge.associations[name] for name in ASSOCIATIONS
-              if name in knowledge.associations]
-    for table in tables:
-        tie = _ties(table, row, others) * np.log1p(times)
-        if tie.any():
-            break
-    else:
-        factors = knowledge.factors
-        known = others[others < len(factors)]
-        if row >= len(factors) or not len(known):
-            return []
-        others, tie = known, np.abs(factors[known] @ factors[row])
-    best = int(others[int(np.abs(tie).argmax())])
+    best = int(others[int(tie.argmax())])
     return _tell(situation, words, trail == best, f"{knowledge.items.ids[best]}, taken with it")
 
 
@@ -126,6 +117,15 @@ def _ties(table: Association, row: int, others: npt.NDArray[np.int64]) -> FloatA
         weights = dict(zip(table.neighbours[slot].tolist(), table.weights[slot].tolist(),
                            strict=True))
         found[:] = [weights.get(other, 0.0) for other in others.tolist()]
+    return found
+
+
+def _likeness(factors: FloatArray, row: int, others: npt.NDArray[np.int64]) -> FloatArray:
+    """Return the products (m) of other items' factors (n, R) with an item's, 0 where unknown."""
+    found = np.zeros(len(others), np.float32)
+    if row < len(factors):
+        known = others < len(factors)
+        found[known] = factors[others[known]] @ factors[row]
     return found
 
 

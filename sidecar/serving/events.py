@@ -108,9 +108,9 @@ class EventIntake:
 
     def _tell_of(self, error: UpstreamError, count: int) -> None:
         self._telemetry.events(failed=count)
-        if rate_limit := self._limit.due("events", count):
+        if since_told := self._limit.due("events", count):
             log.warning("events not taken", extra={"error": without_values(str(error)),
-                                                   "count": rate_limit})
+                                                   "count": since_told})
 
 
 class _Door:

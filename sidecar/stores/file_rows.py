@@ -160,8 +160,7 @@ def case(row: Row) -> Case:
     history, whose events all come before the case.
     """
     ts = as_ts(row.get("ts"))
-    entries = row.get("history") or ()
-    history = _history(entries, ts)
+    history, is_timed = _history(row.get("history") or (), ts)
     if ts is None:
         ts = max((known + 1.0 for known in history.ts if known), default=0.0)
     candidates = as_ids(row.get("candidates"), "candidates")
@@ -179,7 +178,7 @@ def case(row: Row) -> Case:
         relevant=relevant,
         in_candidates=_flag(row, "in_candidates", set(relevant) & set(candidates)),
         repeat=_flag(row, "repeat", set(relevant) & _taken(history)),
-        is_timed=any(entry[2] is not None for entry in entries),
+        is_timed=is_timed,
     )
 
 
@@ -205,8 +204,8 @@ def _scores(value: Any, count: int) -> tuple[float, ...]:
     return tuple(math.nan if score is None else as_number(score, "bm25") for score in value)
 
 
-def _history(entries: Sequence[Any], case_ts: float | None) -> History:
-    """Return the columns of ``[[item_id, event, ts], …]``, oldest first.
+def _history(entries: Sequence[Any], case_ts: float | None) -> tuple[History, bool]:
+    """Return the columns of ``[[item_id, event, ts], …]``, oldest first; and if any has a time.
 
     An event of unknown time takes that of the event before it, or else of the one behind it. Where
     none has a time, the last lies a second before the case, and each a second before the next.
@@ -231,4 +230,5 @@ def _history(entries: Sequence[Any], case_ts: float | None) -> History:
         for ts in told:
             latest = latest if ts is None else ts
             times.append(latest)
-    return History(tuple(item_ids), tuple(events), tuple(times), (None,) * count, ("",) * count)
+    history = History(tuple(item_ids), tuple(events), tuple(times), (None,) * count, ("",) * count)
+    return history, latest is not None

@@ -3,10 +3,9 @@
 A shop of many shoppers gives as many lists as ``most_lists`` allows, each read ``epochs`` times. A
 blend soon knows few shoppers by heart, so that a smaller shop's lists are read a fixed number of
 times a shopper: where visits are few, more lists are made of each and read more often; where they
-are many, each is read less often. Read 8
-times, 6 lists of a visit, the blends of two eighths and a 32nd of online_retail's shoppers had
-.008, .012 and .017 less MRR on its dev window; read 16 times, those of two 32nds of
-complete_journey's households some .007 less on its own. Pure; no I/O.
+are many, each is read less often. Read 8 times, 6 lists of a visit, the blends of two eighths and a
+32nd of online_retail's shoppers had .008, .012 and .017 less MRR on its dev window; read 16 times,
+those of two 32nds of complete_journey's households some .007 less on its own. Pure; no I/O.
 """
 
 from __future__ import annotations

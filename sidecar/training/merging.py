@@ -11,7 +11,7 @@ from sidecar.ranking.statistics import DAY_S
 from sidecar.records import Case, Event
 
 _INSTANT = 1e-3  # seconds: as finely as files tell times
-_Deed = tuple[str, str | None, str]  # user, item, what was done
+_EventKey = tuple[str, str | None, str]  # user, item, what was done
 
 
 def merged_events(events: Iterable[Event], cases: Sequence[Case]) -> Iterable[Event]:
@@ -22,7 +22,7 @@ def merged_events(events: Iterable[Event], cases: Sequence[Case]) -> Iterable[Ev
     none: then only what it holds more often than the file does is new.
     """
     asked = {case.user_id for case in cases}
-    known: dict[_Deed, list[float]] = defaultdict(list)
+    known: dict[_EventKey, list[float]] = defaultdict(list)
     has_times = False
     for event in events:
         has_times = has_times or event.ts is not None
@@ -35,23 +35,23 @@ def merged_events(events: Iterable[Event], cases: Sequence[Case]) -> Iterable[Ev
     for times in known.values():
         times.sort()
     for case in cases if has_times else ():  # else each case stands for itself, see ``evaluate``
-        yield from _news(case, known)
+        yield from _new_events(case, known)
 
 
-def _news(case: Case, known: dict[_Deed, list[float]]) -> Iterable[Event]:
+def _new_events(case: Case, known: dict[_EventKey, list[float]]) -> Iterable[Event]:
     """Yield what a history adds to the times (ascending) of what is known; note it there."""
     told = case.history
     unit = _unit(told.ts)
-    left: dict[_Deed, int] = {}  # times of what is known that no entry stands for yet
+    left: dict[_EventKey, int] = {}  # times of what is known that no entry stands for yet
     for item_id, word, ts in zip(told.item_ids, told.events, told.ts, strict=True):
-        deed = (case.user_id, item_id, meaning(word) or word)
-        times = known[deed]
+        key = (case.user_id, item_id, meaning(word) or word)
+        times = known[key]
         if case.is_timed:
             place = bisect_right(times, ts - unit)
             is_known = place < len(times) and times[place] < ts + unit
         else:
-            is_known = left.setdefault(deed, bisect_left(times, case.ts)) > 0
-            left[deed] -= 1
+            is_known = left.setdefault(key, bisect_left(times, case.ts)) > 0
+            left[key] -= 1
         if not is_known:
             insort(times, ts)
             yield Event(case.user_id, word, item_id, ts)

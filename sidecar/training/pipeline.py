@@ -231,7 +231,7 @@ def _evidence(lists: Lists, config: TrainConfig, epochs: int,
         return {"lists": len(known), "is_personal": False, "beats_engine": False}
     late = known if is_shown else late  # what strangers get can be shown by anybody's
     taught, dev = lists.take(slice(early)), lists.take(late)
-    for reads in (max(1, epochs // HASTE), epochs):
+    for reads in sorted({max(1, epochs // HASTE), epochs}):
         personal, unpersonalised, engine = _placed(
             _train_blend(taught, config, reads, progress), dev)
         gain, over_engine = compare(personal, unpersonalised), compare(unpersonalised, engine)

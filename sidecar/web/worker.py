@@ -44,7 +44,7 @@ from sidecar.errors import BadRequest, ClientGone
 from sidecar.web.handover import handover
 from sidecar.web.http_replies import Reply, expectation_failed, refuse
 from sidecar.web.http_requests import Body, Request, RequestReader, environ_of
-from sidecar.web.waiting_room import WaitingRoom
+from sidecar.web.idle_connections import IdleConnections
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ LINGER_MS = 20  # a client that is busy asks again well within it
 YIELD_S = 0.0005  # a waiting worker's accept takes a tenth of it
 MOST_YIELDS = 4
 TIMEOUT_S = 10.0  # longest silence in the middle of a request, or of an answer's reader
-PARTING_S = 2.0  # for a client to close what is answered
+CLOSING_S = 2.0  # for a client to close what is answered
 DRAINED_BYTES = 256 * 1024
 CONTINUE = b"100-continue"  # the one expectation that there is
 _PARK = object()  # a connection's mark: its request has begun and is not gathered
@@ -68,8 +68,8 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         self._held = 0  # threads that are with a connection
         self._lingering = 0  # those of them that wait for its next request
         self._waiting = 0  # connections that wait for a thread
-        self._parked: WaitingRoom  # connections in the middle of a request
-        self._parting: WaitingRoom  # connections that are answered and not closed by their clients
+        self._parked: IdleConnections  # in the middle of a request
+        self._closing: IdleConnections  # answered, and not closed by their clients yet
         self._bell: _Bell
         self._is_loaded = False
         self._is_leaving = False  # told to, and waiting for those who take over
@@ -81,10 +81,10 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
 
     def run(self) -> None:
         """Serve until told to leave."""
-        self._parked = WaitingRoom(self.poller, TIMEOUT_S, readable=self._go_on,
-                                   late=self._give_up)
-        self._parting = WaitingRoom(self.poller, PARTING_S, readable=self._read_rest,
-                                    late=self._close)
+        self._parked = IdleConnections(self.poller, TIMEOUT_S, readable=self._resume,
+                                   expired=self._give_up)
+        self._closing = IdleConnections(self.poller, CLOSING_S, readable=self._discard_rest,
+                                    expired=self._close)
         super().run()
 
     def load_wsgi(self) -> None:
@@ -123,7 +123,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         if self.cfg.workers > 1 and self.nr_conns:
             time.sleep(YIELD_S * min(self.nr_conns, MOST_YIELDS))
         if self.nr_conns + 1 >= self.worker_connections:
-            silent = (self._parting or self.keepalived_conns or self.pending_conns
+            silent = (self._closing or self.keepalived_conns or self.pending_conns
                       or self._parked)
             for conn in islice(silent, 1):
                 conn.timeout = 0.0
@@ -168,9 +168,9 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         outcome = None if fs.cancelled() or fs.exception() else fs.result()
         try:
             if outcome is _PARK:
-                self._parked.enter(conn)
+                self._parked.add(conn)
             elif outcome is False:
-                self._part(conn)
+                self._half_close(conn)
             elif outcome is gthread._DEFER and not self.alive:
                 self._await_first_request(conn)
             else:
@@ -188,13 +188,13 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
     def murder_pending(self) -> None:
         """Close connections that have been silent for too long before a request, or in one."""
         super().murder_pending()
-        self._parked.show_out()
-        self._parting.show_out()
+        self._parked.expire()
+        self._closing.expire()
 
-    def _go_on(self, conn: Any) -> None:
+    def _resume(self, conn: Any) -> None:
         """Give a thread to a connection whose request goes on."""
-        self._parked.leave(conn)
-        conn.parser.waited(time.monotonic() - conn.silent_since)
+        self._parked.remove(conn)
+        conn.parser.waited(time.monotonic() - conn.idle_since)
         self.enqueue_req(conn)
 
     def _give_up(self, conn: Any) -> None:
@@ -202,7 +202,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         conn.parser.give_up()
         self.enqueue_req(conn)
 
-    def _part(self, conn: Any) -> None:
+    def _half_close(self, conn: Any) -> None:
         """Send no more, and close a connection once its client has: closed at once while bytes of
         it are unread, the client might never see the answer (RFC 9112, 9.6)."""
         try:
@@ -211,9 +211,9 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
             self._close(conn)
             return
         conn.unread_bytes = 0
-        self._parting.enter(conn)
+        self._closing.add(conn)
 
-    def _read_rest(self, conn: Any) -> None:
+    def _discard_rest(self, conn: Any) -> None:
         """Throw away what a client still sends, if it is little."""
         try:
             count = len(conn.sock.recv(DRAINED_BYTES))
@@ -223,7 +223,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
             count = 0
         conn.unread_bytes += count
         if not count or conn.unread_bytes > DRAINED_BYTES:
-            self._parting.leave(conn)
+            self._closing.remove(conn)
             self._close(conn)
 
     def _close(self, conn: Any) -> None:
