@@ -47,7 +47,8 @@ def _new_events(case: Case, known: dict[_EventKey, list[float]]) -> Iterable[Eve
         key = (case.user_id, item_id, meaning(word) or word)
         times = known[key]
         if case.is_timed:
-            place = bisect_right(times, ts - unit)
+            # Days and minutes are cut off, seconds may be rounded.
+            place = bisect_left(times, ts) if unit > 1.0 else bisect_right(times, ts - unit)
             is_known = place < len(times) and times[place] < ts + unit
         else:
             is_known = left.setdefault(key, bisect_left(times, case.ts)) > 0

@@ -275,6 +275,16 @@ def test_history_whose_times_are_cut_counts_once(unit):
     assert list(merged_events(events, cut)) == events
 
 
+def test_day_after_a_logged_one_is_news_though_only_days_are_told():
+    """The file ends with the first purchase, at ten in the morning."""
+    day = LEARNT // DAY_S * DAY_S
+    logged = Event("u1", "purchase", "i1", day + 36_000.0)
+    told = History(("i1", "i1"), ("purchase", "purchase"), (day, day + DAY_S))
+    case = replace(CASES[0], user_id="u1", history=told)
+    assert list(merged_events([logged], [case])) == [
+        logged, Event("u1", "purchase", "i1", day + DAY_S)]
+
+
 def test_history_without_times_counts_once_and_adds_what_the_file_lacks():
     untimed = [replace(case, is_timed=False, history=replace(case.history, ts=tuple(
         case.ts - len(case.history) + k for k in range(len(case.history))))) for case in CASES]
