@@ -55,7 +55,8 @@ class MultiSearches:
             ClientGone: the client hung up.
         """
         try:
-            lines = self._planned(request, outcome)
+            with outcome.stage("parse"):
+                lines = self._planned(request, outcome)
         except UnreadableError:
             outcome.skipped(SkipReason.UNREADABLE)
             return passed(self._personal.upstream, plain(request), outcome, client)
@@ -122,7 +123,8 @@ class MultiSearches:
                 replace(request, headers=plain_headers), idempotent=True, client=client).result()
         if response.status != 200:
             raise Skip(SkipReason.UPSTREAM_ERROR)
-        return response, multi.read_multi_answer(response.body)
+        with outcome.stage("parse"):
+            return response, multi.read_multi_answer(response.body)
 
     def _with_own_refusals(self, request: HttpRequest, lines: Sequence[Line],
                            bodies: Sequence[bytes], outcome: Outcome,
@@ -157,8 +159,9 @@ class MultiSearches:
             return body
         outcome = self._personal.outcome()
         search = PersonalSearch(self._personal.shared, line.plan, outcome, client)
-        fetched = Fetched(HttpResponse(200, (), body),
-                          read_answer(body, self._settings.item_id_field), is_whole=True)
+        with outcome.stage("parse"):
+            answer = read_answer(body, self._settings.item_id_field)
+        fetched = Fetched(HttpResponse(200, (), body), answer, is_whole=True)
         written = search.written(fetched, line.ticket)
         whole.joined(outcome.reason, outcome)
         return body if written is None else written

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from sidecar.records import Headers, SkipReason
 from sidecar.serving.telemetry import Telemetry
 
-STAGES = ("upstream", "history", "rank")
+# Reading the request and OpenSearch's answers; waiting for OpenSearch, and for the history beyond
+# that; ordering; putting the page together.
+SEARCH_STAGES = ("parse", "upstream", "history", "rank", "write")
 
 
 class Outcome:
@@ -25,7 +27,7 @@ class Outcome:
     __slots__ = ("_began", "_joined", "_stages", "_telemetry", "reason", "searches", "state",
                  "times_ms")
 
-    def __init__(self, telemetry: Telemetry | None, stages: Sequence[str] = STAGES) -> None:
+    def __init__(self, telemetry: Telemetry | None, stages: Sequence[str] = SEARCH_STAGES) -> None:
         """Begin.
 
         Args:
@@ -48,7 +50,7 @@ class Outcome:
         try:
             yield
         finally:
-            self.times_ms[name] = self.times_ms.get(name, 0.0) + _since(began)
+            self._add(name, _since(began))
 
     def skipped(self, reason: SkipReason, each: Sequence[SkipReason] = ()) -> None:
         """Note why the engine's order is served, whatever was noted before.
@@ -71,9 +73,8 @@ class Outcome:
         self._joined.append(reason)
         if part is not None:
             self.state = max(self.state, part.state)
-            for stage in ("history", "rank"):
-                self.times_ms[stage] = (self.times_ms.get(stage, 0.0)
-                                        + part.times_ms.get(stage, 0.0))
+            for name, milliseconds in part.times_ms.items():
+                self._add(name, milliseconds)
 
     def failed(self) -> None:
         """Count and time what OpenSearch gave no answer to, and so has no headers."""
@@ -89,6 +90,9 @@ class Outcome:
         told: Headers = (("X-Personalize-Status", status),
                          ("Server-Timing", f"{timing}, total;dur={total_ms:.3f}"))
         return told if self.state < 0 else (*told, ("X-Personalize-State", str(self.state)))
+
+    def _add(self, stage: str, milliseconds: float) -> None:
+        self.times_ms[stage] = self.times_ms.get(stage, 0.0) + milliseconds
 
     def _end(self) -> float:
         """Count each search and time the whole; return the milliseconds since the beginning."""

@@ -177,14 +177,16 @@ class PersonalSearch:
         if ranking is None and not fetched.is_whole:
             return None
         page = self._page(fetched, _order(fetched.answer, ranking))
-        body = write_page(page, self._plan, fetched.answer, ranking, self._shared.settings)
-        return self._shared.shown.tell(self._plan, [item_id for _, item_id in page.keys], body)
+        with self._outcome.stage("write"):
+            body = write_page(page, self._plan, fetched.answer, ranking, self._shared.settings)
+            return self._shared.shown.tell(self._plan, [item_id for _, item_id in page.keys], body)
 
     def _by_ids(self, ticket: Ticket) -> Fetched:
         """Fetch ids and scores of the window; where ids do not serve, whole hits after all."""
         try:
             response = self._ask(fetches.id_fetch(self._plan, self._field), ticket)
-            answer = answers.read_ids(response.body, self._field, self.window.needed)
+            with self._outcome.stage("parse"):
+                answer = answers.read_ids(response.body, self._field, self.window.needed)
             if answer.are_distinct:
                 return Fetched(response, answer, is_whole=False)
         except UnreadableError as error:
@@ -198,7 +200,7 @@ class PersonalSearch:
 
     def _by_hits(self, ticket: Ticket | None = None) -> Fetched:
         response = self._ask(fetches.whole_fetch(self._plan, self._field), ticket)
-        answer = answers.read_answer(response.body, self._field)
+        answer = self._read(response)
         told = answers.failed_shards(response.body)
         if told and told != answers.failed_shards(self._ask(self._own()).body):
             raise Skip(SkipReason.UPSTREAM_ERROR)  # shards failed over hits below the page
@@ -260,7 +262,7 @@ class PersonalSearch:
         request = fetches.page_fetch(self._plan, [shown[p][1] for p in missing])
         try:
             response = self._ask(request)
-            fetched = answers.read_answer(response.body, self._field)
+            fetched = self._read(response)
         except (UnreadableError, Refused):
             return None
         found = {key: place for place, key in enumerate(fetched.keys)}
@@ -276,6 +278,10 @@ class PersonalSearch:
         self._page_headers = response.headers
         hits |= taken
         return [hits[position] for position in shown]
+
+    def _read(self, response: HttpResponse) -> Answer:
+        with self._outcome.stage("parse"):
+            return answers.read_answer(response.body, self._field)
 
     def _ask(self, request: HttpRequest, ticket: Ticket | None = None) -> HttpResponse:
         """Ask OpenSearch; the history is taken in while it works, if it comes first."""

@@ -69,7 +69,8 @@ class SearchPath:
     def _answer(self, kind: Endpoint, request: HttpRequest, outcome: Outcome,
                 client: socket.socket | None) -> Reply:
         try:
-            plain = headers.unpacked(request, self._settings.max_body_bytes)
+            with outcome.stage("parse"):
+                plain = headers.unpacked(request, self._settings.max_body_bytes)
         except UnreadableError:
             outcome.skipped(SkipReason.UNREADABLE)
             return passed(self._upstream, without_controls(request), outcome, client)
@@ -84,7 +85,8 @@ class SearchPath:
 
     def _search(self, request: HttpRequest, outcome: Outcome,
                 client: socket.socket | None) -> Reply:
-        plan = plan_search(request, self._settings, time.time())
+        with outcome.stage("parse"):
+            plan = plan_search(request, self._settings, time.time())
         if plan.skip is None:
             return self._personal.reply(plan, outcome, client)
         outcome.skipped(plan.skip)

@@ -21,7 +21,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from sidecar.records import SkipReason
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-STAGES = ("upstream", "history", "rank", "total")
+TIMED_STAGES = ("upstream", "history", "rank", "total")
 
 # Bounds in seconds. Half a millisecond to ten seconds: below is noise, above is an outage.
 _BOUNDS = (.0005, .001, .002, .003, .005, .0075, .01, .015, .02, .03, .05, .1, .25, .5, 1., 2.5,
@@ -53,7 +53,7 @@ class Telemetry:
     def __init__(self) -> None:
         self._searches = {reason: _SEARCHES.labels("skipped", str(reason)) for reason in SkipReason}
         self._applied = _SEARCHES.labels("applied", "")
-        self._stages = {stage: _STAGES.labels(stage) for stage in STAGES}
+        self._stages = {stage: _STAGES.labels(stage) for stage in TIMED_STAGES}
         self._model: str | None = None
 
     def searched(self, reason: SkipReason | None) -> None:
@@ -61,7 +61,7 @@ class Telemetry:
         (self._applied if reason is None else self._searches[reason]).inc()
 
     def timed(self, stage: str, milliseconds: float) -> None:
-        """Time one of ``STAGES``."""
+        """Time one of ``TIMED_STAGES``."""
         self._stages[stage].observe(milliseconds / 1000.0)
 
     def events(self, *, taken: int = 0, refused: int = 0, duplicates: int = 0,

@@ -44,7 +44,8 @@ class Templates:
         if search is None:
             outcome.skipped(reason or SkipReason.UPSTREAM_ERROR)
             return passed(self._personal.upstream, template.untouched, outcome, client)
-        plan = self._planned(search, template)
+        with outcome.stage("parse"):
+            plan = self._planned(search, template)
         if plan.skip is None:
             return self._personal.reply(plan, outcome, client)
         outcome.skipped(plan.skip)

@@ -21,7 +21,7 @@ from sidecar.serving.outcomes import Outcome
 from sidecar.serving.personalizer import Personalizer, Ticket
 from sidecar.settings import Settings
 
-STAGES = ("history", "rank")  # whoever calls has searched
+RESCORE_STAGES = ("history", "rank")  # whoever calls has searched
 
 
 class RescoreHit(msgspec.Struct, frozen=True):
@@ -56,7 +56,7 @@ def create_blueprint(settings: Settings, personalizer: Personalizer) -> Blueprin
     @blueprint.post("/rescore")
     def rescore() -> Response:
         deadline = time.monotonic() + settings.timeout_ms / 1000.0
-        outcome = Outcome(personalizer.telemetry, STAGES)
+        outcome = Outcome(personalizer.telemetry, RESCORE_STAGES)
         asked = _read(request.get_data(cache=False), settings)
         candidates = _candidates(asked.hits)
         ticket = personalizer.begin(_context(asked, settings))

@@ -29,7 +29,8 @@ def test_outcome_tells_status_state_and_times():
     assert told(outcome)["X-Personalize-Status"] == "skipped; reason=timeout"
     assert told(outcome)["X-Personalize-State"] == "7"
     assert re.fullmatch(
-        r"upstream;dur=[\d.]+, history;dur=0\.000, rank;dur=0\.000, total;dur=[\d.]+",
+        r"parse;dur=0\.000, upstream;dur=[\d.]+, history;dur=0\.000, rank;dur=0\.000, "
+        r"write;dur=0\.000, total;dur=[\d.]+",
         told(outcome)["Server-Timing"])
 
 
@@ -39,11 +40,13 @@ def test_one_applied_search_of_several_is_applied_else_the_first_reason_counts()
         skipped.joined(reason)
         applied.joined(reason)
     part = Outcome(Telemetry())
-    part.state = 3
+    part.state, part.times_ms = 3, {"rank": 0.5, "write": 0.25}
+    applied.joined(None, part)
     applied.joined(None, part)
     applied.joined(SkipReason.SORT)
     assert skipped.reason is SkipReason.SORT
     assert (applied.reason, applied.state) == (None, 3)
+    assert applied.times_ms == {"rank": 1.0, "write": 0.5}, "each search's times add up"
 
 
 def test_memory_forgets_and_never_grows():

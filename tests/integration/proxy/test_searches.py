@@ -159,8 +159,13 @@ def test_every_answer_tells_where_time_went(proxy):
     for answer in (proxy.search("one", BODY), proxy.search("one", BODY, X_Personalize="off")):
         timing = dict(part.strip().split(";dur=") for part in
                       answer.headers["Server-Timing"].split(","))
-        assert list(timing) == ["upstream", "history", "rank", "total"]
-        assert 0 < float(timing["upstream"]) <= float(timing["total"])
+        assert list(timing) == ["parse", "upstream", "history", "rank", "write", "total"]
+        parts = {stage: float(timing[stage]) for stage in timing}
+        assert parts["parse"] > 0
+        assert parts["upstream"] > 0
+        assert parts.pop("total") + 0.003 > sum(parts.values())  # each is rounded
+    personal = proxy.search("one", BODY).headers["Server-Timing"]
+    assert "write;dur=0.000" not in personal
 
 
 # -- hits and what travels with them
