@@ -151,9 +151,12 @@ def model_dir(tmp_path: Path) -> Path:
 
 
 def write_model(folder: Path, **model: object) -> None:
-    """Put a fake model in place of what is there, at one stroke."""
+    """Put a fake model in place of what is there, at one stroke.
+
+    With a ``format`` as real models have: their libraries are imported once, before the fork.
+    """
     new = folder / "new.json"
-    new.write_text(json.dumps(model))
+    new.write_text(json.dumps({"format": "fake", **model}))
     new.rename(folder / "model.json")
 
 
