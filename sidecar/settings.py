@@ -65,8 +65,8 @@ class Settings:
         "auto", "one process that runs the networks for all workers; auto: where there is a GPU",
         choices=("auto", "on", "off"))
     shared_dir: str = _setting(
-        "", "folder where workers share the item table; empty: one of the system's temporary "
-        "folders, for as long as the sidecar runs")
+        "", "folder of one sidecar alone where its workers share the item table; empty: one of the "
+        "system's temporary folders, for as long as the sidecar runs")
     products_index: str = _setting("products", "index or alias of the catalogue", form=NAME)
     states_index: str = _setting("personalize-states", "index that keeps one document a user",
                                  form=OWN_INDEX)

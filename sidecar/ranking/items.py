@@ -58,11 +58,11 @@ class Storage(Protocol):
         ...
 
     def remove_others(self) -> None:
-        """Delete the tables of models before this one."""
+        """Delete the tables of other models that no process uses."""
         ...
 
     def close(self) -> None:
-        """Let another process write."""
+        """Let another process write, or remove the table."""
         ...
 
     def grow(self, table: ItemTable, size: int, text_bytes: int) -> None:

@@ -120,7 +120,7 @@ class CatalogueRefresh:
         while (self._storage is not None and self._storage.progress is None
                and time.monotonic() < until and not self._stopped.wait(FOLLOW_S)):
             self.bring_up_to_date(ranker)
-        if self._storage is not None and self._is_writing:
+        if self._storage is not None:
             self._storage.remove_others()
 
     def _bring_up_to_date(self, ranker: Ranks) -> int:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 
 def take_room(file: int, size: int) -> None:
@@ -27,4 +28,14 @@ def deserted(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
         with suppress(OSError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield path
+            if is_at(path, file):
+                yield path
+
+
+def is_at(path: Path, file: IO[bytes]) -> bool:
+    """Return whether an open file is the one at a path; it may have been removed, and another put
+    there, before it was locked."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

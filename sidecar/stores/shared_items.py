@@ -1,16 +1,18 @@
 """One item table for all workers of a machine: files that each of them maps into its memory.
 
-    DIR/VERSION/lock             held while somebody looks for, makes or replaces the arrays; as
-                                 old as the last time that somebody adopted them
-    DIR/VERSION/writer           held, for as long as it lives, by the worker that writes
-    DIR/VERSION/current          names the generation in use
-    DIR/VERSION/GENERATION/*.npy the arrays, with room for new items
-    DIR/VERSION/read.json        how far the writer has read the catalogue's changes
+    DIR/TABLES/VERSION/held             held, together, by all workers that use the table
+    DIR/TABLES/VERSION/lock             held while somebody looks for, makes or replaces the arrays
+    DIR/TABLES/VERSION/writer           held, for as long as it lives, by the worker that writes
+    DIR/TABLES/VERSION/current          names the generation in use
+    DIR/TABLES/VERSION/GENERATION/*.npy the arrays, with room for new items
+    DIR/TABLES/VERSION/read.json        how far the writer has read the catalogue's changes
 
-VERSION is the model's. The first worker that loads a model writes the arrays down, vectors in half
-precision; the others map what they find. One worker reads the catalogue's changes and writes them
-in place, where all see them; when it ends, the next one takes over where it was. Arrays that become
-too small are replaced by a new generation, which the others notice at their next look.
+TABLES keeps them apart from whatever else lies in DIR. VERSION is the model's. The first worker
+that loads a model writes the arrays down, vectors in half precision; the others map what they find.
+One worker reads the catalogue's changes and writes them in place, where all see them; when it ends,
+the next one takes over where it was. Arrays that become too small are replaced by a new generation,
+which the others notice at their next look. A table that nobody uses any more is removed by the next
+worker that goes over to another model's.
 """
 
 from __future__ import annotations
@@ -29,12 +31,13 @@ import numpy.typing as npt
 
 from sidecar.ranking.item_ids import MEAN_BYTES, ItemIds
 from sidecar.ranking.items import SHARED, ItemTable
-from sidecar.stores.disk import take_room
+from sidecar.stores.disk import deserted, is_at, take_room
 
+TABLES = "item-tables"
 HALF = frozenset({"vectors"})  # kept as float16
 SPARE = 0.1  # room for new items, of those there are
 LEAST_SPARE = 1024
-LOCK = "lock"
+LOCK, HELD = "lock", "held"
 _IDS = ("text", "ends", "slots", "counts")
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -44,31 +47,37 @@ class SharedItems:
     """The shared table of one model, as one process has it; a ``Storage`` of its item table."""
 
     def __init__(self, folder: Path, version: str) -> None:
-        """Make the model's folder below ``folder``; raises OSError."""
-        self._folder = folder / version
-        self._folder.mkdir(parents=True, exist_ok=True)
+        """Keep the model's table below ``folder``, where ``adopt`` puts it."""
+        self._folder = folder / TABLES / version
         self._generation = ""
-        self._adopted_ns = 0
+        self._held: IO[bytes] | None = None
         self._writer: IO[bytes] | None = None
 
     def adopt(self, table: ItemTable) -> None:
-        """Let a table, just loaded, go over to the shared arrays, which are made if need be."""
-        with self._locked():
-            if not self._current():
-                self._write(table, len(table), 0)
-            (self._folder / LOCK).touch()
-            self._adopted_ns = _adopted_ns(self._folder)
+        """Let a table, just loaded, go over to the shared arrays, which are made if need be; raises
+        OSError."""
+        while not self._hold():
+            self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with self._locked():
+                if not self._current():
+                    self._write(table, len(table), 0)
+        except OSError:
+            self.close()
+            raise
         self.follow(table)
 
     def follow(self, table: ItemTable) -> None:
         """Go over to a newer generation, if there is one; stay where the table was removed."""
+        if not self._hold():
+            return
         current = self._current()
         if current and current != self._generation:
             self._map(table, current)
 
     def may_write(self) -> bool:
         """Return True if it is this process that keeps the table up to date; nobody does that once
-        a process that has a newer model has removed it."""
+        the table was removed, while this process had left it for another."""
         if self._writer is not None:
             return True
         try:
@@ -104,20 +113,35 @@ class SharedItems:
         self._replace("read.json", json.dumps(progress).encode())
 
     def remove_others(self) -> None:
-        """Delete the tables of models before this one; processes that still map them keep them.
-
-        A table that somebody adopted since then is of a model after this one: it stays.
-        """
-        for folder in self._folder.parent.iterdir():
-            if folder != self._folder and folder.is_dir() and (
-                    _adopted_ns(folder) < self._adopted_ns):
-                shutil.rmtree(folder, ignore_errors=True)
+        """Delete the other models' tables that no living process uses."""
+        for held in deserted(self._folder.parent.glob(f"*/{HELD}")):
+            if held.parent != self._folder:
+                aside = held.parent.with_name(f"{held.parent.name}.removed-{os.getpid()}")
+                held.parent.rename(aside)  # whoever wants this table now makes a new one
+                shutil.rmtree(aside, ignore_errors=True)
 
     def close(self) -> None:
-        """Let another process write."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        """Let another process write, or remove the table."""
+        for file in (self._writer, self._held):
+            if file is not None:
+                file.close()
+        self._writer = self._held = None
+
+    def _hold(self) -> bool:
+        """Keep the table from being removed; False if it is not there."""
+        if self._held is not None:
+            return True
+        path = self._folder / HELD
+        try:
+            file = path.open("ab")
+        except FileNotFoundError:
+            return False
+        fcntl.flock(file, fcntl.LOCK_SH)  # waits for whoever is just removing it
+        if is_at(path, file):
+            self._held = file
+        else:
+            file.close()
+        return self._held is not None
 
     def _current(self) -> str:
         try:
@@ -169,14 +193,6 @@ class SharedItems:
         with (self._folder / LOCK).open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
-
-
-def _adopted_ns(folder: Path) -> int:
-    """Return when a table was adopted last, in nanoseconds since 1970; 0: never."""
-    try:
-        return (folder / LOCK).stat().st_mtime_ns
-    except FileNotFoundError:
-        return 0
 
 
 def _created(path: Path, shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import threading
 import time
 
@@ -14,7 +15,7 @@ from sidecar.records import PackedIds
 from sidecar.serving import catalogue
 from sidecar.serving.catalogue import CatalogueRefresh
 from sidecar.serving.telemetry import Telemetry
-from sidecar.stores.shared_items import SharedItems
+from sidecar.stores.shared_items import TABLES, SharedItems
 from tests.shops import context, fresh_ranker, history_of, make_events, make_rows, state_of, window
 
 
@@ -181,11 +182,21 @@ def test_one_process_reads_the_catalogue_and_the_next_goes_on_where_it_was(shop,
     refreshes[1].stop()
 
 
-def test_table_of_a_model_before_is_removed(shop, shared, tmp_path):
-    other = copy_of(shop.items)
-    shared(shop.items)
-    shared(other, "v2").remove_others()
-    assert [folder.name for folder in tmp_path.iterdir()] == ["v2"]
+def tables_in(folder):
+    return {table.name for table in (folder / TABLES).iterdir()}
+
+
+def test_table_of_a_model_before_is_removed_by_the_last_who_used_it(shop, shared, tmp_path):
+    tables = [shop.items, copy_of(shop.items)]
+    before = [shared(table) for table in tables]
+    after = [shared(fresh_ranker().items, "v2") for _ in tables]
+    before[0].close()
+    after[0].remove_others()
+    assert tables_in(tmp_path) == {"v1", "v2"}
+    assert before[1].may_write()
+    before[1].close()
+    after[1].remove_others()
+    assert tables_in(tmp_path) == {"v2"}
     assert shop.items.rows([shop.items.ids[3]]).tolist() == [3]
 
 
@@ -193,13 +204,48 @@ def test_table_of_a_model_after_is_not_removed_by_who_was_slow(shop, shared, tmp
     """A second swap began while a worker still prepared the first."""
     newest = copy_of(shop.items)
     slow_table = copy_of(shop.items)
-    shared(shop.items)
+    shared(shop.items).close()
     slow = shared(slow_table, "v2")
     storage = shared(newest, "v3")
     slow.remove_others()
-    assert {folder.name for folder in tmp_path.iterdir()} == {"v2", "v3"}
+    assert tables_in(tmp_path) == {"v2", "v3"}
     storage.follow(newest)
     assert storage.may_write()
+
+
+def test_table_of_another_sidecar_stays_while_it_runs(shop, shared, tmp_path):
+    """Each has its own model; that they share the folder is a mistake, but not a costly one."""
+    storage = shared(shop.items, "theirs")
+    assert storage.may_write()
+    shared(fresh_ranker().items, "ours").remove_others()
+    storage.note(2)
+    assert shop.items.upsert([row(f"more-{n}") for n in range(3000)]) == 3000
+    assert tables_in(tmp_path) == {"theirs", "ours"}
+
+
+def test_folders_of_others_are_left_alone(shop, shared, tmp_path):
+    photos = [tmp_path / "photos" / "a.jpg", tmp_path / TABLES / "photos" / "a.jpg"]
+    for photo in photos:
+        photo.parent.mkdir(parents=True)
+        photo.write_text("x")
+    shared(shop.items).remove_others()
+    assert all(photo.exists() for photo in photos)
+
+
+def test_table_that_is_removed_while_somebody_waits_for_it_is_made_anew(shop, shared, tmp_path):
+    table = copy_of(shop.items)
+    shared(shop.items).close()
+    folder, adopted = tmp_path / TABLES / "v1", []
+    with (folder / "held").open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        waiting = threading.Thread(target=lambda: adopted.append(shared(table)))
+        waiting.start()
+        time.sleep(0.1)
+        assert not adopted
+        folder.rename(tmp_path / "removed")
+    waiting.join(10)
+    assert adopted[0].may_write()
+    assert (folder / "current").exists()
 
 
 class BesideRefresh(Changes):
@@ -248,7 +294,7 @@ def test_refresh_beside_a_swap_stays_with_the_model_to_come(shop, shared, tmp_pa
     refreshes.append(refresh.refresh)
     refresh.prepare(new)
     refresh.refresh()
-    assert [folder.name for folder in tmp_path.iterdir()] == ["v2"]
+    assert tables_in(tmp_path) == {"v2"}
     assert not SharedItems(tmp_path, "v2").may_write()  # this process writes the new table
     assert storage.progress == 0
     in_use[0] = new
@@ -269,8 +315,8 @@ def test_failed_preparation_leaves_the_refresh_with_the_model_in_use(shop, share
     assert "late" in shop.items
 
 
-def test_worker_whose_models_table_was_removed_keeps_its_rows(shop, shared, tmp_path):
-    """Another worker, which has the next model already, removes the tables before."""
+def test_worker_whose_models_table_was_removed_keeps_its_rows(shop, shared):
+    """It had left it for the next model's, which then could not be switched in."""
     shared(shop.items, "v1").close()
     count = len(shop.items)
     shared(fresh_ranker().items, "v2").remove_others()
@@ -285,5 +331,5 @@ def test_full_disk_is_an_error_that_leaves_nothing_behind(shop, full_disk):
     count = len(shop.items)
     with pytest.raises(OSError, match="No space left"):
         SharedItems(full_disk, "v1").adopt(shop.items)
-    assert not list(full_disk.glob("v1/*/*.npy"))
+    assert not list(full_disk.rglob("*.npy"))
     assert len(shop.items) == count
