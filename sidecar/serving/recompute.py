@@ -3,6 +3,11 @@
 The kept events are stepped through the new encoder at a user's first search after the swap. The
 result serves at once and is written back off the request's path; whoever overtook that write has
 stepped the state already, so a conflict needs no second try.
+
+Two models may work on one index of states for a while: a canary, a rolling release, workers in the
+middle of a swap. Each finds the other's hidden states. So what was recomputed is kept by what the
+history holds and not by the state's version, which every write-back raises, and it is written back
+once: neither computes, nor overwrites what the other wrote, again until there is a new event.
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ import dataclasses
 import logging
 import queue
 import threading
+from typing import NamedTuple
 
 from cachetools import LRUCache
 
@@ -22,16 +28,28 @@ from sidecar.stores.protocols import StateStore
 log = logging.getLogger(__name__)
 
 KEPT = 4096  # hidden states kept a worker: 1 KB each for two layers of 128
-WAITING = 1024  # write-backs waiting; those beyond are dropped and tried again at the next search
+WAITING = 1024  # write-backs waiting; those beyond are dropped: another worker's may come through
+
+
+class _Key(NamedTuple):
+    """What a hidden state depends on: a model, and a history, which changes with every event that
+    is counted, and which a user who was forgotten begins again with other events."""
+
+    user_id: str
+    event_count: int
+    kept: int
+    first_id: str
+    last_id: str
+    model_version: str
 
 
 class Recomputer:
-    """Recomputes a hidden state once a (user, state version, model version); writes it back."""
+    """Recomputes a hidden state once a (user, history, model); writes it back once."""
 
     def __init__(self, states: StateStore, telemetry: Telemetry) -> None:
         self._states = states
         self._telemetry = telemetry
-        self._hidden: LRUCache[tuple[str, int, str], FloatArray] = LRUCache(KEPT)
+        self._hidden: LRUCache[_Key, FloatArray] = LRUCache(KEPT)
         self._lock = threading.Lock()
         self._waiting: queue.Queue[UserState | None] = queue.Queue(WAITING)
         self._writer: threading.Thread | None = None
@@ -45,7 +63,7 @@ class Recomputer:
         """Return the state as ``ranker`` would have left it; the same object if it already is."""
         if self.is_fit(state, ranker):
             return state
-        key = (state.user_id, state.version, ranker.version)
+        key = _key(state, ranker.version)
         with self._lock:
             hidden = self._hidden.get(key)
         if hidden is not None:
@@ -79,5 +97,11 @@ class Recomputer:
         while (state := self._waiting.get()) is not None:
             try:
                 self._states.put_many([state])
-            except Exception as error:  # nobody waits for this write, and the next search retries
+            except Exception as error:  # nobody waits for this write
                 log.warning("state write-back failed", extra={"error": repr(error)})
+
+
+def _key(state: UserState, model_version: str) -> _Key:
+    ids = state.history.event_ids
+    return _Key(state.user_id, state.event_count, len(state.history), ids[0] if ids else "",
+                ids[-1] if ids else "", model_version)

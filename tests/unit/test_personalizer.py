@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
@@ -25,6 +26,7 @@ from sidecar.serving import pressure
 from sidecar.serving.personalizer import Personalizer
 from sidecar.serving.telemetry import Telemetry
 from sidecar.settings import Settings
+from sidecar.stores.memory import MemoryStateStore
 
 USER = "shopper-4711"
 HISTORY = History(("a",), ("click",), (1.0,), (None,), ("e1",))
@@ -414,10 +416,46 @@ def test_state_of_another_model_is_recomputed_once_and_written_back():
     assert [s.version for s in states.written] == [7]
 
 
-def test_state_that_moved_on_is_recomputed_again():
-    """The cache may skip work for the same version only."""
-    states, ranker = States(state(7, "v0"), state(8, "v0")), Reversing()
+def test_state_with_another_event_is_recomputed_again():
+    grown = History(("a", "b"), ("click",) * 2, (1.0, 2.0), (None,) * 2, ("e1", "e2"))
+    states, ranker = States(state(7, "v0"), state(8, "v0", grown)), Reversing()
     chosen = personalizer(states, ranker)
     for _ in range(2):
         chosen.begin(context()).order(CANDIDATES, soon())
     assert ranker.advanced == 2
+
+
+class WrittenBack(MemoryStateStore):
+    """Counts writes, and waits for them."""
+
+    def __init__(self):
+        super().__init__()
+        self.writes = 0
+
+    def put_many(self, states):
+        written = super().put_many(states)
+        self.writes += 1
+        return written
+
+    def wait_for_write(self, before):
+        until = time.monotonic() + 0.2
+        while self.writes == before and time.monotonic() < until:
+            time.sleep(0.01)
+
+
+def test_two_models_over_one_index_of_states_recompute_and_write_once_each():
+    """Each finds the other's hidden state, under a version that the other's write-back raised."""
+    states = WrittenBack()
+    states.put_many([dataclasses.replace(state(model="v0"), version=NEVER_WRITTEN)])
+    rankers = [Reversing(), Reversing()]
+    rankers[1].version = "v2"
+    sidecars = [personalizer(states, ranker) for ranker in rankers]
+    for _ in range(4):
+        for sidecar in sidecars:
+            before = states.writes
+            sidecar.begin(context()).order(CANDIDATES, soon())
+            states.wait_for_write(before)
+    assert [ranker.advanced for ranker in rankers] == [1, 1]
+    assert states.writes == 3  # the first of them by the test
+    for ranker in rankers:
+        assert all(seen.model_version == ranker.version for seen in ranker.states)
