@@ -75,6 +75,8 @@ class Ranker:
         self.device = torch.device(device)
         self.orders_strangers = False
         self._parts_elsewhere: Callable[[BlendJob], FloatArray | None] | None = None
+        # Marks what it leaves in a state's memo, where the ranker itself would outlive a swap.
+        self._mark = object()
         codes = kind_codes(config.kinds)
         self._stepper = Stepper(self.encoder, knowledge.items, codes)
         self.items.encode = _TowerVectors(self.encoder, self.device)
@@ -165,14 +167,18 @@ class Ranker:
                 return
 
     def _trail_of(self, state: UserState | None) -> Trail:
-        """Return a state's trail, from its memo where the catalogue has not grown since."""
+        """Return a state's trail, from its memo where this very ranker left it there and the
+        catalogue has not grown since: rows of another table, even of the same model read again, may
+        be other items' rows."""
         if state is None:
             return Trail.empty()
-        key = f"trail {self.version} {len(self.items)} {self.config.kept}"
-        found: Trail | None = state.memo.get(key)
-        if found is None:
-            found = state.memo[key] = self.trail(state.history)
-        return found
+        kept = (self._mark, len(self.items), self.config.kept)
+        found: tuple[object, Trail] | None = state.memo.get("trail")
+        if found is not None and found[0] == kept:
+            return found[1]
+        trail = self.trail(state.history)
+        state.memo["trail"] = (kept, trail)
+        return trail
 
     def trail(self, history: History) -> Trail:
         """Return the kept events as arrays."""

@@ -15,7 +15,7 @@ from sidecar.ranking.history import Trail
 from sidecar.ranking.ranker import Ranker
 from sidecar.ranking.segments import Segments
 from sidecar.ranking.signals import FEATURES, PERSONAL, Situation, facts
-from sidecar.records import Candidates, History, SkipReason
+from sidecar.records import Candidates, Event, History, SkipReason
 from tests.shops import (
     DAY_S,
     START,
@@ -388,6 +388,32 @@ def test_search_while_the_catalogue_grows_sees_whole_rows(history):
         thread.join()
     assert failures == []
     assert len(ranker.items) == 120
+
+
+def test_kept_state_holds_one_trail_however_the_catalogue_grows(history):
+    ranker = fresh_ranker()
+    state = state_of(history, ranker)
+    for number in range(20):
+        ranker.items.upsert([new_row(f"n{number}")])
+        ranker.rank(window(CUPS), state, context())
+    assert len(state.memo) == 1
+
+
+def test_kept_state_says_nothing_of_another_table_of_the_same_model():
+    """A model that comes back after another one may take new products in another order."""
+    first, again = fresh_ranker(), fresh_ranker()
+    first.items.upsert([new_row("x"), new_row("y", title="black clock")])
+    again.items.upsert([new_row("y", title="black clock"), new_row("x")])
+    bought = history_of([Event("u", "purchase", "x", START + 190 * DAY_S, None)] * 3)
+    kept = state_of(bought, first)
+    first.rank(window(["x", "y"]), kept, context())
+    found = again.rank(window(["x", "y"]), kept, context())
+    expected = again.rank(window(["x", "y"]), replace(kept), context())
+    np.testing.assert_array_equal(found.scores, expected.scores)
+
+
+def new_row(item_id, title="red cup"):
+    return {"item_id": item_id, "title": title, "brand": None, "categories": []}
 
 
 def test_warm_up_ranks_without_error(ranker):
