@@ -49,6 +49,12 @@ class Storage(Protocol):
         ...
 
     @property
+    def was_written(self) -> bool:
+        """Return True where another process wrote before this one, which may have been killed when
+        it had written features and not yet their vectors."""
+        ...
+
+    @property
     def progress(self) -> Any:
         """Return what ``note`` was given last, in whichever process; None: nothing."""
         ...
@@ -151,8 +157,12 @@ class ItemTable:
         """Return the content vectors (m, TEXT_WIDTH) of some rows, zero for -1."""
         return texts(self.text, rows)
 
-    def upsert(self, rows: Sequence[Mapping[str, Any]]) -> int:
-        """Write catalogue rows in place; return how many were new or changed."""
+    def upsert(self, rows: Sequence[Mapping[str, Any]], *, anew: bool = False) -> int:
+        """Write catalogue rows in place; return how many were new or changed.
+
+        ``anew``: encode the unchanged ones too. Where encoding fails, the known rows' features are
+        put back, so that the next attempt finds them changed again.
+        """
         rows = list({str(row["item_id"]): row for row in rows}.values())  # the last word on each
         if not rows:
             return 0
@@ -162,14 +172,29 @@ class ItemTable:
         unknown = index < 0
         fresh = [i for i, is_new in zip(ids, unknown.tolist(), strict=True) if is_new]
         self._reserve(start + len(fresh), fresh)
+        known = index[~unknown]
         index[unknown] = np.arange(start, start + len(fresh))
-        changed = self._fill(index, rows, ids) | (index >= start)
-        if self.encode is not None and changed.any():
-            self.vectors[index[changed]] = self.encode(self, index[changed])
+        before = {name: array[known] for name, array in self._features().items()}
+        try:
+            changed = self._fill(index, rows, ids) | (index >= start)
+            self._encode(index if anew else index[changed])
+        except BaseException:
+            for name, array in self._features().items():
+                array[known] = before[name]
+            raise
         self.ids.extend(fresh)
         if self._rows is not None:
             self._rows.update((i, start + k) for k, i in enumerate(fresh))
         return int(changed.sum())
+
+    def _features(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the arrays that rows are written into; the vectors are made of them."""
+        names = SHARED if isinstance(self.ids, ItemIds) else TABLE
+        return {name: getattr(self, name) for name in names if name != "vectors"}
+
+    def _encode(self, index: npt.NDArray[np.int64]) -> None:
+        if self.encode is not None and len(index):
+            self.vectors[index] = self.encode(self, index)
 
     def _fill(self, index: npt.NDArray[np.int64], rows: Sequence[Mapping[str, Any]],
               ids: Sequence[str]) -> npt.NDArray[np.bool_]:

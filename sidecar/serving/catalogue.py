@@ -66,6 +66,7 @@ class CatalogueRefresh:
         self._changes: Changes | None = None
         self._storage: Storage | None = None
         self._is_writing = False
+        self._reads_anew = False  # what a writer before may have left half written
         self._noted: Any = None
         self._uuids: Mapping[str, str] = {}
         self._polled_at = -math.inf
@@ -144,11 +145,12 @@ class CatalogueRefresh:
             self._storage.close()
         self._ranker, self._changes = ranker, self._open_changes()
         self._storage, self._is_writing = getattr(ranker.items, "storage", None), False
+        self._reads_anew = False
         self._noted = None  # another table: nobody has noted there how far it was read
 
     def _may_write(self, storage: Storage, changes: Changes) -> bool:
         if not self._is_writing and storage.may_write():
-            self._is_writing = True
+            self._is_writing, self._reads_anew = True, storage.was_written
             if (progress := storage.progress) is not None:
                 changes.resume(progress)
         return self._is_writing
@@ -157,6 +159,7 @@ class CatalogueRefresh:
         changed = 0
         for rows in changes.poll():
             changed += self._take(ranker, rows)
+        self._reads_anew = False
         if storage is not None and changes.progress != self._noted:
             self._noted = changes.progress
             storage.note(self._noted)
@@ -167,7 +170,7 @@ class CatalogueRefresh:
         changed = 0
         for start in range(0, len(rows), PIECE):
             began = time.perf_counter()
-            changed += ranker.items.upsert(rows[start:start + PIECE])
+            changed += ranker.items.upsert(rows[start:start + PIECE], anew=self._reads_anew)
             self._stopped.wait(REST * (time.perf_counter() - began))
         return changed
 

@@ -28,8 +28,9 @@ class Items(Protocol):
 
     def __len__(self) -> int: ...
 
-    def upsert(self, rows: Sequence[Mapping[str, Any]]) -> int:
-        """Take catalogue rows in; returns how many items changed."""
+    def upsert(self, rows: Sequence[Mapping[str, Any]], *, anew: bool = False) -> int:
+        """Take catalogue rows in, ``anew`` even those that are as they were; returns how many items
+        changed."""
         ...
 
 

@@ -52,6 +52,7 @@ class SharedItems:
         self._generation = ""
         self._held: IO[bytes] | None = None
         self._writer: IO[bytes] | None = None
+        self.was_written = False
 
     def adopt(self, table: ItemTable) -> None:
         """Let a table, just loaded, go over to the shared arrays, which are made if need be; raises
@@ -80,8 +81,10 @@ class SharedItems:
         the table was removed, while this process had left it for another."""
         if self._writer is not None:
             return True
+        path = self._folder / "writer"
+        was_written = path.exists()
         try:
-            file = (self._folder / "writer").open("ab")
+            file = path.open("ab")
         except FileNotFoundError:
             return False
         try:
@@ -89,7 +92,7 @@ class SharedItems:
         except OSError:
             file.close()
             return False
-        self._writer = file
+        self._writer, self.was_written = file, was_written
         return True
 
     def grow(self, table: ItemTable, size: int, text_bytes: int) -> None:

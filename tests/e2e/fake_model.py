@@ -27,7 +27,7 @@ from sidecar.web.services import build
 class Table(dict[str, Any]):
     """Item id → row."""
 
-    def upsert(self, rows: Any) -> int:
+    def upsert(self, rows: Any, *, anew: bool = False) -> int:
         changed = sum(self.get(row["item_id"]) != row for row in rows)
         self.update((row["item_id"], row) for row in rows)
         return changed

@@ -13,7 +13,8 @@ from sidecar.serving.telemetry import Telemetry
 class Table(dict):
     """Items by id."""
 
-    def upsert(self, rows):
+    def upsert(self, rows, *, anew=False):
+        assert not anew  # no process wrote before
         changed = [row for row in rows if self.get(row["item_id"]) != row]
         self.update((row["item_id"], row) for row in rows)
         return len(changed)

@@ -248,6 +248,49 @@ def test_table_that_is_removed_while_somebody_waits_for_it_is_made_anew(shop, sh
     assert (folder / "current").exists()
 
 
+def changed_row(item_id):
+    return row(item_id, price=999.0, title="black lamp", brand="Dune", categories=["lamps"])
+
+
+def test_failed_encoding_leaves_the_row_as_it_was_until_the_next_attempt(shop):
+    encode, item_id = shop.items.encode, shop.items.ids[0]
+    before = copy_of(shop.items)
+
+    def fail(table, index):
+        raise RuntimeError("out of memory")
+
+    shop.items.encode = fail
+    with pytest.raises(RuntimeError):
+        shop.items.upsert([row("new"), changed_row(item_id)])
+    for name in TABLE:
+        np.testing.assert_array_equal(getattr(shop.items, name)[:len(before)],
+                                      getattr(before, name))
+    shop.items.encode = encode
+    assert shop.items.upsert([row("new"), changed_row(item_id)]) == 2
+    np.testing.assert_allclose(shop.items.vectors[0], encode(shop.items, np.array([0]))[0],
+                               atol=1e-5)
+
+
+def test_next_writer_encodes_what_the_one_before_left_half_written(shop, shared):
+    """It was killed when it had written the features and not yet the vector."""
+    other, encode = copy_of(shop.items), shop.items.encode
+    other.encode = encode
+    first = shared(shop.items)
+    shared(other)
+    rows = [changed_row(shop.items.ids[0])]
+    assert first.may_write()
+    shop.items.encode = None
+    shop.items.upsert(rows)
+    first.close()
+    ranker = Ranker(other)
+    refresh = CatalogueRefresh(lambda: Changes(rows, []), lambda: ranker, Telemetry(),
+                               refresh_s=60.0)
+    refresh.refresh()
+    np.testing.assert_allclose(other.vectors[0].astype(np.float32),
+                               encode(other, np.array([0]))[0], atol=1e-3)
+    refresh.stop()
+
+
 class BesideRefresh(Changes):
     """While it reads, another thread refreshes: as good as always, as each second brings one."""
 

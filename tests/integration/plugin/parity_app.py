@@ -30,7 +30,7 @@ from sidecar.web.services import build
 class Table(dict[str, Any]):
     """No item is known: candidates are scored by their ids."""
 
-    def upsert(self, rows: Any) -> int:
+    def upsert(self, rows: Any, *, anew: bool = False) -> int:
         return 0
 
 
