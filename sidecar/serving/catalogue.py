@@ -71,6 +71,7 @@ class CatalogueRefresh:
         self._uuids: Mapping[str, str] = {}
         self._polled_at = -math.inf
         self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
         self._is_failing = False
 
     def uuid_of(self, index: str) -> str | None:
@@ -125,7 +126,10 @@ class CatalogueRefresh:
             self._storage.remove_others()
 
     def _bring_up_to_date(self, ranker: Ranks) -> int:
-        """Do what ``bring_up_to_date`` says; under the lock."""
+        """Do what ``bring_up_to_date`` says; under the lock. Nothing once it was stopped, when
+        another process may write."""
+        if self._stopped.is_set():
+            return 0
         if ranker is not self._ranker or self._changes is None:
             self._turn_to(ranker)
         assert self._changes is not None
@@ -159,6 +163,8 @@ class CatalogueRefresh:
         changed = 0
         for rows in changes.poll():
             changed += self._take(ranker, rows)
+            if self._stopped.is_set():
+                return changed  # what is not noted, the next writer reads again
         self._reads_anew = False
         if storage is not None and changes.progress != self._noted:
             self._noted = changes.progress
@@ -171,23 +177,32 @@ class CatalogueRefresh:
         for start in range(0, len(rows), PIECE):
             began = time.perf_counter()
             changed += ranker.items.upsert(rows[start:start + PIECE], anew=self._reads_anew)
-            self._stopped.wait(REST * (time.perf_counter() - began))
+            if self._stopped.wait(REST * (time.perf_counter() - began)):
+                break
         return changed
 
     def start(self) -> None:
         """Refresh every ``refresh_s`` in a thread of its own; the first time at once."""
-        threading.Thread(target=self._run, name="catalogue-refresh", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="catalogue-refresh", daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
-        """End the thread at its next look."""
+        """End the thread at its next look, or after the few rows that it is just writing; only then
+        may another process write."""
         self._stopped.set()
-        if self._storage is not None:
-            self._storage.close()
+        if self._thread is None:
+            self._close()
 
     def _run(self) -> None:
         while not self._stopped.is_set():
             self._refresh_or_log()
             self._stopped.wait(self._refresh_s)
+        self._close()
+
+    def _close(self) -> None:
+        with self._lock:
+            if self._storage is not None:
+                self._storage.close()
 
     def _refresh_or_log(self) -> None:
         try:

@@ -291,6 +291,41 @@ def test_next_writer_encodes_what_the_one_before_left_half_written(shop, shared)
     refresh.stop()
 
 
+def test_worker_that_leaves_writes_nothing_once_another_may(shop, shared):
+    """It is stopped in the middle of a page; the next one reads that page again."""
+    other, page = copy_of(shop.items), [row(f"n-{n}") for n in range(1000)]
+    base = len(other)
+    shared(shop.items)
+    successor = shared(other)
+    opened = []
+    refresh = CatalogueRefresh(lambda: Pages([page, page], opened), lambda: shop, Telemetry(),
+                               refresh_s=60.0)
+    refresh.start()
+    until = time.monotonic() + 10
+    while len(other) < base + catalogue.PIECE and time.monotonic() < until:
+        time.sleep(0.001)
+    refresh.stop()
+    while not successor.may_write() and time.monotonic() < until:
+        time.sleep(0.001)
+    written = len(other)
+    assert successor.may_write()
+    time.sleep(0.2)
+    assert base < written == len(other) < base + len(page)
+    assert successor.progress is None
+    assert opened[0].progress == 0
+    refresh.bring_up_to_date(shop)
+    assert len(other) == written
+
+
+class Pages(Changes):
+    """Each entry is a page; one is read when the next is asked for."""
+
+    def poll(self):
+        for number, rows in enumerate(self.rows):
+            yield rows
+            self.progress = number + 1
+
+
 class BesideRefresh(Changes):
     """While it reads, another thread refreshes: as good as always, as each second brings one."""
 
