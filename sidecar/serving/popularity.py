@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from sidecar.ranking.kinds import strength
 from sidecar.ranking.ranker import Ranker
+from sidecar.ranking.statistics import ItemStatistics
 from sidecar.serving.event_forms import MAX_AHEAD_S
 from sidecar.serving.models import RankerSource
 from sidecar.stores.event_changes import ItemEvent
@@ -56,7 +58,7 @@ class PopularityRefresh:
         if ranker is not self._ranker or self._events is None:
             self._ranker = ranker
             self._events = self._open_events(ranker.knowledge.statistics.clock)
-        return sum(_count(ranker, events) for events in self._events.poll() if events)
+        return _count_all(ranker, self._events.poll())
 
     def start(self) -> None:
         """Refresh every ``refresh_s`` in a thread of its own; the first time at once."""
@@ -78,21 +80,35 @@ class PopularityRefresh:
             self._stopped.wait(self._refresh_s)
 
 
-def _count(ranker: Ranker, events: Sequence[ItemEvent]) -> int:
-    """Count events on top of a ranker's counts: in a copy, which a search sees whole or not at all.
-    """
+def _count_all(ranker: Ranker, batches: Iterable[Sequence[ItemEvent]]) -> int:
+    """Count events on top of a ranker's counts: in one copy, which a search sees whole or not at
+    all. What was read before reading failed counts: it is not read again."""
+    statistics: ItemStatistics | None = None
+    counted = 0
+    try:
+        for events in batches:
+            rows, ts, known = _known(ranker, events)
+            if not known.any():
+                continue
+            if statistics is None:
+                statistics = ranker.knowledge.statistics.copy()
+            statistics.grow(len(ranker.items))
+            strong = ranker.config.strong_kinds
+            statistics.advance(
+                max(time.time(), float(ts[known].max())), rows[known], ts[known],
+                np.array([strength(event.event) for event in events], np.float64)[known],
+                np.array([event.event in strong for event in events], bool)[known])
+            counted += int(known.sum())
+    finally:
+        if statistics is not None:
+            ranker.knowledge = dataclasses.replace(ranker.knowledge, statistics=statistics)
+    return counted
+
+
+def _known(ranker: Ranker, events: Sequence[ItemEvent]) -> tuple[
+        npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Return the events' rows and instants, and which of them (m) can be counted."""
     rows = ranker.items.rows([event.item_id for event in events])
     ts = np.array([event.ts for event in events], np.float64)
     # A clock that is years ahead would make what its item's counts hold, and all to come, old.
-    known = (rows >= 0) & (ts <= time.time() + MAX_AHEAD_S)
-    if not known.any():
-        return 0
-    statistics = ranker.knowledge.statistics.copy()
-    statistics.grow(len(ranker.items))
-    strong = ranker.config.strong_kinds
-    statistics.advance(
-        max(time.time(), float(ts[known].max())), rows[known], ts[known],
-        np.array([strength(event.event) for event in events], np.float64)[known],
-        np.array([event.event in strong for event in events], bool)[known])
-    ranker.knowledge = dataclasses.replace(ranker.knowledge, statistics=statistics)
-    return int(known.sum())
+    return rows, ts, (rows >= 0) & (ts <= time.time() + MAX_AHEAD_S)

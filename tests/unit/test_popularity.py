@@ -7,7 +7,9 @@ import time
 import numpy as np
 import pytest
 
+from sidecar.errors import UpstreamUnavailable
 from sidecar.ranking.kinds import strength
+from sidecar.ranking.statistics import ItemStatistics
 from sidecar.serving.popularity import PopularityRefresh
 from sidecar.stores.changes import Hit
 from sidecar.stores.event_changes import ItemEvent, _item_event
@@ -95,6 +97,32 @@ def test_search_under_way_keeps_the_counts_it_began_with(log, ranker, popularity
     popularity.refresh()
     assert ranker.knowledge is not before
     assert np.array_equal(before.statistics.strong, strong)
+
+
+class Breaking:
+    """Pages, and then the index cannot be asked."""
+
+    def __init__(self, *pages):
+        self.pages = pages
+
+    def poll(self):
+        yield from self.pages
+        raise UpstreamUnavailable("gone")
+
+
+def test_pages_of_one_look_are_counted_in_one_copy(ranker, monkeypatch):
+    """A copy of a million products' counts is 57 MB."""
+    copies, copy = [], ItemStatistics.copy
+    monkeypatch.setattr(ItemStatistics, "copy", lambda self: copies.append(1) or copy(self))
+    event = ItemEvent(ranker.items.ids[3], "view", LEARNT + DAY_S)
+    reader = Breaking([event], [], [event], [event])
+    popularity = PopularityRefresh(lambda since: reader, lambda: ranker)
+    before = ranker.knowledge.statistics.at(LEARNT + DAY_S)["weak"][3, 1]
+    with pytest.raises(UpstreamUnavailable):
+        popularity.refresh()
+    assert len(copies) == 1
+    after = ranker.knowledge.statistics.at(LEARNT + DAY_S)["weak"][3, 1]
+    assert after - before == pytest.approx(3 * strength("view"), rel=1e-5)
 
 
 def test_new_model_counts_from_its_own_instant(log, ranker):
