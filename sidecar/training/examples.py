@@ -29,6 +29,7 @@ from sidecar.training.retrieval import Retrieval
 
 IntVector = npt.NDArray[np.int64]
 FEWEST_CANDIDATES = 5
+_Search = tuple[int, int, float]  # visit, query, when it was asked
 LATE_SHARE = 0.5  # of made-up queries: typed as late as may be, not when the visit began
 
 
@@ -94,6 +95,10 @@ class _Searches:
         return cls(log, query, _begins(log.ts, keys), _begins(log.ts, log.visit), touches,
                    log.visit[touches])
 
+    def key(self, event: int) -> _Search:
+        """Return what an event has in common with all that answer the same search."""
+        return int(self.log.visit[event]), int(self.query[event]), float(self.asked[event])
+
     def latest(self, event: int, hits: IntVector) -> float:
         """Return the last instant, in seconds, at which a query that finds ``hits`` can have been
         typed in an event's visit: that of the first touch of any of them."""
@@ -145,42 +150,44 @@ def _of_visit(searches: _Searches, events: IntVector, maker: QueryMaker, retriev
 
 
 def examples_of_impressions(log: EventLog, retrieval: Retrieval, since: float) -> list[Example]:
-    """Return what was shown for each query from ``since`` on, where something of it was taken.
+    """Return what was shown for each search from ``since`` on, where something of it was taken.
 
     An impression belongs to the query that it names, or else to the visit's last. Targets are the
-    shown items with an event of a target kind for the same query in the same visit. Candidates
-    stand in the engine's order (by BM25), their positions on the page beside them.
+    shown items with an event of a target kind for the same search. A list is as of its search, and
+    not of its impressions: a page may tell of them when it is left, and what was clicked until then
+    would be in the list's history. Candidates stand in the engine's order (by BM25), their
+    positions on the page beside them.
     """
     shown = np.array([is_impression(kind) for kind in log.kinds], bool)
     if not shown.any():
         return []
-    asked = log.asked()
-    counts = (asked >= 0) & (log.item >= 0) & (log.ts >= since)
-    is_shown = counts & shown[log.kind]
-    taken: dict[tuple[int, int], set[int]] = {}
+    searches = _Searches.of(log)
+    counts = (searches.query >= 0) & (log.item >= 0) & (searches.asked >= since)
+    taken: dict[_Search, set[int]] = {}
     for k in np.flatnonzero(counts & log.is_target()).tolist():
-        taken.setdefault((int(log.visit[k]), int(asked[k])), set()).add(int(log.item[k]))
-    pages: dict[tuple[int, int], list[int]] = {}
-    for k in np.flatnonzero(is_shown).tolist():
-        pages.setdefault((int(log.visit[k]), int(asked[k])), []).append(k)
-    found = [_of_page(log, page, log.queries[key[1]], taken[key], retrieval)
+        taken.setdefault(searches.key(k), set()).add(int(log.item[k]))
+    pages: dict[_Search, list[int]] = {}
+    for k in np.flatnonzero(counts & shown[log.kind]).tolist():
+        pages.setdefault(searches.key(k), []).append(k)
+    found = [_of_page(searches, page, taken[key], retrieval)
              for key, page in pages.items() if key in taken]
     return sorted((e for e in found if len(e.rows) >= FEWEST_CANDIDATES and e.target.any()
                    and not e.target.all()), key=lambda e: e.ts)
 
 
-def _of_page(log: EventLog, page: Sequence[int], query: str, taken: set[int],
+def _of_page(searches: _Searches, page: Sequence[int], taken: set[int],
              retrieval: Retrieval) -> Example:
+    log, first = searches.log, page[0]
     place: dict[int, int] = {}
     for count, k in enumerate(page):  # an item shown twice counts where it was first
         at = int(log.position[k])
         place.setdefault(int(log.item[k]), at if at >= 0 else count)
     rows = np.array(sorted(place, key=lambda row: place[row]), np.int64)
+    query = log.queries[searches.query[first]]
     scores = retrieval.scores(query, rows)
     order = np.argsort(-scores, kind="stable")
     rows = rows[order]
-    return Example(int(log.user[page[0]]), float(log.ts[list(page)].min()), query, rows,
-                   scores[order],
+    return Example(int(log.user[first]), float(searches.asked[first]), query, rows, scores[order],
                    np.isin(rows, list(taken)), np.array([place[row] for row in rows.tolist()]))
 
 

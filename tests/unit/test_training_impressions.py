@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from sidecar.ranking.blend import Blend
 from sidecar.ranking.signals import FEATURES
 from sidecar.records import Event
 from sidecar.training.blend_training import part_lists, train_blend
+from sidecar.training.dev_cases import cases_of_log
 from sidecar.training.examples import Example, examples_of_impressions, make_examples
 from sidecar.training.lists import Lists
 from sidecar.training.log import EventLog
@@ -65,6 +67,46 @@ def test_what_nobody_took_or_took_after_another_query_makes_no_list():
     assert examples(*shown, Event("u", "purchase", "i3", 60.0, "lamp")) == []
     assert examples(*shown, Event("u", "purchase", "i3", 9.0 + DAY_S)) == []
     assert examples(*page("u", 10.0, [0, 1]), Event("u", "purchase", "i1", 60.0)) == []
+
+
+SEARCH = Event("u", "search", None, 5.0, "red cup", session_id="s")
+
+
+@pytest.mark.parametrize("late_s", [-2.0, 1.0, 300.0], ids=["skewed", "at once", "as it is left"])
+def test_list_is_as_of_its_search_whenever_its_impressions_come(late_s):
+    """Else its history holds the click on what it is to find, and every model seems to gain."""
+    shown = [replace(event, session_id="s") for event in page("u", 5.0 + late_s, [4, 1, 3, 0, 5])]
+    click = Event("u", "click", "i3", 10.0, session_id="s")
+    log = EventLog.from_events(sorted([SEARCH, *shown, click], key=lambda e: e.ts), BY_ID)
+    (found,) = examples_of_impressions(log, Retrieval(ROWS), 0.0)
+    assert found.ts == min(5.0, 5.0 + late_s)
+    assert found.rows[found.target].tolist() == [3]
+    (case,) = cases_of_log(log, ROWS, since=0.0, until=1e9, most=10)
+    assert (case.ts, case.relevant) == (found.ts, ("i3",))
+    assert "click" not in case.history.events
+    assert examples_of_impressions(log, Retrieval(ROWS), 6.0) == []  # the search came before
+
+
+@pytest.mark.parametrize("session", ["s", None])
+def test_click_before_impressions_of_a_log_without_searches_is_no_part_of_the_history(session):
+    events = [Event("u", "click", "i3", 10.0, "red cup"), *page("u", 40.0, [4, 1, 3, 0, 5])]
+    (found,) = examples(*(replace(event, session_id=session) for event in events))
+    assert (found.ts, found.rows[found.target].tolist()) == (10.0, [3])
+
+
+@pytest.mark.parametrize("session", ["s", None])
+def test_each_search_of_a_session_that_never_ends_is_a_list_of_its_own(session):
+    """Merged, each page would have the others' answers; ten weeks' purchases made one list, or,
+    all of its items being bought, none."""
+    week, events = 7 * DAY_S, []
+    for k in range(10):
+        items = [(n - k) % 8 for n in range(6)]
+        events += [Event("u", "search", None, k * week, "red cup"),
+                   *page("u", k * week + 1.0, items, positions=range(6)),
+                   Event("u", "purchase", f"i{items[2]}", k * week + 60.0)]
+    found = examples(*(replace(event, session_id=session) for event in events))
+    assert [example.ts for example in found] == [k * week for k in range(10)]
+    assert all(example.position[example.target].tolist() == [2] for example in found)
 
 
 def test_logged_lists_take_the_place_of_those_made_for_the_same_search():
