@@ -48,12 +48,16 @@ class Example:
 
 def make_examples(log: EventLog, rows: Sequence[Mapping[str, Any]], retrieval: Retrieval, *,
                   since: float, most: int, per_visit: int, seed: int) -> list[Example]:
-    """Return up to ``most`` lists from visits at or after ``since``, sorted by time."""
+    """Return up to ``most`` lists from visits at or after ``since``, sorted by time.
+
+    Logged lists come first, lists made of other searches fill up; of more than are wanted, some are
+    drawn at random with ``seed``.
+    """
     found = examples_of_impressions(log, retrieval, since)
-    if len(found) >= most:
-        return found[-most:]
-    shown = {(e.user, e.query) for e in found}
     rng = np.random.default_rng(seed)
+    if len(found) >= most:
+        return [found[k] for k in np.sort(rng.permutation(len(found))[:most]).tolist()]
+    shown = {(e.user, e.query, e.ts) for e in found}
     maker = QueryMaker(rows, seed)
     searches = _Searches.of(log)
     index = np.flatnonzero(log.is_target() & (log.ts >= since))
@@ -66,7 +70,7 @@ def make_examples(log: EventLog, rows: Sequence[Mapping[str, Any]], retrieval: R
     for visit in rng.permutation(visits).tolist():
         events = groups[visit]
         made = _of_visit(searches, events, maker, retrieval, rng, per_visit)
-        found.extend(e for e in made if e.ts >= since and (e.user, e.query) not in shown)
+        found.extend(e for e in made if e.ts >= since and (e.user, e.query, e.ts) not in shown)
         if len(found) >= most:
             break
     return sorted(found[:most], key=lambda e: e.ts)

@@ -119,6 +119,35 @@ def test_logged_lists_take_the_place_of_those_made_for_the_same_search():
     assert not any(e.user == logged[0].user and e.position is None for e in found)
 
 
+def test_other_searches_for_a_query_that_was_logged_once_are_lists_too():
+    """A shop that begins to log impressions would forget all before, of shoppers who ask again."""
+    week = 7 * DAY_S
+    events = [event for k in range(10) for event in (
+        Event("u", "search", None, k * week, "red cup"),
+        *(page("u", k * week + 1.0, range(6)) if k == 9 else ()),
+        Event("u", "purchase", f"i{k % 6}", k * week + 60.0))]
+    log = EventLog.from_events(events, BY_ID)
+    found = make_examples(log, ROWS, Retrieval(ROWS), since=0.0, most=100, per_visit=3, seed=0)
+    assert [e.ts for e in found] == [k * week for k in range(10)]
+    assert [e.position is not None for e in found] == [False] * 9 + [True]
+
+
+def test_logged_lists_are_drawn_with_the_seed_where_there_are_more_than_wanted():
+    """The latest alone would be the same dev cases whatever the seed, all of the window's end."""
+    events = [event for day in range(40) for event in (
+        *page(f"u{day}", day * DAY_S, [4, 1, 3, 0, 5, 7]),
+        Event(f"u{day}", "purchase", "i3", day * DAY_S + 60.0))]
+    log = EventLog.from_events(events, BY_ID)
+    drawn = {seed: [case.ts / DAY_S for case in cases_of_log(log, ROWS, since=0.0, until=1e9,
+                                                             most=8, seed=seed)]
+             for seed in (1, 2)}
+    assert drawn[1] != drawn[2]
+    for days in drawn.values():
+        assert len(set(days)) == 8
+        assert days == sorted(days)
+        assert min(days) < 20
+
+
 def test_position_takes_the_blame_for_clicks_that_only_position_explains():
     """Shoppers take the better of two kinds of item, but mostly what stands first. A list tells
     both; the served scores must tell the kind of item only."""
