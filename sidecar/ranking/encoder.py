@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from sidecar.ranking.imputation import DEFAULT_RULES
+from sidecar.ranking.kinds import meaning
 from sidecar.ranking.vocabulary import TEXT_WIDTH
 
 CELLS = ("torch", "cho", "article")
@@ -27,9 +28,22 @@ NUMBERS = len(DEFAULT_RULES)  # numeric columns of the item table
 MAX_KINDS = 32  # event words told apart; code 0 stands for any other
 
 
-def kind_codes(kinds: Sequence[str]) -> dict[str, int]:
-    """Return event word → code, from 1; the last code is shared by all that find no room."""
-    return {word: min(code, MAX_KINDS - 1) for code, word in enumerate(kinds, start=1)}
+class KindCodes(dict[str, int]):
+    """Event word → code, from 1; the last code is shared by all that find no room.
+
+    A word that training never met has the code of the first known one that means the same
+    (``Purchase``, ``transaction``), or 0.
+    """
+
+    def __init__(self, kinds: Sequence[str]) -> None:
+        super().__init__((word, min(code, MAX_KINDS - 1)) for code, word in enumerate(kinds, 1))
+        self._by_meaning: dict[str | None, int] = {}
+        for word, code in self.items():
+            self._by_meaning.setdefault(meaning(word), code)
+        self._by_meaning[None] = 0
+
+    def __missing__(self, word: str) -> int:
+        return self._by_meaning.get(meaning(word), 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.ranking.kinds import strength
+from sidecar.ranking.kinds import is_among, strength
 from sidecar.records import FloatArray
 
 IntVector = npt.NDArray[np.int64]
@@ -42,7 +42,7 @@ class Trail:
     def from_events(cls, rows: IntVector, ts: Sequence[float], events: Sequence[str],
                     strong_kinds: frozenset[str]) -> Trail:
         """Build from event words and the rows of their items."""
-        kinds = {event: (strength(event), event in strong_kinds) for event in set(events)}
+        kinds = {event: (strength(event), is_among(event, strong_kinds)) for event in set(events)}
         told = [kinds[event] for event in events]
         return cls(rows, np.array(ts, np.float64), np.array([w for w, _ in told], np.float32),
                    np.array([s for _, s in told], bool))

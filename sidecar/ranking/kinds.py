@@ -45,6 +45,14 @@ def meaning(event: str) -> str | None:
     return _MEANINGS.get(_plain(event))
 
 
+@lru_cache(WORDS)
+def is_among(event: str, kinds: frozenset[str]) -> bool:
+    """Return True if an event word is one of ``kinds`` or, as another system writes it, means what
+    one of them does."""
+    known = meaning(event)
+    return event in kinds or (known is not None and known in map(meaning, kinds))
+
+
 def is_impression(event: str) -> bool:
     """Return True for what a shop did and not a shopper: it is logged, and in no history."""
     return meaning(event) == "impression"

@@ -19,7 +19,7 @@ from sidecar.errors import Skip
 from sidecar.ranking import kernels
 from sidecar.ranking.blend import Blend
 from sidecar.ranking.diversity import diversify
-from sidecar.ranking.encoder import Encoder, kind_codes
+from sidecar.ranking.encoder import Encoder, KindCodes
 from sidecar.ranking.explain import Reasons
 from sidecar.ranking.history import Trail
 from sidecar.ranking.items import ItemTable
@@ -77,8 +77,7 @@ class Ranker:
         self._parts_elsewhere: Callable[[BlendJob], FloatArray | None] | None = None
         # Marks what it leaves in a state's memo, where the ranker itself would outlive a swap.
         self._mark = object()
-        codes = kind_codes(config.kinds)
-        self._stepper = Stepper(self.encoder, knowledge.items, codes)
+        self._stepper = Stepper(self.encoder, knowledge.items, KindCodes(config.kinds))
         self.items.encode = _TowerVectors(self.encoder, self.device)
 
     def use(self, elsewhere: RemoteNetworks) -> None:

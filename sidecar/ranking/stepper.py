@@ -7,14 +7,14 @@ event's gap counts. Legend as in ``encoder``: B users, T steps, D, W, L.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from sidecar.ranking.encoder import Encoder
+from sidecar.ranking.encoder import Encoder, KindCodes
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.networks import StepJob, step
 from sidecar.ranking.vocabulary import TEXT_WIDTH, words_of
@@ -29,7 +29,7 @@ class Stepper:
     ``elsewhere``, where it is set, is asked first, and answers None where it cannot.
     """
 
-    def __init__(self, encoder: Encoder, items: ItemTable, kind_codes: Mapping[str, int]) -> None:
+    def __init__(self, encoder: Encoder, items: ItemTable, kind_codes: KindCodes) -> None:
         self.elsewhere: Callable[[StepJob], FloatArray | None] | None = None
         self._encoder = encoder
         self._items = items
@@ -77,7 +77,7 @@ class Stepper:
         """Step B users over T > 0 events each; returns (B, L + 1, W)."""
         ts = np.array([events.ts for events in histories], np.float64)  # (B, T)
         rows = np.stack([self._items.rows(events.item_ids) for events in histories])  # (B, T)
-        kinds = np.array([[self._kind_codes.get(kind, 0) for kind in events.events]
+        kinds = np.array([[self._kind_codes[kind] for kind in events.events]
                           for events in histories], np.int64)  # (B, T)
         known = (rows >= 0)[..., None].astype(np.float32)
         vectors = self._items.vectors[np.maximum(rows, 0)] * known  # (B, T, D), float32

@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.ranking.kinds import strength
+from sidecar.ranking.kinds import is_among, strength
 from sidecar.ranking.ranker import Ranker
 from sidecar.ranking.statistics import ItemStatistics
 from sidecar.serving.event_forms import MAX_AHEAD_S
@@ -97,7 +97,7 @@ def _count_all(ranker: Ranker, batches: Iterable[Sequence[ItemEvent]]) -> int:
             statistics.advance(
                 max(time.time(), float(ts[known].max())), rows[known], ts[known],
                 np.array([strength(event.event) for event in events], np.float64)[known],
-                np.array([event.event in strong for event in events], bool)[known])
+                np.array([is_among(event.event, strong) for event in events], bool)[known])
             counted += int(known.sum())
     finally:
         if statistics is not None:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sidecar.ranking.encoder import Encoder, kind_codes
+from sidecar.ranking.encoder import Encoder, KindCodes
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.kinds import strength
 from sidecar.ranking.vocabulary import TEXT_WIDTH, words_of
@@ -60,8 +60,8 @@ class Sequences:
     def of(cls, events: EventLog, table: ItemTable,
            kinds: Sequence[str] | None = None) -> Sequences:
         """Lay a log out by user; ``kinds``: a trained model's event words (default: the log's)."""
-        codes = kind_codes(events.kinds if kinds is None else kinds)
-        code_of = np.array([codes.get(word, 0) for word in events.kinds], np.int64)
+        codes = KindCodes(events.kinds if kinds is None else kinds)
+        code_of = np.array([codes[word] for word in events.kinds], np.int64)
         order, offsets = events.histories()
         ts = events.ts[order]
         gaps = np.diff(ts, prepend=ts[:1])

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from sidecar.ranking.history import Trail
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.kernels import Recall
-from sidecar.ranking.kinds import is_impression, strength
+from sidecar.ranking.kinds import is_among, is_impression, strength
 from sidecar.ranking.memory import QueryMemory
 from sidecar.ranking.statistics import ItemStatistics
 from sidecar.records import Case
@@ -235,7 +235,7 @@ class Walk:
         self._kept = kept
         self._at = int(np.searchsorted(log.ts, trained.clock, side="left")) if trained else 0
         self._weight = np.array([strength(k) for k in log.kinds], np.float32)[log.kind]
-        self._strong = np.array([k in strong_kinds for k in log.kinds], bool)[log.kind]
+        self._strong = np.array([is_among(k, strong_kinds) for k in log.kinds], bool)[log.kind]
         self._order, self._offsets = log.histories()
         self._user_ts = log.ts[self._order]
         self._trial = _first_of_their_kind(log, self._strong & (self._weight > 0), items)

@@ -70,6 +70,16 @@ def test_new_events_are_counted_as_in_an_evaluation(log, ranker, popularity):
         np.testing.assert_allclose(found.at(later)[name], values, rtol=1e-6, err_msg=name)
 
 
+def test_event_in_another_systems_words_counts_as_the_same(log, ranker, popularity):
+    """Only its weak half had been counted: a shop's best sellers fell."""
+    log.events = [ItemEvent(ranker.items.ids[3], word, LEARNT + DAY_S)
+                  for word in ("purchase", "Purchase", "transaction")]
+    before, now = ranker.knowledge.statistics, LEARNT + 2 * DAY_S
+    assert popularity.refresh() == 3
+    more = ranker.knowledge.statistics.at(now)["strong"][3] - before.at(now)["strong"][3]
+    assert (more > 2.5 * 0.5).all()
+
+
 def test_event_is_counted_once(log, ranker, popularity):
     log.events = [ItemEvent(ranker.items.ids[0], "purchase", LEARNT + 300 * DAY_S)]
     assert popularity.refresh() == 1

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from sidecar.ranking.association import Association
+from sidecar.ranking.encoder import MAX_KINDS, KindCodes
 from sidecar.ranking.imputation import Imputation, interpolated, rules_named
-from sidecar.ranking.kinds import meaning, strength, target_kinds, word_of
+from sidecar.ranking.kinds import is_among, meaning, strength, target_kinds, word_of
 from sidecar.ranking.statistics import DAY_S, ItemStatistics
 from sidecar.ranking.vocabulary import Vocabulary, column_values, item_words, words_of
 
@@ -246,6 +247,22 @@ def test_strengths_lie_between_minus_one_and_one_and_unknown_words_count_as_a_vi
 def test_other_systems_words_are_known_however_they_are_written(word, known):
     assert meaning(word) == known
     assert known is None or strength(word) == strength(known)
+
+
+@pytest.mark.parametrize(("word", "kinds", "is_one"), [
+    ("purchase", {"purchase"}, True), ("Purchase", {"purchase"}, True),
+    ("purchase", {"view", "transaction"}, True), ("poked", {"poked"}, True),
+    ("Poked", {"poked"}, False), ("poked", {"view"}, False), ("view", {"purchase"}, False),
+    ("purchase", set(), False)])
+def test_word_is_among_kinds_by_what_it_means(word, kinds, is_one):
+    assert is_among(word, frozenset(kinds)) is is_one
+
+
+def test_words_that_mean_the_same_have_one_code_unless_training_told_them_apart():
+    codes = KindCodes(("view", "order", "purchase", "poked"))
+    words = ("view", "order", "purchase", "poked", "PageView", "Purchase", "click", "prodded")
+    assert [codes[word] for word in words] == [1, 2, 3, 4, 1, 2, 0, 0]
+    assert KindCodes([f"word {k}" for k in range(40)])["word 39"] == MAX_KINDS - 1
 
 
 @pytest.mark.parametrize(("word", "quantity", "counted"), [

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from sidecar.ranking.encoder import CELLS, Encoder, EncoderConfig
+from sidecar.ranking.encoder import CELLS, Encoder, EncoderConfig, KindCodes
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.stepper import Stepper
 from sidecar.ranking.vocabulary import Vocabulary
 from sidecar.records import FloatArray, History
 
-KINDS = {"view": 1, "purchase": 2}
+KINDS = KindCodes(("view", "purchase"))
 ROWS = [{"item_id": f"i{n}", "title": f"milk {word}", "brand": word, "categories": [word]}
         for n, word in enumerate(("white", "brown", "oat", "soy", "goat", "rice"))]
 

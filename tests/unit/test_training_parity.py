@@ -317,6 +317,22 @@ def test_event_words_keep_their_meaning_in_another_file():
                                atol=1e-5)
 
 
+def test_events_in_another_systems_words_are_ranked_as_the_same():
+    """Where it is evaluated and where it serves: a purchase was a view, and of no known kind."""
+    ranker, case = trained(), CASES[0]
+    renamed = [replace(event, event={"purchase": "transaction", "view": "PageView"}[event.event])
+               for event in LEARNT_EVENTS]
+    plain, other = (evaluate(ranker, log_of(events, ranker), [case], quiet(""))
+                    for events in (LEARNT_EVENTS, renamed))
+    for name, scores in plain.scores.items():
+        np.testing.assert_allclose(other.scores[name], scores, atol=1e-5, err_msg=name)
+    own = [[e for e in events if e.user_id == "u1"] for events in (LEARNT_EVENTS, renamed)]
+    ours, theirs = (ranker.rank(Candidates(CUPS, np.ones(len(CUPS), np.float32)),
+                                state_of(history_of(events), ranker), context())
+                    for events in own)
+    np.testing.assert_array_equal(ours.scores, theirs.scores)
+
+
 def test_items_newer_than_the_model_are_evaluated():
     ranker, case = fresh_ranker(), CASES[0]
     ranker.items.upsert([{**ROWS[0], "item_id": "new"}])
