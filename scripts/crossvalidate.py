@@ -18,14 +18,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scripts._arguments import new_directory, seed, whole
+from scripts._arguments import new_directory, whole
 from scripts._inputs import bar, counted, digest, when, write_whole
 from scripts._program import INTERRUPTED
 from scripts.evaluate import known
-from scripts.train import overrides
+from scripts.train import add_config, config_of
 from sidecar.errors import FileError, SidecarError
 from sidecar.stores.files import read_catalogue, read_events
-from sidecar.stores.models import pick_device
 from sidecar.training.crossvalidation import COMPARED, make_folds, run_fold, summary
 from sidecar.training.log import EventLog
 from sidecar.training.pipeline import TrainConfig
@@ -50,8 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    config = TrainConfig(seed=options.seed, device=pick_device(options.device))
-    config = dataclasses.replace(config, **overrides(options.config))
+    config = config_of(options)
     options.out.mkdir(parents=True, exist_ok=True)
     inputs, written = _inputs(options, config), options.out / "inputs.json"
     _hold_against(written, inputs)
@@ -135,12 +133,9 @@ def _parser() -> argparse.ArgumentParser:
                         help="trainings (default: 4)")
     parser.add_argument("--most-cases", type=whole(1), default=MOST_CASES, metavar="N",
                         help=f"searches that a fold is judged by (default: {MOST_CASES})")
-    parser.add_argument("--config", type=Path, metavar="FILE",
-                        help="JSON object of training options, as a tuning run writes it")
     parser.add_argument("--out", type=new_directory, required=True, metavar="DIR")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--seed", type=seed, default=0)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_config(parser)
     return parser
 
 

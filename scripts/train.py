@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -36,6 +37,7 @@ from sidecar.stores.models import pick_device, save_ranker
 from sidecar.training.log import EventLog
 from sidecar.training.pipeline import TrainConfig, train_ranker
 
+DEVICES = ("auto", "cpu", "cuda")
 # Options that are texts of a form of their own: what they hold, and how they are read.
 READERS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "signals": ("names of signals", signals_named), "imputation": ("COLUMN=RULE", rules_named)}
@@ -55,12 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train(options: argparse.Namespace) -> dict[str, object]:
     started = time.monotonic()
-    config = TrainConfig(seed=options.seed, cell=options.cell, device=pick_device(options.device))
-    config = dataclasses.replace(config, **overrides(options.config))
-    if options.signals:
-        config = dataclasses.replace(config, signals=options.signals)
-    if options.impute is not None:
-        config = dataclasses.replace(config, imputation=options.impute)
+    config = config_of(options)
     rows = list(counted(read_catalogue(options.catalogue), "catalogue"))
     by_id = {row["item_id"]: k for k, row in enumerate(rows)}
     log = EventLog.from_events(counted(read_events(options.events), "events"), by_id)
@@ -83,7 +80,23 @@ def _train(options: argparse.Namespace) -> dict[str, object]:
             "threads": torch.get_num_threads(), **evidence}
 
 
-def overrides(path: Path | None) -> dict[str, object]:
+def config_of(options: argparse.Namespace) -> TrainConfig:
+    """Return the training options: the command line's, else the file's of ``--config``, else the
+    defaults.
+
+    Raises:
+        FileError: the file cannot be read, or holds what is no option or no value of one.
+        ModelError: cuda is asked for and there is none.
+    """
+    told = vars(options)
+    given = _read_config(options.config) | {
+        name: told[name] for name in ("seed", "cell", "device", "signals", "imputation")
+        if told.get(name) is not None}
+    given["device"] = pick_device(given.get("device", "auto"))
+    return dataclasses.replace(TrainConfig(), **given)
+
+
+def _read_config(path: Path | None) -> dict[str, Any]:
     """Read a configuration file as tuning writes it: a JSON object of TrainConfig's fields."""
     if path is None:
         return {}
@@ -107,7 +120,7 @@ def overrides(path: Path | None) -> dict[str, object]:
 def requirement(name: str, value: object, default: object) -> str | None:
     """Return what an option's value must be, None where it is that."""
     if name in ("cell", "device"):
-        choices = CELLS if name == "cell" else ("cpu", "cuda")
+        choices = CELLS if name == "cell" else DEVICES
         return None if value in choices else f"one of {', '.join(choices)}"
     if name in READERS:
         wanted, read = READERS[name]
@@ -149,7 +162,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--signals", type=_read_by(signals_named), metavar="NAME[,NAME]",
                         help=f"train with these alone and the engine's score: {HYBRID} (all) or "
                              f"any of {', '.join(SIGNALS[1:])}")
-    parser.add_argument("--impute", type=_read_by(rules_named), metavar="COLUMN=RULE[,…]",
+    parser.add_argument("--impute", dest="imputation", type=_read_by(rules_named),
+                        metavar="COLUMN=RULE[,…]",
                         help="what stands in for a number that a product does not have: "
                              f"{', '.join(RULES)} (default: "
                              f"{', '.join('='.join(rule) for rule in DEFAULT_RULES.items())})")
@@ -158,12 +172,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--until", type=instant, metavar="TS",
                         help="ISO 8601 (default: all events)")
     parser.add_argument("--out", type=new_directory, required=True, metavar="DIR")
-    parser.add_argument("--seed", type=seed, default=0)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--cell", choices=CELLS, default="torch")
-    parser.add_argument("--config", type=Path, metavar="FILE",
-                        help="JSON object of training options, as a tuning run writes it")
+    parser.add_argument("--cell", choices=CELLS, help="(default: torch)")
+    add_config(parser)
     return parser
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add the options that ``config_of`` reads and no program goes without."""
+    parser.add_argument("--config", type=Path, metavar="FILE",
+                        help="JSON object of training options, as a tuning run writes it; options "
+                             "given here win")
+    parser.add_argument("--seed", type=seed, help="(default: 0)")
+    parser.add_argument("--device", choices=DEVICES, help="(default: auto)")
 
 
 if __name__ == "__main__":

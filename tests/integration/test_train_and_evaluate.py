@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from scripts import analyze, crossvalidate, evaluate, train, tune
-from sidecar.stores.models import model_version
+from sidecar.stores.models import model_version, pick_device
+from sidecar.training.pipeline import TrainConfig
 from tests.shops import LEARNT, make_cases, make_events, make_rows
 
 ROWS = make_rows(items=30)
@@ -254,6 +255,38 @@ def test_configuration_that_cannot_be_used_is_told(files, tmp_path, config, said
     path.write_text(config)
     assert train_on(files, "jsonl.gz", tmp_path / "model", "--config", str(path)) == 1
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("program", [train, crossvalidate])
+def test_options_of_the_command_line_win_over_those_of_a_configuration(program, tmp_path):
+    """``--cell article`` trained what the tuning run had written down."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"cell": "cho", "seed": 5, "width": 6, "signals": "repeat"}))
+    shop = ["--catalogue", "c", "--events", "e", "--out", str(tmp_path), "--config", str(path)]
+    more = {train: ["--cell", "article", "--signals", "hybrid"], crossvalidate: []}[program]
+
+    def config(*given):
+        return train.config_of(program._parser().parse_args([*shop, *given]))
+
+    assert config() == TrainConfig(seed=5, cell="cho", width=6, signals="repeat",
+                                   device=pick_device("auto"))
+    won = config("--seed", "0", "--device", "cpu", *more)
+    assert (won.seed, won.device, won.width) == (0, "cpu", 6)
+    assert (won.cell, won.signals) == (("article", "hybrid") if more else ("cho", "repeat"))
+
+
+def test_configuration_for_a_gpu_that_is_not_there_is_told(files, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"device": "cuda"}))
+    assert train.main(["--catalogue", str(files / "catalogue.jsonl.gz"), "--events",
+                       str(files / "events.jsonl.gz"), "--out", str(tmp_path / "model"),
+                       "--config", str(path)]) == 1
+    assert capsys.readouterr().err == (
+        "train: device is cuda, but torch finds none; use auto or cpu\n")
+    path.write_text(json.dumps({"device": "auto"}))
+    given = ["--catalogue", "c", "--events", "e", "--out", str(tmp_path), "--config", str(path)]
+    assert train.config_of(train._parser().parse_args(given)).device == "cpu"
 
 
 def test_missing_file_is_told(files, tmp_path, capsys):
