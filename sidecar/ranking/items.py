@@ -22,7 +22,6 @@ from sidecar.ranking.vocabulary import (
     TEXT_WIDTH,
     Vocabulary,
     categories_of,
-    column_values,
     item_words,
 )
 from sidecar.records import FloatArray
@@ -84,7 +83,7 @@ class ItemTable:
     - ``words`` (n, ITEM_WORDS) int32 codes, 0 for none;
     - ``text`` (n, TEXT_WIDTH) int8 unit vectors of words and of vectors made elsewhere, in parts of
       TEXT_STEPS, for ``texts`` to read;
-    - ``numbers`` (n, len(COLUMNS)) float32, imputed by the vocabulary's rules;
+    - ``numbers`` (n, len(COLUMNS)) float32, as ``Vocabulary.numbers`` gives them;
     - ``vectors`` (n, D) float32, the item tower's output (zeros until ``encode`` is set), float16
       where the table is shared.
 
@@ -210,8 +209,7 @@ class ItemTable:
             codes = known.word_codes(item_words(row))
             words[k, :min(ITEM_WORDS, len(codes))] = codes[:ITEM_WORDS]
             text[k] = np.rint(TEXT_STEPS * known.content_vector(codes, row))
-        numbers = np.stack([known.imputations[c].fill(column_values(rows, c), ids)
-                            for c in COLUMNS], axis=1)
+        numbers = known.numbers(rows, ids)
         changed = np.zeros(len(rows), bool)
         for name, value in (("brand", brand), ("categories", categories), ("words", words),
                             ("text", text), ("numbers", numbers)):

@@ -21,6 +21,7 @@ from scipy import sparse
 
 from sidecar.ranking.embeddings import EMBEDDING_WIDTH, Embeddings
 from sidecar.ranking.imputation import DEFAULT_RULES, Imputation
+from sidecar.ranking.ratings import mean_rating, smoothed
 from sidecar.ranking.truncated_svd import truncated_svd
 from sidecar.records import FloatArray
 
@@ -73,7 +74,8 @@ class Vocabulary:
     ``idf`` (V+1), ``word_vectors`` (V+1, TEXT_WIDTH; row 0 is zero) come from a truncated SVD of
     the TF-IDF matrix of the catalogue. ``category_counts`` tells narrow categories from wide ones.
     ``embeddings`` reduces vectors that were made elsewhere; where there are any, words leave them
-    the last ``EMBEDDING_WIDTH`` of their numbers.
+    the last ``EMBEDDING_WIDTH`` of their numbers. ``rating_mean`` draws ratings of few reviews to
+    it (``ratings``); None: ratings are taken as they are.
     """
 
     words: dict[str, int]
@@ -84,6 +86,7 @@ class Vocabulary:
     word_vectors: FloatArray
     imputations: dict[str, Imputation]
     embeddings: Embeddings = field(default_factory=Embeddings.none)
+    rating_mean: float | None = None
 
     @classmethod
     def fit(cls, rows: Sequence[Mapping[str, Any]], rules: Mapping[str, str] | None = None,
@@ -106,8 +109,9 @@ class Vocabulary:
         columns = {name: Imputation.fit(rule, column_values(rows, name),
                                         (observed or {}).get(name))
                    for name, rule in chosen.items()}
+        mean = mean_rating(column_values(rows, "rating"), column_values(rows, "review_count"))
         return cls(words, brands, categories, [0, *(counts[c] for c in categories)],
-                   idf, vectors, columns, reduction)
+                   idf, vectors, columns, reduction, mean)
 
     def word_codes(self, words: Iterable[str]) -> list[int]:
         """Return the codes of the known words among ``words``, each once, in order."""
@@ -133,6 +137,17 @@ class Vocabulary:
         vector[-EMBEDDING_WIDTH:] = self.embeddings.reduced(row)
         norm = float(np.linalg.norm(vector))
         return vector / norm if norm > 0 else vector
+
+    def numbers(self, rows: Sequence[Mapping[str, Any]], item_ids: Sequence[str]) -> FloatArray:
+        """Return the numeric columns (m, one for each of DEFAULT_RULES) of catalogue rows: what is
+        absent by its rule, a rating as far as its reviews bear it out. A count of reviews that is
+        absent is what its own rule says, by default none."""
+        values = {name: column_values(rows, name) for name in DEFAULT_RULES}
+        if self.rating_mean is not None:
+            counts = self.imputations["review_count"].fill(values["review_count"], item_ids)
+            values["rating"] = smoothed(values["rating"], counts, self.rating_mean)
+        return np.stack([self.imputations[name].fill(column, item_ids)
+                         for name, column in values.items()], axis=1)
 
 
 def column_values(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray[Any, Any]:

@@ -168,6 +168,7 @@ def _describe(ranker: Ranker) -> dict[str, Any]:
         "vocabulary": {"words": list(known.words), "brands": list(known.brands),
                        "categories": list(known.categories),
                        "category_counts": known.category_counts,
+                       "rating_mean": known.rating_mean,
                        "vector_widths": dict(known.embeddings.widths)},
         "imputation": {name: dataclasses.asdict(rule)
                        for name, rule in known.imputations.items()},
@@ -202,7 +203,8 @@ def _knowledge(described: Mapping[str, Any], arrays: Arrays) -> Knowledge:
         arrays["words.idf"], arrays["words.vectors"],
         {name: Imputation(**rule) for name, rule in described["imputation"].items()},
         Embeddings(widths, arrays["embeddings.mean"], arrays["embeddings.axes"]) if widths
-        else Embeddings.none())
+        else Embeddings.none(),
+        words.get("rating_mean"))  # an older model was trained on ratings as they are
     items = ItemTable.from_arrays(vocabulary, described["items"],
                                   {name: arrays[f"items.{name}"] for name in TABLE})
     statistics = ItemStatistics.from_arrays(_under("statistics.", arrays))

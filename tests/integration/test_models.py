@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from sidecar.errors import ModelError
+from sidecar.ranking.items import COLUMNS
 from sidecar.stores.models import load_ranker, model_version, pick_device, save_ranker
 from sidecar.stores.shared_items import SharedItems
 from tests.shops import context, fresh_ranker, history_of, make_events, make_rows, state_of, window
@@ -85,6 +86,15 @@ def test_loaded_model_takes_products_in(saved):
     loaded = load_ranker(saved, "cpu")
     assert loaded.items.upsert(make_rows()) == 0
     assert loaded.items.upsert([{**make_rows()[0], "item_id": "new"}]) == 1
+
+
+def test_model_from_before_ratings_were_smoothed_keeps_them_as_they_are(model_dir):
+    found = described(model_dir)
+    del found["vocabulary"]["rating_mean"]
+    (model_dir / "model.json").write_text(json.dumps(found))
+    items = load_ranker(model_dir, "cpu").items
+    items.upsert([{**make_rows()[0], "rating": 5.0, "review_count": 1.0}])
+    assert items.numbers[0, COLUMNS.index("rating")] == 5.0
 
 
 def test_version_is_a_digest_of_all_that_was_learnt(saved, tmp_path):

@@ -9,12 +9,13 @@ import pytest
 
 from sidecar.ranking.association import Association
 from sidecar.ranking.encoder import MAX_KINDS, KindCodes
-from sidecar.ranking.imputation import Imputation, interpolated, rules_named
+from sidecar.ranking.imputation import DEFAULT_RULES, Imputation, interpolated, rules_named
 from sidecar.ranking.kinds import is_among, meaning, strength, target_kinds, word_of
 from sidecar.ranking.statistics import DAY_S, ItemStatistics
 from sidecar.ranking.vocabulary import Vocabulary, column_values, item_words, words_of
 
 NAN = float("nan")
+RATING = list(DEFAULT_RULES).index("rating")
 ROWS = [
     {"item_id": "a", "title": "Red cups", "brand": "Alba", "categories": ["home", "cups"]},
     {"item_id": "b", "title": "Blue glass", "brand": "Alba", "categories": ["home", "glass"]},
@@ -56,6 +57,34 @@ def test_interpolated_items_have_their_own_value_and_the_others_the_median():
         np.array([5.0, NAN, NAN]), ["a", "b", "c"])
     assert filled.tolist() == [5.0, 4.0, 7.0]  # the median of 2, 4 and 7
     assert Imputation.fit("mean", known, {"c": 7.0}).fill(np.full(1, NAN), ["c"]).tolist() == [3.0]
+
+
+def rated(*pairs, rules=None):
+    """Return the rating column of products of so many stars and reviews, None for unknown."""
+    rows = [{"item_id": f"r{k}", "title": "cup", "rating": stars, "review_count": reviews}
+            for k, (stars, reviews) in enumerate(pairs)]
+    ids = [row["item_id"] for row in rows]
+    return Vocabulary.fit(rows, rules).numbers(rows, ids)[:, RATING].tolist()
+
+
+def test_rating_of_one_review_lies_below_a_good_one_of_hundreds():
+    found = rated((5.0, 1), (4.6, 500), (2.4, 40))  # 4.0 on average
+    assert found == pytest.approx([(5 + 40) / 11, (2300 + 40) / 510, (96 + 40) / 50])
+    assert found[0] < found[1]
+
+
+def test_what_a_rating_lacks_is_what_its_rules_say():
+    odd = ((5.0, None), (5.0, -3), (5.0, 1e39), (None, None), (None, 90), (1e39, 90))
+    assert rated((4.0, 7), (1.0, 7), *odd)[2:] == [4.0] * 6  # the mean: of no reviews, or imputed
+    assert rated((4.0, 7), (1.0, 7), *odd, rules={"rating": "zero"})[2:] == [4.0] * 3 + [0.0] * 3
+    assert rated((4.0, 6), (2.0, None), rules={"review_count": "mean"})[1] == pytest.approx(
+        (6 * 2 + 10 * 3) / 16)
+
+
+@pytest.mark.parametrize("reviews", [None, 0])
+def test_ratings_of_a_catalogue_without_counts_are_as_they_are(reviews):
+    assert rated((5.0, reviews), (4.5, reviews), (None, 8)) == [5.0, 4.5, 4.75]
+    assert rated((None, reviews), (None, 8)) == [0.0, 0.0]
 
 
 def test_rules_are_read_by_column_and_wrong_ones_refused():

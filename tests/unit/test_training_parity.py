@@ -12,6 +12,7 @@ from sidecar.ranking.kernels import CONTEXT
 from sidecar.ranking.signals import FEATURES, facts
 from sidecar.records import Candidates, Case, Event, History, UserState
 from sidecar.serving import counterfactual
+from sidecar.stores.models import load_ranker, save_ranker
 from sidecar.training import evaluation
 from sidecar.training.boosted import FORTY, VARIANTS
 from sidecar.training.diversity_effect import diversity_effect
@@ -31,6 +32,7 @@ from tests.shops import (
     make_rows,
     quiet,
     state_of,
+    train,
     trained,
 )
 
@@ -106,6 +108,30 @@ def test_every_column_is_the_same_in_training_and_serving(monkeypatch, stepped, 
         if not (with_odd and name in ("popular_peak", "memory")):
             np.testing.assert_allclose(lists.context[0, k], around[k], rtol=1e-4, atol=1e-4,
                                        err_msg=f"context.{name}")
+
+
+def test_rating_of_few_reviews_is_the_same_in_training_and_where_products_change(monkeypatch,
+                                                                                 tmp_path):
+    """The model serves from its directory, and each product comes anew, by itself."""
+    told = {"i0": (5.0, 1.0), "i6": (4.6, 500.0)}
+    rows = [row | dict(zip(("rating", "review_count"), told.get(row["item_id"], (4.0, 9.0)),
+                           strict=True)) for row in ROWS]
+    learnt, log = train(rows, LEARNT_EVENTS)
+    save_ranker(learnt, tmp_path / "model", {})
+    served = load_ranker(tmp_path / "model", "cpu")
+    assert sum(served.items.upsert([row]) for row in rows) == 0
+    changed = {**rows[12], "rating": 5.0, "review_count": 1.0}
+    assert served.items.upsert([changed]) == 1
+    candidates = Candidates(CUPS, np.ones(len(CUPS), np.float32))
+    lists = trained_features(learnt, log, "u1", "cup", LEARNT, candidates)
+    found = captured(monkeypatch)
+    history = history_of([event for event in LEARNT_EVENTS if event.user_id == "u1"])
+    served.rank(candidates, state_of(history), context(now=LEARNT))
+    rating = FEATURES.index(("quality", "rating"))
+    features = found[-1][0][:, rating]
+    learnt_from = lists.features[0, :, rating]
+    assert features[2] == learnt_from[0] < learnt_from[1]
+    np.testing.assert_array_equal(np.delete(features, 2), np.delete(learnt_from, 2))
 
 
 def test_what_histories_do_not_keep_is_not_read_in_training_either():
