@@ -2,8 +2,10 @@
 
 Each case is ranked with the events before its own time; its answer is read by the metrics only.
 Beside the model: the engine's order, simple rules, the model without its personal part, without
-each signal, and each signal alone. --rankings-out writes one line a case, every candidate once;
---report writes the same figures, and curves, as one HTML page with plots.
+each signal, and each signal alone. Slices tell repeats, new items, lengths of the history, and
+histories that have nothing to do with what the search found. --rankings-out writes one line a
+case, every candidate once; --report writes the same figures, and curves, as one HTML page with
+plots.
 """
 
 from __future__ import annotations
@@ -99,9 +101,11 @@ def _write_rankings(path: Path, cases: Sequence[Case], evaluated: Evaluated) -> 
             file.write(msgspec.json.encode({"case_id": case.case_id, "ranking": ranking}) + b"\n")
 
 
-def _gain(gain: dict[str, Any]) -> str:
+def _gain(gain: dict[str, Any], which: str) -> str:
+    if not gain["cases"]:
+        return f"no case got {which}"
     verdict = "excludes" if gain["low"] > 0 or gain["high"] < 0 else "includes"
-    return (f"personal gain in MRR over {gain['cases']} cases with a personal order: "
+    return (f"personal gain in MRR over {gain['cases']} cases with {which}: "
             f"{gain['difference']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]: the interval "
             f"{verdict} zero; {gain['loss']:.1%} of them lose by it, worst tenth "
             f"{gain['worst_tenth']:+.3f}")
@@ -119,8 +123,9 @@ def _table(figures: dict[str, Any]) -> str:
         lines.extend(_line(ranker, rankers[ranker]) for ranker in wanted if ranker in rankers)
     if not figures["counted"]:
         return "\n".join(lines)
-    gain = figures["personal_gain"]
-    lines.append("\n" + _gain(gain) if gain["cases"] else "\nno case got a personal order")
+    lines.append("\n" + _gain(figures["personal_gain"], "a personal order"))
+    lines.append(_gain(figures["unrelated_gain"], "a personal order by a history unrelated to the "
+                       "hits"))
     against = figures["slices"].get("all", {}).get("rankers", {}).get("model", {}).get(
         "mrr vs BM25")
     if against:

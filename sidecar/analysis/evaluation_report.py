@@ -14,7 +14,7 @@ from sidecar.analysis.charts import bars, lines, number
 from sidecar.analysis.page import Page, figure, heading, prose, table
 from sidecar.ranking.items import ItemTable
 from sidecar.training.diversity_effect import FACTS, diversity_effect
-from sidecar.training.evaluation import Evaluated, case_is_counted
+from sidecar.training.evaluation import UNRELATED, Evaluated, case_is_counted
 from sidecar.training.metrics import RANKING_METRICS, curves, list_probabilities, reliability
 
 Figures = Mapping[str, Any]
@@ -43,12 +43,12 @@ def evaluation_page(figures: Figures, title: str) -> str:
     page = Page(title, (
         f"{figures['counted']:,} of {figures['cases']:,} cases count: a relevant candidate, at "
         "least five candidates. Intervals are 95 % bootstrap intervals over cases. "
-        f"{_gain(figures['personal_gain'])}" if figures["counted"] else
+        f"{_gain(figures['personal_gain'], 'a personal order')}" if figures["counted"] else
         "No case counts: none has a relevant candidate among at least five."))
     slices = figures["slices"]
     if "all" in slices:
         _orders(page, slices["all"]["rankers"])
-        _slices(page, slices)
+        _slices(page, slices, figures["unrelated_gain"])
         _lengths(page, slices)
         _losses(page, slices["all"]["rankers"])
         _signals(page, slices["all"]["rankers"])
@@ -57,11 +57,11 @@ def evaluation_page(figures: Figures, title: str) -> str:
     return page.html()
 
 
-def _gain(gain: Figures) -> str:
+def _gain(gain: Figures, which: str) -> str:
     if not gain["cases"]:
-        return "No case got a personal order."
-    return (f"Personal gain in MRR: {_signed(gain)} over the {gain['cases']:,} cases that got a "
-            f"personal order; {gain['loss']:.0%} of them lose by it.")
+        return f"No case got {which}."
+    return (f"Personal gain in MRR: {_signed(gain)} over the {gain['cases']:,} cases that got "
+            f"{which}; {gain['loss']:.0%} of them lose by it.")
 
 
 def _orders(page: Page, rankers: Figures) -> None:
@@ -75,8 +75,11 @@ def _orders(page: Page, rankers: Figures) -> None:
               [[n, *(number(_mean(rankers[n][m])) for m in RANKING_METRICS)] for n in names]))
 
 
-def _slices(page: Page, slices: Figures) -> None:
-    parts = []
+def _slices(page: Page, slices: Figures, unrelated: Figures) -> None:
+    parts = [prose(
+        "An unrelated history shares no item, brand or narrowest category with any hit, and holds "
+        "nothing that goes with one. "
+        f"{_gain(unrelated, 'a personal order by such a history')}")]
     for baseline in ("BM25", "unpersonalised"):
         found = {name: part["rankers"]["model"].get(f"mrr vs {baseline}")
                  for name, part in slices.items()}
@@ -95,7 +98,7 @@ def _slices(page: Page, slices: Figures) -> None:
 
 
 def _lengths(page: Page, slices: Figures) -> None:
-    lengths = [name for name in slices if name.startswith("history ")]
+    lengths = [name for name in slices if name.startswith("history ") and name != UNRELATED]
     series = {f"against {baseline}": [
         (float(k), slices[name]["rankers"]["model"][f"mrr vs {baseline}"]["difference"])
         for k, name in enumerate(lengths)] for baseline in ("BM25", "unpersonalised")}

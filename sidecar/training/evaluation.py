@@ -33,10 +33,12 @@ from sidecar.training.metrics import (
     list_probabilities,
     mean_interval,
 )
+from sidecar.training.relatedness import is_unrelated
 
 logger = logging.getLogger(__name__)
 THRESHOLD = 0.1
 TRAINED = ("lightgbm",)
+UNRELATED = "history unrelated"  # to the hits; see ``relatedness``
 TIE = 1e-5  # of scores whose spread within a window is about one
 
 
@@ -186,7 +188,8 @@ def report(evaluated: Evaluated, threshold: float = THRESHOLD) -> dict[str, Any]
     """Return every figure as JSON-able nests: slices → rankers → metrics, and comparisons.
 
     Counted are the cases with a relevant candidate and at least FEWEST_CANDIDATES of them; for the
-    personal gain, those of them that got a personal order.
+    personal gain, those of them that got a personal order, and for the unrelated gain, those of
+    these whose history has nothing to do with the hits.
     """
     counted = np.array([case_is_counted(c) for c in evaluated.cases], bool)
     metrics = {name: _metrics(evaluated, name) for name in evaluated.scores}
@@ -197,9 +200,8 @@ def report(evaluated: Evaluated, threshold: float = THRESHOLD) -> dict[str, Any]
         "slices": {name: _slice(metrics, mask) for name, mask in slices.items() if mask.any()},
         "classification": {name: _classify(evaluated, name, counted, threshold)
                            for name in ("model", "unpersonalised", "BM25+popularity")},
-        "personal_gain": {"cases": int(personal.sum()),
-                          **compare(metrics["model"]["mrr"][personal],
-                                    metrics["unpersonalised"]["mrr"][personal])},
+        "personal_gain": _gain(metrics, personal),
+        "unrelated_gain": _gain(metrics, personal & slices[UNRELATED]),
     }
 
 
@@ -216,7 +218,13 @@ def _slices(evaluated: Evaluated) -> dict[str, npt.NDArray[np.bool_]]:
     for low, high in ((0, 0), (1, 9), (10, 49), (50, 99), (100, 10**9)):
         name = f"history {low}-{high}" if high < 10**9 else f"history {low}+"
         found[name] = (length >= low) & (length <= high)
-    return found
+    return found | {UNRELATED: is_unrelated(evaluated.lists)}
+
+
+def _gain(metrics: Mapping[str, Mapping[str, npt.NDArray[np.float64]]],
+          mask: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    return {"cases": int(mask.sum()), **compare(metrics["model"]["mrr"][mask],
+                                                metrics["unpersonalised"]["mrr"][mask])}
 
 
 def _slice(metrics: Mapping[str, Mapping[str, npt.NDArray[np.float64]]],

@@ -110,10 +110,12 @@ def test_evaluation_page_tells_gains_losses_and_signals():
     names = ("BM25", "unpersonalised", "model", "repeat alone", "without repeat", "lightgbm")
     part = {"cases": 10, "rankers": dict.fromkeys(names, ranker)}
     html = evaluation_page({
-        "cases": 10, "counted": 10, "slices": {"all": part, "history 1-9": part},
+        "cases": 10, "counted": 10,
+        "slices": {"all": part, "history 1-9": part, "history unrelated": part},
         "classification": {"model": {"threshold": 0.1, "accuracy": 0.9, "precision": 0.5,
                                      "recall": 0.5, "f1": 0.5, "auc": 0.8}},
         "personal_gain": {"cases": 8, **versus(0.02)},
+        "unrelated_gain": {"cases": 3, **versus(0.01)},
         "curves": {"model": {"roc": [(0, 0), (1, 1)], "precision_recall": [(1, 0.5)],
                              "reliability": {"bins": [(0.1, 0.2, 5)], "error": 0.1}}},
         "diversity": [{"strength": 0.5, "mrr": 0.5, "ndcg@10": 0.5, "distance@10": 0.3,
@@ -121,6 +123,8 @@ def test_evaluation_page_tells_gains_losses_and_signals():
                        "mrr_change": versus(-0.01)}]}, "Orders")
     check(html)
     assert "over the 8 cases that got a personal order; 20% of them lose by it" in html
+    assert "+0.0100 [-0.0400, +0.0600] over the 3 cases that got a personal order by such" in html
+    assert html.count(">unrelated<") == 0  # no length of a history
     assert "+0.0200 [-0.0300, +0.0700]" in html
     for word in ("lightgbm", "-0.400", "repeat", "history 1-9", "Reliability", "Diversity"):
         assert word in html
