@@ -4,13 +4,17 @@
 as some two hundred numpy calls, nearly all of it the calls themselves; compiled they take a tenth
 of that, and training works out its lists in as much less time.
 
-Each signal has a tuple of its columns' names and a function that writes them in that order.
-Legend: K candidates, n past events, G items (or brands, or categories) among them.
+Each signal has a tuple of its columns' names and a function that writes them. All of it is one
+file, since a compiled function that is kept on disk does not notice a change in another one's file
+(``compiled``). Legend: K candidates, n past events, G items (or brands, or categories) among them.
 """
 
 from __future__ import annotations
 
 import math
+from collections import namedtuple
+from collections.abc import Iterable
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,8 +42,9 @@ CONTENT = (
     "text_last", "text_near", "text_near3", "text_window", "brand_here", "price_gap",
     "price_gap_here")
 ASSOCIATIONS = ("ease", "together", "after")
-COLLABORATIVE = (*(f"{name}_{how}" for name in ASSOCIATIONS
-                   for how in ("all", "fresh", "latest", "best")),
+_WAYS = ("all", "fresh", "latest")  # to weigh the items of a history
+_TIES = (*_WAYS, "best")
+COLLABORATIVE = (*(f"{name}_{tie}" for name in ASSOCIATIONS for tie in _TIES),
                  "factors_long", "factors_recent")
 INTEREST = ("interest",)
 SEGMENT = ("lift",)
@@ -50,34 +55,62 @@ CONTEXT = (
     "visit_size", "visit_gap", "memory")
 COLUMNS = {"engine": ENGINE, "popularity": POPULARITY, "quality": QUALITY, "memory": MEMORY,
            "repeat": REPEAT, "content": CONTENT, "collaborative": COLLABORATIVE,
-           "interest": INTEREST, "segment": SEGMENT}  # in the order in which they are written
-# where each signal's columns begin
-_ENGINE, _POPULARITY, _QUALITY, _MEMORY, _REPEAT, _CONTENT, _COLLABORATIVE, _INTEREST, _SEGMENT = (
-    sum(map(len, list(COLUMNS.values())[:k])) for k in range(len(COLUMNS)))
-# The context of somebody without history; NaN where it does not depend on one.
-STRANGER = (
-    0.0, 0.0, math.log1p(400.0), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, math.log1p(400.0), math.nan,
-    math.nan, math.nan, math.nan, math.nan, 0.5, 0.5, 0.0, 0.0, 0.0, math.nan)
+           "interest": INTEREST, "segment": SEGMENT}  # in the order in which they stand in a row
+_LONG_AGO_DAYS = 400.0
+# The context of somebody without history: 0, or as told; NaN where it does not depend on one.
+_STRANGER = {
+    "quiet_days": math.log1p(_LONG_AGO_DAYS), "since_here": math.log1p(_LONG_AGO_DAYS),
+    "novelty": 0.5, "novelty_here": 0.5,
+    **dict.fromkeys(("rebuy_here", "candidates", "narrowness", "score_spread", "popular_peak",
+                     "memory"), math.nan)}
+STRANGER = tuple(_STRANGER.get(name, 0.0) for name in CONTEXT)
+_SUMS = ("count", "decay7", "decay30", "decay120", "weak", "returned")  # of a history's events
+
+
+def _places(names: Iterable[str]) -> Any:
+    """Return the names' places to be read by name, which compiled code takes for constants."""
+    make: Any = namedtuple  # whose names mypy wants to be written out
+    known = tuple(names)
+    return make("_Places", known)(*range(len(known)))
+
+
+# where each signal's columns begin and end, and where a column stands within them
+_END = _places(COLUMNS)._make(accumulate(map(len, COLUMNS.values())))
+_START = _END._make(end - len(names) for end, names in zip(_END, COLUMNS.values(), strict=True))
+_ENGINE, _POPULARITY, _QUALITY, _MEMORY = map(_places, (ENGINE, POPULARITY, QUALITY, MEMORY))
+_REPEAT, _CONTENT, _COLLABORATIVE = map(_places, (REPEAT, CONTENT, COLLABORATIVE))
+_CONTEXT = _places(CONTEXT)
+_STRONG_COLUMNS = tuple(map(POPULARITY.index, (  # a half-life each, as are the next two
+    "strong_3", "strong_14", "strong_60", "strong_ever", "strong_1")))
+_TRIAL_COLUMNS = tuple(map(POPULARITY.index, ("trial_14", "trial_60")))
+_WEAK_COLUMNS = tuple(map(POPULARITY.index, ("weak_14", "weak_60")))
+_COUNTED = tuple(map(QUALITY.index, ("review_count", "sales", "favourites", "shares")))
+_LEVEL_COUNTS = tuple(CONTENT.index(f"category{level}_count") for level in range(3))
+_LEVEL_DECAYS = tuple(CONTENT.index(f"category{level}_decay30") for level in range(3))
+# the same for what is worked out on the way
+_SUM, _WAY, _TIE = _places(_SUMS), _places(_WAYS), _places(_TIES)
+_RHYTHM = _places(("rate", "days"))  # of coming back for an item; log1p
+_HELD = _places(("long", "recent", "last", "window"))  # text vectors to hold candidates against
+_TASTE = _places(("long", "recent"))  # factor vectors of a shopper
 
 _LIVES = tuple(days * DAY_S / math.log(2) for days in HALF_LIVES_DAYS)
 _WEAK_LIVES = tuple(days * DAY_S / math.log(2) for days in WEAK_LIVES_DAYS)
 _TRIAL_LIVES = tuple(days * DAY_S / math.log(2) for days in TRIAL_LIVES_DAYS)
-_DECAYS = tuple(days * DAY_S / math.log(2) for days in (7.0, 30.0, 120.0))
+_OF_3, _OF_14, _OF_60, _EVER = map(HALF_LIVES_DAYS.index, (3.0, 14.0, 60.0, 10_000.0))
+_TRIAL_OF_60 = TRIAL_LIVES_DAYS.index(60.0)  # places of counts by half-life, as those before
+_LIFE_7, _LIFE_30, _LIFE_120 = (days * DAY_S / math.log(2) for days in (7.0, 30.0, 120.0))
 _VISIT_GAP_S = 1800.0
 _VISIT_KEPT = 0.8  # what a purchase is worth after each further visit
 _SIEVE = 8192  # a power of two, so that a row's low bits are its place
 _NEAR = 40  # latest items that a candidate's text is held against
 _SAME_VISIT_S = 3600.0
 _YEAR_S = 365 * DAY_S
-_LONG_AGO_DAYS = 400.0
 _MOST = 60_000.0  # of a number read as it is: training keeps facts as float16
-_HALF_BIAS = np.float32(2.0 ** 112)  # 2 to the difference of the exponents' biases, 127 - 15
 TEXT_STEPS = 127  # a text vector's elements are kept as whole numbers of these parts of one
 _LATELY = 30  # strong events that tell how much of the new a shopper takes now
 
 I8 = npt.NDArray[np.int8]
 I64 = npt.NDArray[np.int64]
-U16 = npt.NDArray[np.uint16]
 I32 = npt.NDArray[np.int32]
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -169,18 +202,26 @@ class _Groups(NamedTuple):
 
 
 class _Categories(NamedTuple):
-    """Per category of the history (G): ``sums`` (G, 6) as an item's, and the ``last`` instant."""
+    """Per category of the history (G): ``sums`` as an item's, and the ``last`` instant."""
 
     groups: _Groups
     sums: F64
     last: F64
 
 
+class _Brands(NamedTuple):
+    """Per brand of the history (G): ``sums`` as an item's, and its events' ``pull``."""
+
+    groups: _Groups
+    sums: F64
+    pull: F64
+
+
 class _Items(NamedTuple):
     """Per group (G) what the history says of an item."""
 
     groups: _Groups
-    sums: F64  # (G, 6): count, decay7, decay30, decay120, weak, returned
+    sums: F64  # (G, len(_SUMS))
     first: F64
     last: F64
     visit_decay: F64
@@ -205,18 +246,21 @@ def fill(hits: Hits, events: Events, now: float, catalogue: Catalogue, factors: 
     visit = _visits_ago(past)
     items = _items(past, values, visit)
     categories = _by_category(past, catalogue, values)
-    popularity = out[:, _POPULARITY:_QUALITY]
-    repeat, content = out[:, _REPEAT:_CONTENT], out[:, _CONTENT:_COLLABORATIVE]
-    _engine(window, out[:, _ENGINE:_POPULARITY])
+    engine = out[:, _START.engine:_END.engine]
+    popularity = out[:, _START.popularity:_END.popularity]
+    repeat = out[:, _START.repeat:_END.repeat]
+    content = out[:, _START.content:_END.content]
+    _engine(window, engine)
     _popularity(window, now, counts, popularity)
-    _quality(window, catalogue, counts, out[:, _QUALITY:_MEMORY])
-    _memory(window, recall, out[:, _MEMORY:_REPEAT])
+    _quality(window, catalogue, counts, out[:, _START.quality:_END.quality])
+    _memory(window, recall, out[:, _START.memory:_END.memory])
     _repeat(window, now, catalogue, rhythm, items, categories, visit, repeat)
     novelty_here = _content(window, past, now, catalogue, values, items, categories, content)
-    _collaborative(window, past, items, ease, together, after, out[:, _COLLABORATIVE:_INTEREST])
+    _collaborative(window, past, items, ease, together, after,
+                   out[:, _START.collaborative:_END.collaborative])
     for k in range(len(hits.rows)):
-        out[k, _INTEREST], out[k, _SEGMENT] = hits.interest[k], hits.segment[k]
-    _context(window, past, now, catalogue, items, visit, recall, out, popularity, repeat,
+        out[k, _START.interest], out[k, _START.segment] = hits.interest[k], hits.segment[k]
+    _context(window, past, now, catalogue, items, visit, recall, engine, popularity, repeat,
              content, novelty_here, context)
 
 
@@ -236,36 +280,6 @@ def _gathered(table: Any, rows: I64, scale: float) -> F32:
         if row < np.uint64(len(table)):
             for d in range(width):
                 found[k, d] = np.float32(table[row, np.uint64(d)]) * np.float32(scale)
-    return found
-
-
-@compiled
-def logits(vectors: F32, rows: I64, interest: F32, bias: float) -> F32:
-    """Return v · interest + bias (K) of some rows of ``vectors`` (n, D), 0 for -1."""
-    found = np.zeros(len(rows), np.float32)
-    for k in range(len(rows)):
-        if 0 <= rows[k] < len(vectors):
-            found[k] = np.dot(vectors[rows[k]], interest) + bias
-    return found
-
-
-@compiled
-def half_logits(vectors: U16, rows: I64, interest: F32, bias: float) -> F32:
-    """Return what ``logits`` does, of numbers in half precision, given as their bits.
-
-    Exponent and mantissa go to a wider number's places, and a factor makes up for the difference of
-    the exponents' biases, subnormal numbers included; infinity and NaN are not expected.
-    """
-    found = np.zeros(len(rows), np.float32)
-    bits = np.zeros(vectors.shape[1], np.uint32)
-    numbers = bits.view(np.float32)
-    for k in range(len(rows)):
-        if 0 <= rows[k] < len(vectors):
-            for d in range(len(bits)):
-                half = np.uint32(vectors[rows[k], d])
-                bits[d] = (half & np.uint32(0x7FFF)) << np.uint32(13) | (
-                    half & np.uint32(0x8000)) << np.uint32(16)
-            found[k] = np.dot(numbers, interest) * _HALF_BIAS + bias
     return found
 
 
@@ -309,19 +323,20 @@ def _find(groups: _Groups, key: int) -> int:
 
 @compiled
 def _values(past: Past, now: float) -> F64:
-    """Return (n, 6): what each event adds to count, the three decays, weak, returned."""
-    values = np.zeros((len(past.rows), 6))
+    """Return (n, len(_SUMS)): what each event adds to the sums."""
+    values = np.zeros((len(past.rows), len(_SUM)))
     for i in range(len(past.rows)):
         age = max(now - past.ts[i], 0.0)
         weight = past.weight[i]
         if past.strong[i] and weight > 0:
-            values[i, 0] = 1.0
-            for d in range(3):
-                values[i, 1 + d] = math.exp(-age / _DECAYS[d])
+            values[i, _SUM.count] = 1.0
+            values[i, _SUM.decay7] = math.exp(-age / _LIFE_7)
+            values[i, _SUM.decay30] = math.exp(-age / _LIFE_30)
+            values[i, _SUM.decay120] = math.exp(-age / _LIFE_120)
         elif weight > 0:
-            values[i, 4] = weight * math.exp(-age / _DECAYS[1])
+            values[i, _SUM.weak] = weight * math.exp(-age / _LIFE_30)
         elif weight < 0:
-            values[i, 5] = 1.0
+            values[i, _SUM.returned] = 1.0
     return values
 
 
@@ -339,16 +354,16 @@ def _visits_ago(past: Past) -> I64:
 def _items(past: Past, values: F64, visit: I64) -> _Items:
     groups = _groups(past.rows)
     size = groups.size
-    sums = np.zeros((size, 6))
+    sums = np.zeros((size, len(_SUM)))
     first, last = np.full(size, np.inf), np.full(size, -np.inf)
     decay, visits = np.zeros(size), np.zeros(size)
     oldest, newest = np.full(size, -1.0), np.full(size, -1.0)
     for i in range(len(past.rows) - 1, -1, -1):
         g = groups.of[i]
-        for c in range(6):
+        for c in range(len(_SUM)):
             sums[g, c] += values[i, c]
         first[g], last[g] = min(first[g], past.ts[i]), max(last[g], past.ts[i])
-        if values[i, 0] > 0 and oldest[g] != visit[i]:
+        if values[i, _SUM.count] > 0 and oldest[g] != visit[i]:
             decay[g] += _VISIT_KEPT ** visit[i]
             visits[g] += 1
             oldest[g] = visit[i]
@@ -370,15 +385,16 @@ def _engine(window: Window, out: F32) -> None:
             top = window.engine[k]
     for k in range(len(window.rows)):
         score = window.engine[k] if math.isfinite(window.engine[k]) else 0.0
-        out[k, 0] = score / top
-        out[k, 1] = 1.0 / math.log2(k + 2.0)
-        out[k, 2] = math.log1p(max(score, 0.0))
+        out[k, _ENGINE.score_ratio] = score / top
+        out[k, _ENGINE.reciprocal_rank] = 1.0 / math.log2(k + 2.0)
+        out[k, _ENGINE.log_score] = math.log1p(max(score, 0.0))
 
 
 @compiled
 def _popularity(window: Window, now: float, counts: Counts, out: F32) -> None:
-    totals = np.full(3, 1e-9)
-    strong, trial, weak = np.zeros(5), np.zeros(2), np.zeros(2)
+    total_14, total_ever, total_trial = 1e-9, 1e-9, 1e-9
+    strong, trial = np.zeros(len(_LIVES)), np.zeros(len(_TRIAL_LIVES))
+    weak = np.zeros(len(_WEAK_LIVES))
     for k in range(len(window.rows)):
         row = window.rows[k]
         known = 0 <= row < len(counts.clock)
@@ -386,31 +402,39 @@ def _popularity(window: Window, now: float, counts: Counts, out: F32) -> None:
         first, last = np.nan, np.nan
         if known:
             passed = max(now - counts.clock[row], 0.0)
-            for h in range(5):
+            for h in range(len(_LIVES)):
                 strong[h] = counts.strong[row, h] * math.exp(-passed / _LIVES[h])
-            for h in range(2):
+            for h in range(len(_TRIAL_LIVES)):
                 trial[h] = counts.trial[row, h] * math.exp(-passed / _TRIAL_LIVES[h])
+            for h in range(len(_WEAK_LIVES)):
                 weak[h] = counts.weak[row, h] * math.exp(-passed / _WEAK_LIVES[h])
             first, last = counts.first[row], counts.last[row]
-        for h in range(5):
-            out[k, h] = math.log(strong[h] + 0.05)
-        for h in range(2):
-            out[k, 5 + h] = math.log(trial[h] + 0.05)
-            out[k, 7 + h] = math.log1p(weak[h])
-        out[k, 9], out[k, 10], out[k, 11] = strong[1], strong[3], trial[1]
-        totals[0] += strong[1]
-        totals[1] += strong[3]
-        totals[2] += trial[1]
-        out[k, 12] = (trial[1] + 0.5) / (strong[2] + 1.0)
-        out[k, 13] = math.log((strong[1] / 14 + 0.02) / (strong[2] / 60 + 0.02))
-        out[k, 14] = math.log((strong[0] / 3 + 0.02) / (strong[1] / 14 + 0.02))
+        for h in range(len(_STRONG_COLUMNS)):
+            out[k, _STRONG_COLUMNS[h]] = math.log(strong[h] + 0.05)
+        for h in range(len(_TRIAL_COLUMNS)):
+            out[k, _TRIAL_COLUMNS[h]] = math.log(trial[h] + 0.05)
+        for h in range(len(_WEAK_COLUMNS)):
+            out[k, _WEAK_COLUMNS[h]] = math.log1p(weak[h])
+        out[k, _POPULARITY.share_14] = strong[_OF_14]
+        out[k, _POPULARITY.share_ever] = strong[_EVER]
+        out[k, _POPULARITY.share_trial] = trial[_TRIAL_OF_60]
+        total_14 += strong[_OF_14]
+        total_ever += strong[_EVER]
+        total_trial += trial[_TRIAL_OF_60]
+        out[k, _POPULARITY.trial_part] = (trial[_TRIAL_OF_60] + 0.5) / (strong[_OF_60] + 1.0)
+        out[k, _POPULARITY.trend] = math.log(
+            (strong[_OF_14] / 14 + 0.02) / (strong[_OF_60] / 60 + 0.02))
+        out[k, _POPULARITY.burst] = math.log(
+            (strong[_OF_3] / 3 + 0.02) / (strong[_OF_14] / 14 + 0.02))
         sold = math.isfinite(last)
-        out[k, 15] = _log_days(now - last) if sold else math.log1p(_LONG_AGO_DAYS)
-        out[k, 16] = _log_days(now - first) if sold else 0.0
-        out[k, 17] = 0.0 if sold else 1.0
+        out[k, _POPULARITY.days_since_sold] = (
+            _log_days(now - last) if sold else math.log1p(_LONG_AGO_DAYS))
+        out[k, _POPULARITY.days_on_sale] = _log_days(now - first) if sold else 0.0
+        out[k, _POPULARITY.never_sold] = 0.0 if sold else 1.0
     for k in range(len(window.rows)):
-        for c in range(3):
-            out[k, 9 + c] = math.sqrt(out[k, 9 + c] / totals[c])
+        out[k, _POPULARITY.share_14] = math.sqrt(out[k, _POPULARITY.share_14] / total_14)
+        out[k, _POPULARITY.share_ever] = math.sqrt(out[k, _POPULARITY.share_ever] / total_ever)
+        out[k, _POPULARITY.share_trial] = math.sqrt(out[k, _POPULARITY.share_trial] / total_trial)
 
 
 @compiled
@@ -420,23 +444,23 @@ def _quality(window: Window, catalogue: Catalogue, counts: Counts, out: F32) -> 
     for k in range(len(window.rows)):
         row = window.rows[k]
         if row < 0 or row >= len(catalogue.numbers):
-            for c in range(8):
-                out[k, c] = np.nan
+            out[k, :] = np.nan
             continue
         share = 1.0
         if row < len(counts.final):
             so_far = 0.0
             if row < len(counts.clock):
-                so_far = counts.strong[row, 3]
+                so_far = counts.strong[row, _EVER]
             share = min((so_far + 0.5) / (counts.final[row] + 0.5), 1.0)
         numbers = catalogue.numbers[row]
-        out[k, 0] = math.log1p(max(numbers[0], 0.0)) if numbers[0] == numbers[0] else np.nan
-        out[k, 1] = _bounded(numbers[1])
-        for c in range(2, 6):
+        price = numbers[_QUALITY.price]
+        out[k, _QUALITY.price] = math.log1p(max(price, 0.0)) if price == price else np.nan
+        out[k, _QUALITY.rating] = _bounded(numbers[_QUALITY.rating])
+        for c in _COUNTED:
             known = numbers[c] == numbers[c]
             out[k, c] = math.log1p(max(numbers[c], 0.0) * share) if known else np.nan
-        out[k, 6] = _bounded(numbers[6])
-        out[k, 7] = numbers[7] / _YEAR_S
+        out[k, _QUALITY.promotion] = _bounded(numbers[_QUALITY.promotion])
+        out[k, _QUALITY.created_at] = numbers[_QUALITY.created_at] / _YEAR_S
 
 
 @compiled
@@ -459,8 +483,9 @@ def _memory(window: Window, recall: Recall, out: F32) -> None:
         hit = row >= 0 and at < len(recall.rows) and recall.rows[at] == row
         bought = recall.strong[at] if hit else 0.0
         touched = recall.weak[at] if hit else 0.0
-        out[k, 0], out[k, 1] = math.log1p(bought), math.log1p(touched)
-        out[k, 2], out[k, 3] = math.sqrt(bought / strong), math.sqrt(touched / weak)
+        out[k, _MEMORY.strong], out[k, _MEMORY.weak] = math.log1p(bought), math.log1p(touched)
+        out[k, _MEMORY.strong_share] = math.sqrt(bought / strong)
+        out[k, _MEMORY.weak_share] = math.sqrt(touched / weak)
 
 
 @compiled
@@ -472,49 +497,50 @@ def _repeat(window: Window, now: float, catalogue: Catalogue, rhythm: F32, items
         g = _find(items.groups, window.rows[k])
         if g >= 0:
             newest = max(newest, items.last[g])
-            total += items.sums[g, 0]
+            total += items.sums[g, _SUM.count]
     visits = visit[0] + 1.0 if len(visit) else 1.0
     for k in range(len(window.rows)):
         row = window.rows[k]
-        for c in range(19):
-            out[k, c] = 0.0
+        out[k, :] = 0.0
         usual_rate, usual = 0.0, 0.0
         if 0 <= row < len(rhythm):
-            usual_rate, usual = rhythm[row, 0], math.expm1(rhythm[row, 1])
-        out[k, 13] = usual_rate
-        out[k, 18] = math.log1p(_LONG_AGO_DAYS)
+            usual_rate, usual = rhythm[row, _RHYTHM.rate], math.expm1(rhythm[row, _RHYTHM.days])
+        out[k, _REPEAT.rebuy_rate] = usual_rate
+        out[k, _REPEAT.visits_since] = math.log1p(_LONG_AGO_DAYS)
         g = _find(items.groups, row)
         if g < 0:
             continue
-        count = items.sums[g, 0]
-        out[k, 1] = math.log1p(count)
-        out[k, 2] = math.log1p(4 * items.sums[g, 1])
-        out[k, 3] = math.log1p(2 * items.sums[g, 2])
-        out[k, 4] = math.log1p(items.sums[g, 3])
-        out[k, 5] = math.log1p(4 * items.sums[g, 4])
-        out[k, 6] = min(items.sums[g, 5], 2.0)
+        count = items.sums[g, _SUM.count]
+        out[k, _REPEAT.count] = math.log1p(count)
+        out[k, _REPEAT.decay7] = math.log1p(4 * items.sums[g, _SUM.decay7])
+        out[k, _REPEAT.decay30] = math.log1p(2 * items.sums[g, _SUM.decay30])
+        out[k, _REPEAT.decay120] = math.log1p(items.sums[g, _SUM.decay120])
+        out[k, _REPEAT.weak] = math.log1p(4 * items.sums[g, _SUM.weak])
+        out[k, _REPEAT.returned] = min(items.sums[g, _SUM.returned], 2.0)
         if count <= 0:
-            out[k, 15] = 1.0
+            out[k, _REPEAT.touched_not_bought] = 1.0
             continue
         since = (now - items.last[g]) / DAY_S
-        out[k, 0] = 1.0
-        out[k, 7] = count / total
+        out[k, _REPEAT.bought] = 1.0
+        out[k, _REPEAT.share] = count / total
         code = catalogue.categories[row, 0] if row < len(catalogue.categories) else 0
         at = _find(categories.groups, code if code > 0 else -1)
-        out[k, 8] = count / ((categories.sums[at, 0] if at >= 0 else 0.0) + 1.0)
-        out[k, 9] = 1.0 / (1.0 + max(since, 0.0) / 14.0)
-        out[k, 10] = 1.0 if items.last[g] >= newest - 1.0 else 0.0
+        alike = categories.sums[at, _SUM.count] if at >= 0 else 0.0
+        out[k, _REPEAT.loyalty] = count / (alike + 1.0)
+        out[k, _REPEAT.recency] = 1.0 / (1.0 + max(since, 0.0) / 14.0)
+        out[k, _REPEAT.latest] = 1.0 if items.last[g] >= newest - 1.0 else 0.0
         expected = usual
         if count > 1:
             own = (items.last[g] - items.first[g]) / DAY_S / (count - 1.0)
             expected = (own * (count - 1.0) + usual) / count
         due = math.log((max(since, 0.0) + 1.0) / (expected + 1.0))
         due = min(max(due, -3.0), 3.0)
-        out[k, 11], out[k, 12] = due, abs(due)
-        out[k, 14] = usual_rate
-        out[k, 16] = math.log1p(items.visit_decay[g])
-        out[k, 17] = items.visits[g] / min(items.oldest_visit[g] + 2.0, visits + 1.0)
-        out[k, 18] = math.log1p(items.newest_visit[g])
+        out[k, _REPEAT.due], out[k, _REPEAT.overdue] = due, abs(due)
+        out[k, _REPEAT.bought_rebuy] = usual_rate
+        out[k, _REPEAT.visit_decay] = math.log1p(items.visit_decay[g])
+        out[k, _REPEAT.visit_rate] = items.visits[g] / min(items.oldest_visit[g] + 2.0,
+                                                           visits + 1.0)
+        out[k, _REPEAT.visits_since] = math.log1p(items.newest_visit[g])
 
 
 @compiled
@@ -528,34 +554,34 @@ def _by_category(past: Past, catalogue: Catalogue, values: F64) -> _Categories:
             if code > 0:
                 keys[i * levels + level] = code
     groups = _groups(keys)
-    sums, last = np.zeros((groups.size, 6)), np.full(groups.size, -np.inf)
+    sums, last = np.zeros((groups.size, len(_SUM))), np.full(groups.size, -np.inf)
     for i in range(n):
         for level in range(levels):
             g = groups.of[i * levels + level]
             if g >= 0:
-                for c in range(6):
+                for c in range(len(_SUM)):
                     sums[g, c] += values[i, c]
                 last[g] = max(last[g], past.ts[i])
     return _Categories(groups, sums, last)
 
 
 @compiled
-def _by_brand(past: Past, catalogue: Catalogue, values: F64, pull: F64) -> tuple[_Groups, F64]:
-    """Return groups of brand codes and sums (G, 7): the events' values and ``pull``."""
+def _by_brand(past: Past, catalogue: Catalogue, values: F64, pull: F64) -> _Brands:
+    """Group the history by brand codes; ``pull`` (n) as of ``_text``."""
     n = len(past.rows)
     keys = np.full(n, np.int64(-1))
     for i in range(n):
         if catalogue.brand[past.rows[i]] > 0:
             keys[i] = catalogue.brand[past.rows[i]]
     groups = _groups(keys)
-    sums = np.zeros((groups.size, 7))
+    sums, pulls = np.zeros((groups.size, len(_SUM))), np.zeros(groups.size)
     for i in range(n):
         g = groups.of[i]
         if g >= 0:
-            for c in range(6):
+            for c in range(len(_SUM)):
                 sums[g, c] += values[i, c]
-            sums[g, 6] += pull[i]
-    return groups, sums
+            pulls[g] += pull[i]
+    return _Brands(groups, sums, pulls)
 
 
 @compiled
@@ -572,9 +598,8 @@ def _content(window: Window, past: Past, now: float, catalogue: Catalogue, value
     n, size = len(past.rows), len(window.rows)
     for k in range(size):
         row = window.rows[k]
-        for c in range(21):
-            out[k, c] = 0.0
-        out[k, 11] = math.log1p(_LONG_AGO_DAYS)
+        out[k, :] = 0.0
+        out[k, _CONTENT.category0_since] = math.log1p(_LONG_AGO_DAYS)
         if row < 0 or row >= len(catalogue.categories):
             continue
         for level in range(catalogue.categories.shape[1]):
@@ -582,22 +607,22 @@ def _content(window: Window, past: Past, now: float, catalogue: Catalogue, value
             g = _find(categories.groups, code if code > 0 else -1)
             if g < 0:
                 continue
-            out[k, 4 + 2 * level] = math.log1p(categories.sums[g, 0])
-            out[k, 5 + 2 * level] = math.log1p(categories.sums[g, 2])
+            out[k, _LEVEL_COUNTS[level]] = math.log1p(categories.sums[g, _SUM.count])
+            out[k, _LEVEL_DECAYS[level]] = math.log1p(categories.sums[g, _SUM.decay30])
             if level == 0:
-                out[k, 10] = math.log1p(4 * categories.sums[g, 4])
-                out[k, 11] = _log_days(now - categories.last[g])
+                out[k, _CONTENT.category0_weak] = math.log1p(4 * categories.sums[g, _SUM.weak])
+                out[k, _CONTENT.category0_since] = _log_days(now - categories.last[g])
     if n == 0:
         return 0.5
     pull, novelty_here = _text(window, past, values, items, out)
-    brand = _by_brand(past, catalogue, values, pull)
+    brands = _by_brand(past, catalogue, values, pull)
     events, pulled = 1e-9, 1e-9
     price, price_here, weights = 0.0, 0.0, 0.0
     for i in range(n):
-        events += values[i, 0]
+        events += values[i, _SUM.count]
         pulled += pull[i]
         cost = _log_price(catalogue, past.rows[i])
-        weight = values[i, 3] + values[i, 4] + 1e-6
+        weight = values[i, _SUM.decay120] + values[i, _SUM.weak] + 1e-6
         price += weight * cost
         weights += weight
         price_here += (pull[i] + 1e-9) * cost
@@ -606,16 +631,17 @@ def _content(window: Window, past: Past, now: float, catalogue: Catalogue, value
     for k in range(size):
         row = window.rows[k]
         own = _log_price(catalogue, row)
-        out[k, 19], out[k, 20] = abs(own - price), abs(own - price_here)
+        out[k, _CONTENT.price_gap] = abs(own - price)
+        out[k, _CONTENT.price_gap_here] = abs(own - price_here)
         if row < 0 or row >= len(catalogue.brand):
             continue
-        g = _find(brand[0], catalogue.brand[row] if catalogue.brand[row] > 0 else -1)
+        g = _find(brands.groups, catalogue.brand[row] if catalogue.brand[row] > 0 else -1)
         if g >= 0:
-            out[k, 0] = math.log1p(brand[1][g, 0])
-            out[k, 1] = math.log1p(brand[1][g, 2])
-            out[k, 2] = math.sqrt(brand[1][g, 0] / events)
-            out[k, 3] = math.log1p(4 * brand[1][g, 4])
-            out[k, 18] = brand[1][g, 6] / pulled
+            out[k, _CONTENT.brand_count] = math.log1p(brands.sums[g, _SUM.count])
+            out[k, _CONTENT.brand_decay30] = math.log1p(brands.sums[g, _SUM.decay30])
+            out[k, _CONTENT.brand_share] = math.sqrt(brands.sums[g, _SUM.count] / events)
+            out[k, _CONTENT.brand_weak] = math.log1p(4 * brands.sums[g, _SUM.weak])
+            out[k, _CONTENT.brand_here] = brands.pull[g] / pulled
     return novelty_here
 
 
@@ -623,31 +649,31 @@ def _content(window: Window, past: Past, now: float, catalogue: Catalogue, value
 def _log_price(catalogue: Catalogue, row: int) -> float:
     if row < 0 or row >= len(catalogue.numbers):
         return 0.0
-    price = catalogue.numbers[row, 0]
+    price = catalogue.numbers[row, _QUALITY.price]
     return math.log1p(price) if price > 0 else 0.0
 
 
 @compiled
 def _text(window: Window, past: Past, values: F64, items: _Items,
           out: F32) -> tuple[F64, float]:
-    """Write text_long to text_window (columns 12 to 17); return each event's pull (n): its weight
-    times how much it is like this window, to the fourth power; and the novelty among them."""
+    """Write text_long to text_window; return each event's pull (n): its weight times how much it is
+    like this window, to the fourth power; and the novelty among them."""
     n, width = past.text.shape
-    vectors = np.zeros((3, width), np.float32)
-    for i in range(n):
-        weight = values[i, 3] + values[i, 4]
-        for d in range(width):
-            vectors[0, d] += np.float32(weight) * past.text[i, d]
-        if i >= n - 10:
-            vectors[1] += past.text[i]
-        if past.ts[i] >= past.ts[n - 1] - _SAME_VISIT_S:
-            vectors[2] += past.text[i]
     recent = _latest(past, items)
-    held = np.zeros((len(recent) + 4, width), np.float32)
-    for c in range(3):
-        held[c] = _unit(vectors[c])
+    held = np.zeros((len(_HELD) + len(recent), width), np.float32)
+    for i in range(n):
+        weight = values[i, _SUM.decay120] + values[i, _SUM.weak]
+        for d in range(width):
+            held[_HELD.long, d] += np.float32(weight) * past.text[i, d]
+        if i >= n - 10:
+            held[_HELD.recent] += past.text[i]
+        if past.ts[i] >= past.ts[n - 1] - _SAME_VISIT_S:
+            held[_HELD.last] += past.text[i]
+    held[_HELD.long] = _unit(held[_HELD.long])
+    held[_HELD.recent] = _unit(held[_HELD.recent])
+    held[_HELD.last] = _unit(held[_HELD.last])
     for r in range(len(recent)):
-        held[4 + r] = past.text[recent[r]]
+        held[len(_HELD) + r] = past.text[recent[r]]
     centre = np.zeros(width, np.float32)
     for k in range(len(window.rows)):
         centre += window.text[k]
@@ -656,20 +682,24 @@ def _text(window: Window, past: Past, values: F64, items: _Items,
     pull = np.zeros(n)
     new_pull, all_pull = 0.5e-3, 1e-3
     for i in range(n):
-        pull[i] = max(likeness[i], 0.0) ** 4 * (values[i, 3] + values[i, 4])
+        pull[i] = max(likeness[i], 0.0) ** 4 * (
+            values[i, _SUM.decay120] + values[i, _SUM.weak])
         all_pull += pull[i]
         if past.ts[i] <= items.first[items.groups.of[i]]:
             new_pull += pull[i]
         for d in range(width):
-            held[3, d] += np.float32(pull[i]) * past.text[i, d]
-    held[3] = _unit(held[3])
+            held[_HELD.window, d] += np.float32(pull[i]) * past.text[i, d]
+    held[_HELD.window] = _unit(held[_HELD.window])
     found = np.dot(window.text, held.T)
     for k in range(len(window.rows)):
-        out[k, 12], out[k, 13], out[k, 14] = found[k, 0], found[k, 1], found[k, 2]
-        out[k, 17] = found[k, 3]
+        out[k, _CONTENT.text_long] = found[k, _HELD.long]
+        out[k, _CONTENT.text_recent] = found[k, _HELD.recent]
+        out[k, _CONTENT.text_last] = found[k, _HELD.last]
+        out[k, _CONTENT.text_window] = found[k, _HELD.window]
         best, second, third = -np.inf, -np.inf, -np.inf
         for r in range(len(recent)):
-            near = found[k, 4 + r] if past.rows[recent[r]] != window.rows[k] else 0.0
+            is_other = past.rows[recent[r]] != window.rows[k]
+            near = found[k, len(_HELD) + r] if is_other else 0.0
             if near > best:
                 best, second, third = near, best, second
             elif near > second:
@@ -677,9 +707,9 @@ def _text(window: Window, past: Past, values: F64, items: _Items,
             elif near > third:
                 third = near
         count = min(len(recent), 3)
-        out[k, 15] = best
-        out[k, 16] = (best + (second if count > 1 else 0.0)
-                      + (third if count > 2 else 0.0)) / count
+        out[k, _CONTENT.text_near] = best
+        out[k, _CONTENT.text_near3] = (best + (second if count > 1 else 0.0)
+                                       + (third if count > 2 else 0.0)) / count
     return pull, new_pull / all_pull
 
 
@@ -704,49 +734,53 @@ def _latest(past: Past, items: _Items) -> I64:
 def _collaborative(window: Window, past: Past, items: _Items, ease: Table, together: Table,
                    after: Table, out: F32) -> None:
     size = items.groups.size
-    history = np.zeros((size, 3), np.float32)
+    history = np.zeros((size, len(_WAY)), np.float32)
     for g in range(size):
-        weak = items.sums[g, 4]
-        history[g, 0] = math.sqrt(min(items.sums[g, 0] + weak, 9.0))
-        history[g, 1] = items.sums[g, 2] + 0.5 * weak
-        history[g, 2] = 1.0 if items.last[g] >= past.ts[-1] - _SAME_VISIT_S else 0.0
+        weak = items.sums[g, _SUM.weak]
+        history[g, _WAY.all] = math.sqrt(min(items.sums[g, _SUM.count] + weak, 9.0))
+        history[g, _WAY.fresh] = items.sums[g, _SUM.decay30] + 0.5 * weak
+        history[g, _WAY.latest] = 1.0 if items.last[g] >= past.ts[-1] - _SAME_VISIT_S else 0.0
     maybe = np.zeros(_SIEVE, np.bool_)
     for row in past.rows:
         maybe[row & (_SIEVE - 1)] = True
-    _associate(window, items, maybe, ease, history, out[:, :4])
-    _associate(window, items, maybe, together, history, out[:, 4:8])
-    _associate(window, items, maybe, after, history, out[:, 8:12])
+    _associate(window, items, maybe, ease, history, out[:, _COLLABORATIVE.ease_all:])
+    _associate(window, items, maybe, together, history, out[:, _COLLABORATIVE.together_all:])
+    _associate(window, items, maybe, after, history, out[:, _COLLABORATIVE.after_all:])
     width = past.factors.shape[1]
-    users = np.zeros((2, width), np.float32)
+    tastes = np.zeros((len(_TASTE), width), np.float32)
     seen = np.zeros(size, np.bool_)
     for i in range(len(past.rows)):
         g = items.groups.of[i]
         if seen[g]:
             continue
         seen[g] = True
-        long = np.float32(math.log1p(items.sums[g, 0] + items.sums[g, 4]))
-        fresh = np.float32(items.sums[g, 2])
+        long = np.float32(math.log1p(items.sums[g, _SUM.count] + items.sums[g, _SUM.weak]))
+        fresh = np.float32(items.sums[g, _SUM.decay30])
         for d in range(width):
-            users[0, d] += long * past.factors[i, d]
-            users[1, d] += fresh * past.factors[i, d]
-    found = np.dot(window.factors, np.ascontiguousarray(users.T))
-    norms = (math.sqrt(np.dot(users[0], users[0])), math.sqrt(np.dot(users[1], users[1])))
+            tastes[_TASTE.long, d] += long * past.factors[i, d]
+            tastes[_TASTE.recent, d] += fresh * past.factors[i, d]
+    found = np.dot(window.factors, np.ascontiguousarray(tastes.T))
+    long_norm = math.sqrt(np.dot(tastes[_TASTE.long], tastes[_TASTE.long]))
+    recent_norm = math.sqrt(np.dot(tastes[_TASTE.recent], tastes[_TASTE.recent]))
     for k in range(len(window.rows)):
-        for c in range(2):
-            out[k, 12 + c] = found[k, c] / norms[c] if norms[c] > 0 else 0.0
+        out[k, _COLLABORATIVE.factors_long] = (
+            found[k, _TASTE.long] / long_norm if long_norm > 0 else 0.0)
+        out[k, _COLLABORATIVE.factors_recent] = (
+            found[k, _TASTE.recent] / recent_norm if recent_norm > 0 else 0.0)
 
 
 @compiled
 def _associate(window: Window, items: _Items, maybe: npt.NDArray[np.bool_], table: Table,
                history: F32, out: F32) -> None:
-    """Write what the history adds up to under three weightings, and its strongest single tie.
+    """Write what the history adds up to in each of the ways, and its strongest single tie.
 
     ``maybe`` (_SIEVE) is False for the low bits of a row that no item of the history has: nearly
     all neighbours are no items of it, and are passed over at the cost of one byte.
     """
     for k in range(len(window.rows)):
         row = window.rows[k]
-        a, b, c, best = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+        every, fresh = np.float32(0), np.float32(0)
+        latest, best = np.float32(0), np.float32(0)
         slot = table.slot[row] if 0 <= row < len(table.slot) else -1
         if slot >= 0 and items.groups.size:
             for t in range(table.neighbours.shape[1]):
@@ -754,16 +788,17 @@ def _associate(window: Window, items: _Items, maybe: npt.NDArray[np.bool_], tabl
                 g = _find(items.groups, neighbour) if maybe[neighbour & (_SIEVE - 1)] else -1
                 if g >= 0:
                     weight = table.weights[slot, t]
-                    a += weight * history[g, 0]
-                    b += weight * history[g, 1]
-                    c += weight * history[g, 2]
+                    every += weight * history[g, _WAY.all]
+                    fresh += weight * history[g, _WAY.fresh]
+                    latest += weight * history[g, _WAY.latest]
                     best = max(best, weight)
-        out[k, 0], out[k, 1], out[k, 2], out[k, 3] = a, b, c, best
+        out[k, _TIE.all], out[k, _TIE.fresh] = every, fresh
+        out[k, _TIE.latest], out[k, _TIE.best] = latest, best
 
 
 @compiled
 def _context(window: Window, past: Past, now: float, catalogue: Catalogue, items: _Items,
-             visit: I64, recall: Recall, features: F32, popularity: F32, repeat: F32,
+             visit: I64, recall: Recall, engine: F32, popularity: F32, repeat: F32,
              content: F32, novelty_here: float, context: F64) -> None:
     """Write facts of the search as a whole, which the gate reads."""
     n, size = len(past.rows), len(window.rows)
@@ -771,17 +806,18 @@ def _context(window: Window, past: Past, now: float, catalogue: Catalogue, items
     category, since, rebuy, score, squares, peak = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     codes = np.zeros(size, np.int64)
     for k in range(size):
-        bought += repeat[k, 0]
-        count += math.expm1(repeat[k, 1])
-        recent += math.expm1(repeat[k, 3])
-        top = max(top, repeat[k, 7])
-        due = max(due, repeat[k, 11])
-        category += content[k, 4] / size
-        since += content[k, 11] / size
-        rebuy += repeat[k, 13] / size
-        score += features[k, 0] / size
-        squares += features[k, 0] * features[k, 0] / size
-        peak = max(peak, popularity[k, 10])
+        bought += repeat[k, _REPEAT.bought]
+        count += math.expm1(repeat[k, _REPEAT.count])
+        recent += math.expm1(repeat[k, _REPEAT.decay30])
+        top = max(top, repeat[k, _REPEAT.share])
+        due = max(due, repeat[k, _REPEAT.due])
+        category += content[k, _CONTENT.category0_count] / size
+        since += content[k, _CONTENT.category0_since] / size
+        rebuy += repeat[k, _REPEAT.rebuy_rate] / size
+        ratio = engine[k, _ENGINE.score_ratio]
+        score += ratio / size
+        squares += ratio * ratio / size
+        peak = max(peak, popularity[k, _POPULARITY.share_ever])
         row = window.rows[k]
         codes[k] = catalogue.categories[row, 0] if 0 <= row < len(catalogue.categories) else 0
     codes.sort()
@@ -789,26 +825,33 @@ def _context(window: Window, past: Past, now: float, catalogue: Catalogue, items
     for k in range(size):
         run = run + 1 if k and codes[k] == codes[k - 1] else 1
         longest = max(longest, run)
-    context[0] = math.log1p(n)
-    context[1] = items.groups.size / (n + 1.0)
-    context[2] = math.log1p(max(now - past.ts[-1], 0.0) / DAY_S if n else _LONG_AGO_DAYS)
-    context[3], context[4], context[5] = math.log1p(bought), math.log1p(count), math.log1p(recent)
-    context[6], context[7] = top, due if size else 0.0
-    context[8], context[9], context[10] = category, since, rebuy
-    context[11] = math.log1p(size)
-    context[12] = longest / max(size, 1)
-    context[13] = math.sqrt(max(squares - score * score, 0.0))
-    context[14] = peak
-    context[15] = _novelty(past, items)
-    context[16] = novelty_here
+    context[_CONTEXT.length] = math.log1p(n)
+    context[_CONTEXT.unique_share] = items.groups.size / (n + 1.0)
+    context[_CONTEXT.quiet_days] = math.log1p(
+        max(now - past.ts[-1], 0.0) / DAY_S if n else _LONG_AGO_DAYS)
+    context[_CONTEXT.bought_here] = math.log1p(bought)
+    context[_CONTEXT.count_here] = math.log1p(count)
+    context[_CONTEXT.recent_here] = math.log1p(recent)
+    context[_CONTEXT.top_share] = top
+    context[_CONTEXT.soonest_due] = due if size else 0.0
+    context[_CONTEXT.category_here] = category
+    context[_CONTEXT.since_here] = since
+    context[_CONTEXT.rebuy_here] = rebuy
+    context[_CONTEXT.candidates] = math.log1p(size)
+    context[_CONTEXT.narrowness] = longest / max(size, 1)
+    context[_CONTEXT.score_spread] = math.sqrt(max(squares - score * score, 0.0))
+    context[_CONTEXT.popular_peak] = peak
+    context[_CONTEXT.novelty] = _novelty(past, items)
+    context[_CONTEXT.novelty_here] = novelty_here
     visits = visit[0] + 1.0 if n else 0.0
-    context[17] = math.log1p(visits)
-    context[18] = math.log1p(n / max(visits, 1.0))
-    context[19] = _log_days((past.ts[-1] - past.ts[0]) / max(visits - 1.0, 1.0)) if n else 0.0
+    context[_CONTEXT.visits] = math.log1p(visits)
+    context[_CONTEXT.visit_size] = math.log1p(n / max(visits, 1.0))
+    context[_CONTEXT.visit_gap] = (
+        _log_days((past.ts[-1] - past.ts[0]) / max(visits - 1.0, 1.0)) if n else 0.0)
     total = 0.0
     for i in range(len(recall.rows)):
         total += recall.strong[i] + recall.weak[i]
-    context[20] = math.log1p(total)
+    context[_CONTEXT.memory] = math.log1p(total)
 
 
 @compiled

@@ -16,13 +16,13 @@ import numpy.typing as npt
 import torch
 
 from sidecar.errors import Skip
-from sidecar.ranking import kernels
 from sidecar.ranking.blend import Blend
 from sidecar.ranking.diversity import diversify
 from sidecar.ranking.encoder import Encoder, KindCodes
 from sidecar.ranking.explain import Reasons
 from sidecar.ranking.history import Trail
 from sidecar.ranking.items import ItemTable
+from sidecar.ranking.logits import half_logits, logits
 from sidecar.ranking.networks import BlendJob, RemoteNetworks
 from sidecar.ranking.packed_blend import PackedBlend
 from sidecar.ranking.signals import SIGNALS, Knowledge, Situation, facts, prepare_trail
@@ -208,8 +208,8 @@ class Ranker:
         """Return v_i · z + b (K), 0 for unknown items."""
         vectors, bias = self.items.vectors, self._projection[2]
         if vectors.dtype == np.float16:
-            return kernels.half_logits(vectors.view(np.uint16), rows, interest, bias)
-        return kernels.logits(vectors, rows, interest, bias)
+            return half_logits(vectors.view(np.uint16), rows, interest, bias)
+        return logits(vectors, rows, interest, bias)
 
     def _read_projection(self) -> tuple[FloatArray, FloatArray, float]:
         """Return what makes a hidden state (W) an interest vector (D), for numpy: a call into

@@ -13,6 +13,7 @@ from sidecar.ranking import kernels
 from sidecar.ranking.association import Association
 from sidecar.ranking.history import Trail
 from sidecar.ranking.items import ItemTable
+from sidecar.ranking.logits import half_logits, logits
 from sidecar.ranking.memory import QueryMemory
 from sidecar.ranking.signals import FEATURES, Knowledge, Situation, facts
 from sidecar.ranking.statistics import DAY_S, ItemStatistics
@@ -171,8 +172,8 @@ def test_logits_are_numpys_in_both_precisions(precision):
     vectors[0], vectors[1] = 0.0, -vectors[2]
     interest, bias = rng.normal(size=16).astype(np.float32), 0.25
     rows = np.array([0, 1, 2, 49, -1, 50, *range(3, 40)], np.int64)
-    found = (kernels.half_logits(vectors.view(np.uint16), rows, interest, bias)
-             if precision is np.float16 else kernels.logits(vectors, rows, interest, bias))
+    found = (half_logits(vectors.view(np.uint16), rows, interest, bias)
+             if precision is np.float16 else logits(vectors, rows, interest, bias))
     is_known = (rows >= 0) & (rows < 50)
     expected = (vectors.astype(np.float64)[rows % 50] @ interest + bias) * is_known
     assert found == pytest.approx(expected, rel=1e-4, abs=1e-3)
