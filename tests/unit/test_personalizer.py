@@ -342,9 +342,10 @@ def test_ranking_error_says_neither_who_nor_what(caplog):
 
 def test_many_faults_make_one_line_a_second(caplog):
     chosen = personalizer(States(fails_with(UpstreamUnavailable("gone"))))
+    began = time.monotonic()
     for _ in range(50):
         skip_of(chosen, context(), soon())
-    assert len(caplog.records) == 1
+    assert 1 <= len(caplog.records) <= 1 + (time.monotonic() - began)
 
 
 def test_demanded_state_is_waited_for():
