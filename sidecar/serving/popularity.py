@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -20,12 +20,13 @@ from sidecar.ranking.kinds import is_among, strength
 from sidecar.ranking.ranker import Ranker
 from sidecar.ranking.statistics import ItemStatistics
 from sidecar.serving.event_forms import MAX_AHEAD_S
-from sidecar.serving.models import RankerSource
+from sidecar.serving.models import RankerSource, Ranks
 from sidecar.stores.event_changes import ItemEvent
 
 log = logging.getLogger(__name__)
 
 REFRESH_S = 10.0  # each look that finds events makes OpenSearch refresh their index
+PATIENCE_S = 10.0  # for reading events before a model is switched in; the rest is read afterwards
 
 
 class NewEvents(Protocol):
@@ -47,6 +48,7 @@ class PopularityRefresh:
         self._refresh_s = refresh_s
         self._ranker: Ranker | None = None  # whom _events has been read for
         self._events: NewEvents | None = None
+        self._prepared: tuple[Ranker, NewEvents] | None = None  # who is to be switched in
         self._stopped = threading.Event()
         self._is_failing = False
 
@@ -56,9 +58,36 @@ class PopularityRefresh:
         if not isinstance(ranker, Ranker):
             return 0
         if ranker is not self._ranker or self._events is None:
-            self._ranker = ranker
-            self._events = self._open_events(ranker.knowledge.statistics.clock)
+            self._ranker, self._events = ranker, self._reader_for(ranker)
         return _count_all(ranker, self._events.poll())
+
+    def prepare(self, ranker: Ranks) -> None:
+        """Count for a ranker what was written since its training, before it is switched in: as much
+        as can be read in ``PATIENCE_S``. Raises nothing; ``refresh`` reads the rest."""
+        if not isinstance(ranker, Ranker):
+            return
+        try:
+            events = self._open_events(ranker.knowledge.statistics.clock)
+            self._prepared = (ranker, events)
+            _count_all(ranker, self._in_time(events.poll()))
+        except Exception as error:  # the switch does not wait for popularity
+            log.warning("popularity not prepared", extra={"error": repr(error)})
+
+    def _in_time(self, batches: Iterable[Sequence[ItemEvent]]) -> Iterator[Sequence[ItemEvent]]:
+        """Yield batches until it is late. The one that comes too late comes again; to ask for it
+        tells the reader that the one before was taken."""
+        until = time.monotonic() + PATIENCE_S
+        for events in batches:
+            if time.monotonic() > until or self._stopped.is_set():
+                return
+            yield events
+
+    def _reader_for(self, ranker: Ranker) -> NewEvents:
+        """Return the reader that has prepared a ranker, or a new one."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None and prepared[0] is ranker:
+            return prepared[1]
+        return self._open_events(ranker.knowledge.statistics.clock)
 
     def start(self) -> None:
         """Refresh every ``refresh_s`` in a thread of its own; the first time at once."""

@@ -37,6 +37,10 @@ PARTS_SHARE = 0.4  # of the time for ranking: a scorer that takes longer is not 
 class Background(Protocol):
     """Work in a thread of its own."""
 
+    def prepare(self, ranker: Ranks) -> None:
+        """Do for a ranker, before it is switched in, what the thread then goes on with."""
+        ...
+
     def start(self) -> None:
         """Begin."""
         ...
@@ -105,12 +109,18 @@ def build(settings: Settings, loader: ModelLoader | None = None) -> Services:
     models = ModelSource(settings.model_dir, loader or _loader(settings, scorer), telemetry)
     catalogue = CatalogueRefresh(lambda: ProductChanges(settings, upstream), models, telemetry,
                                  refresh_s=settings.refresh_s)
-    models.before_switch = catalogue.prepare
+    popularity = _popularity(settings, upstream, models)
+
+    def prepare(ranker: Ranks) -> None:
+        catalogue.prepare(ranker)
+        popularity.prepare(ranker)  # events are counted for items that are known
+
+    models.before_switch = prepare
     personalizer = Personalizer(settings, states, models, telemetry)
     shown = QueryLog(settings, upstream, telemetry.shown_orders_dropped)
     return Services(
         settings=settings, telemetry=telemetry, upstream=upstream, states=states, logs=logs,
-        models=models, catalogue=catalogue, popularity=_popularity(settings, upstream, models),
+        models=models, catalogue=catalogue, popularity=popularity,
         personalizer=personalizer,
         intake=EventIntake(settings, states, logs, models, telemetry),
         shown=shown, gateway=SearchGateway(settings, upstream, personalizer, shown,
@@ -120,6 +130,9 @@ def build(settings: Settings, loader: ModelLoader | None = None) -> Services:
 
 class _NoModel:
     """Nothing to refresh, where no model is configured: and torch stays out of the process."""
+
+    def prepare(self, ranker: Ranks) -> None:
+        """Nothing."""
 
     def start(self) -> None:
         """Nothing."""

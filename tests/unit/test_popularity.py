@@ -10,7 +10,8 @@ import pytest
 from sidecar.errors import UpstreamUnavailable
 from sidecar.ranking.kinds import strength
 from sidecar.ranking.statistics import ItemStatistics
-from sidecar.serving.popularity import PopularityRefresh
+from sidecar.serving import popularity as popularity_module
+from sidecar.serving.popularity import PATIENCE_S, PopularityRefresh
 from sidecar.stores.changes import Hit
 from sidecar.stores.event_changes import ItemEvent, _item_event
 from tests.shops import LEARNT, fresh_ranker
@@ -142,6 +143,69 @@ def test_new_model_counts_from_its_own_instant(log, ranker):
     others.pop(0)
     popularity.refresh()
     assert log.since == [ranker.knowledge.statistics.clock] * 2
+
+
+@pytest.fixture
+def swap(log):
+    """A model in use, popularity that follows it, and a model to come."""
+    in_use = [fresh_ranker()]
+    popularity = PopularityRefresh(log.open, lambda: in_use[0])
+    popularity.refresh()
+    return in_use, popularity, fresh_ranker()
+
+
+def bought(ranker):
+    return float(ranker.knowledge.statistics.at(LEARNT + DAY_S)["strong"][3, 0])
+
+
+def test_model_to_come_has_the_counts_before_it_is_switched_in(log, swap):
+    in_use, popularity, new = swap
+    event = ItemEvent(new.items.ids[3], "purchase", LEARNT + DAY_S)
+    log.events = [event] * 50
+    before = bought(new)
+    popularity.prepare(new)
+    assert bought(new) == pytest.approx(before + 50, rel=1e-4)
+    popularity.refresh()  # the one in use is not forgotten meanwhile
+    assert bought(in_use[0]) == pytest.approx(before + 50, rel=1e-4)
+    in_use[0] = new
+    assert popularity.refresh() == 0
+    log.events = [*log.events, event]
+    assert popularity.refresh() == 1
+    assert len(log.since) == 2
+
+
+def test_swap_is_not_held_up_and_no_page_is_lost_or_counted_twice(swap, monkeypatch):
+    in_use, popularity, new = swap
+    page = [ItemEvent(new.items.ids[3], "purchase", LEARNT + DAY_S)]
+    before, reader = bought(new), Paged([page] * 4)
+    monkeypatch.setattr(popularity, "_open_events", lambda since: reader)
+    clock = iter([0.0, 0.0, 0.0, PATIENCE_S + 1.0])
+    with monkeypatch.context() as patched:
+        patched.setattr(popularity_module.time, "monotonic", lambda: next(clock))
+        popularity.prepare(new)
+    assert bought(new) == pytest.approx(before + 2, rel=1e-4)
+    in_use[0] = new
+    assert popularity.refresh() == 2
+    assert bought(new) == pytest.approx(before + 4, rel=1e-4)
+
+
+def test_events_that_cannot_be_read_keep_no_model_waiting(swap, monkeypatch, caplog):
+    _, popularity, new = swap
+    monkeypatch.setattr(popularity, "_open_events", lambda since: Breaking())
+    popularity.prepare(new)
+    assert "popularity not prepared" in caplog.text
+
+
+class Paged:
+    """A page counts as read once the next is asked for."""
+
+    def __init__(self, pages):
+        self.pages = pages
+
+    def poll(self):
+        while self.pages:
+            yield self.pages[0]
+            self.pages = self.pages[1:]
 
 
 def test_without_a_model_nothing_is_read(log):

@@ -44,3 +44,17 @@ def test_gpu_without_a_folder_for_the_socket_is_each_worker_s_own(
 def test_scorer_that_is_asked_for_needs_a_folder(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="SIDECAR_SCORER needs a folder"):
         build(Settings(scorer="on", model_dir=str(tmp_path)), LOADER)
+
+
+def test_model_is_switched_in_when_products_and_then_events_are_up_to_date(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    services = build(Settings(model_dir=str(tmp_path)), LOADER)
+    monkeypatch.setattr(services.catalogue, "prepare", lambda _: done.append("products"))
+    monkeypatch.setattr(services.popularity, "prepare", lambda _: done.append("events"))
+    services.models.check()
+    assert done == []  # searches pass through until there is one
+    assert services.models.before_switch is not None
+    services.models.before_switch(fresh_ranker())
+    assert done == ["products", "events"]
+    services.close()
