@@ -8,7 +8,7 @@ for what lies above it. Nothing changed is one cheap request.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import msgspec
@@ -19,7 +19,8 @@ from sidecar.stores.upstream import Upstream
 
 PAGE = 1000  # documents a request: some 300 KB of grocery products, a few ms
 _STATS = ("/_stats/docs?level=shards&filter_path=indices.*.uuid,indices.*.shards.*.seq_no,"
-          "indices.*.shards.*.routing.primary")
+          "indices.*.shards.*.routing.primary,indices.*.shards.*.routing.state")
+_Queries = Sequence[Mapping[str, Any]]
 
 
 _UUIDS = "/_settings/index.uuid?filter_path=*.settings.index.uuid"
@@ -39,15 +40,31 @@ class _Described(msgspec.Struct, frozen=True):
 
 class _SeqNo(msgspec.Struct, frozen=True):
     global_checkpoint: int = -1
+    max_seq_no: int = -1
 
 
 class _Routing(msgspec.Struct, frozen=True):
     primary: bool = False
+    state: str = ""
 
 
 class _Copy(msgspec.Struct, frozen=True):
     routing: _Routing = _Routing()
     seq_no: _SeqNo = _SeqNo()
+
+    @property
+    def is_up(self) -> bool:
+        """False while it recovers: it may not have all its writes yet."""
+        return self.routing.state in ("STARTED", "RELOCATING")
+
+
+class _Shard(NamedTuple):
+    """The name of a shard's index, the number up to which every copy has every write, and the
+    highest that was given; -1 for that where the shard is not up."""
+
+    name: str
+    until: int
+    highest: int
 
 
 class _Index(msgspec.Struct, frozen=True):
@@ -85,7 +102,8 @@ class ShardReader:
     """Reads what an alias's indices hold, then their changes; used by one thread at a time.
 
     What is remembered belongs to the index itself, not to the alias in front of it: when the alias
-    moves to a new version, that version is read from its beginning. A deletion shows nothing.
+    moves to a new version, that version is read from its beginning; so is a shard whose numbers
+    fell, as they do when a snapshot is restored over an index. A deletion shows nothing.
     """
 
     def __init__(self, upstream: Upstream, alias: str, source: Mapping[str, Any],
@@ -99,6 +117,9 @@ class ShardReader:
         self._headers = (*upstream.own_headers, ("Content-Type", "application/json"))
         self.uuids: Mapping[str, str] = {}
         self._read: dict[tuple[str, str], int] = {}  # (index uuid, shard) → number read up to
+        self._late: dict[tuple[str, str], _Queries] = {}  # that of shards not yet read to the end
+        # Index uuid → what its documents must fit at first; None until there is an index.
+        self._joined: dict[str, _Queries] | None = None
 
     @property
     def progress(self) -> list[tuple[str, str, int]]:
@@ -123,29 +144,51 @@ class ShardReader:
         """
         shards = self._shards()
         self._forget_removed({uuid for uuid, _ in shards})
-        for key, (index, until) in shards.items():
-            if until > self._read.get(key, -1):
-                yield from self._changes(index, key, until)
+        if not shards:
+            return
+        if self._joined is None:  # of the first ones, a shard may not be up yet
+            self._joined = dict.fromkeys({uuid for uuid, _ in shards} | self._behind_alias(), ())
+        for key, shard in shards.items():
+            if 0 <= shard.highest < self._read.get(key, -1):
+                self._late[key], self._read[key] = self._only_when_late(), -1
+            elif key not in self._read:
+                self._late[key] = self._joined.setdefault(key[0], self._only_when_late())
+                self._read[key] = -1
+        for key, shard in shards.items():
+            if shard.until > self._read[key]:
+                yield from self._changes(shard.name, key, shard.until)
+                self._late.pop(key, None)
+
+    def _only_when_late(self) -> _Queries:
+        """Return queries that the documents must fit too, where a shard is read from its beginning
+        after others, or itself, were read: it may hold again what was read there."""
+        return ()
 
     def _forget_removed(self, answering: set[str]) -> None:
         """Forget how far indices were read that the alias has left, so that one that comes back is
         read from its beginning; not of those whose shards are not up yet, after a restart."""
         if all(uuid in answering for uuid, _ in self._read):
             return
+        there = answering | self._behind_alias()
+        self._read = {key: done for key, done in self._read.items() if key[0] in there}
+        self._joined = self._joined and {uuid: only for uuid, only in self._joined.items()
+                                         if uuid in there}
+
+    def _behind_alias(self) -> set[str]:
+        """Return the uuids of the alias's indices, whether they are up or not."""
         response = self._fetch("GET", self._alias, _UUIDS)
         found = {} if response.status == 404 else _uuids_decoder.decode(check(response).body)
-        there = answering | {index.settings.index.uuid for index in found.values()}
-        self._read = {key: done for key, done in self._read.items() if key[0] in there}
+        return {index.settings.index.uuid for index in found.values()}
 
-    def _shards(self) -> dict[tuple[str, str], tuple[str, int]]:
-        """Return each shard's index and the number up to which every copy has every write."""
+    def _shards(self) -> dict[tuple[str, str], _Shard]:
         response = self._fetch("GET", self._alias, _STATS)
         if response.status == 404:  # there is no such index yet
             self.uuids = {}
             return {}
         stats = _stats_decoder.decode(check(response).body)
         self.uuids = {name: index.uuid for name, index in stats.indices.items()}
-        return {(index.uuid, shard): (name, copy.seq_no.global_checkpoint)
+        return {(index.uuid, shard): _Shard(name, copy.seq_no.global_checkpoint,
+                                            copy.seq_no.max_seq_no if copy.is_up else -1)
                 for name, index in stats.indices.items()
                 for shard, copies in index.shards.items()
                 for copy in copies if copy.routing.primary}
@@ -164,8 +207,8 @@ class ShardReader:
             body = _encode({
                 "size": PAGE,
                 "query": {"bool": {"filter": [
-                    {"range": {"_seq_no": {"gt": self._read.get(key, -1), "lte": until}}},
-                    *self._only]}},
+                    {"range": {"_seq_no": {"gt": self._read[key], "lte": until}}},
+                    *self._only, *self._late.get(key, ())]}},
                 "sort": ["_seq_no"],
                 "track_total_hits": False,
                 "_source": self._source,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sidecar.settings import Settings
@@ -27,17 +28,31 @@ class EventChanges(ShardReader):
 
     def __init__(self, settings: Settings, upstream: Upstream, since: float) -> None:
         """Read events of ``since`` (seconds) and later."""
-        super().__init__(upstream, settings.events_index, {"includes": _FIELDS}, (
-            {"range": {"timestamp": {"gte": timestamp(since)}}},))
+        super().__init__(upstream, settings.events_index, {"includes": _FIELDS},
+                         (_from(since),))
+        self._polled_at = since
 
     def poll(self) -> Iterator[list[ItemEvent]]:
         """Yield batches of events written since the last poll, in the order of their writing.
 
+        Of an index that joins the alias later, only what happened since the last poll: it may be
+        the log itself, reindexed, and a count cannot tell repetitions. One that a rollover has made
+        holds nothing else.
+
         Raises:
             UpstreamError: the index could not be asked.
         """
+        began = time.time()
         for page in self.pages():
             yield [event for event in map(_item_event, page) if event is not None]
+        self._polled_at = began
+
+    def _only_when_late(self) -> Sequence[Mapping[str, Any]]:
+        return (_from(self._polled_at),)
+
+
+def _from(instant: float) -> Mapping[str, Any]:
+    return {"range": {"timestamp": {"gte": timestamp(instant)}}}
 
 
 def _item_event(hit: Hit) -> ItemEvent | None:

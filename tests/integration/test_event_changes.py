@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from sidecar.records import Event
 from sidecar.settings import Settings
 from sidecar.stores.event_changes import EventChanges, ItemEvent
 from sidecar.stores.event_log import open_logs
+from sidecar.stores.ubi import timestamp
 from sidecar.stores.upstream import Upstream
 from tests.http_answers import ask
 
@@ -63,3 +66,39 @@ def test_nothing_is_read_twice_after_shards_were_gone_for_a_while(settings, upst
     assert read(changes) == []
     open_logs(settings, upstream).events.append([Event("u", "click", "b", SINCE, event_id="2")])
     assert read(changes) == [ItemEvent("b", "click", SINCE)]
+
+
+def test_log_that_is_reindexed_behind_its_alias_is_not_read_twice(settings, upstream):
+    """Its new index tells all that happened once more, and what happens from then on."""
+    node, now = settings.opensearch_url, time.time()
+    aside = f"{settings.events_index}-again"
+    changes = EventChanges(settings, upstream, SINCE)
+    events = open_logs(settings, upstream).events
+    events.append([Event("u", "click", "a", now - 60.0, event_id="1")])
+    assert len(read(changes)) == 1
+    index, = changes.uuids
+    ask(node, "POST", "/_reindex?refresh=true",
+        {"source": {"index": index}, "dest": {"index": aside}})
+    ask(node, "DELETE", f"/{index}")
+    ask(node, "POST", "/_aliases",
+        {"actions": [{"add": {"index": aside, "alias": settings.events_index}}]})
+    assert read(changes) == []
+    events.append([Event("u", "click", "b", now - 30.0, event_id="2")])
+    assert [event.item_id for event in read(changes)] == ["b"]
+    assert read(changes) == []
+
+
+def test_index_that_a_rollover_made_is_read(settings, upstream):
+    node, now = settings.opensearch_url, time.time()
+    changes = EventChanges(settings, upstream, SINCE)
+    open_logs(settings, upstream).events.append([Event("u", "click", "a", now, event_id="1")])
+    assert len(read(changes)) == 1
+    rolled = f"{settings.events_index}-rolled"
+    ask(node, "POST", f"/{rolled}/_doc", {
+        "action_name": "click", "timestamp": timestamp(time.time()),
+        "event_attributes": {"object": {"object_id": "b"}}})
+    ask(node, "POST", "/_aliases", {"actions": [
+        {"add": {"index": rolled, "alias": f"{settings.events_index}-all"}},
+        {"add": {"index": next(iter(changes.uuids)), "alias": f"{settings.events_index}-all"}}]})
+    changes._alias = f"{settings.events_index}-all"
+    assert [event.item_id for event in read(changes)] == ["b"]

@@ -116,6 +116,18 @@ def test_new_version_behind_the_alias_is_read_from_its_beginning(
     assert poll(changes) == {}
 
 
+def test_shard_whose_numbers_fell_is_read_anew(
+        client: OpenSearch, settings: Settings, changes: ProductChanges) -> None:
+    """As they do when a snapshot is restored over the index, which keeps its uuid."""
+    make_index(client, settings)
+    poll(changes)
+    (uuid, shard, number), = changes.progress
+    changes.resume([(uuid, shard, number + 100)])
+    assert set(poll(changes)) == {"0", "1", "2"}
+    assert changes.progress == [(uuid, shard, number)]
+    assert poll(changes) == {}
+
+
 def test_batch_that_its_reader_failed_on_comes_again(
         client: OpenSearch, settings: Settings, changes: ProductChanges) -> None:
     make_index(client, settings, count=PAGE + 1)
