@@ -2,7 +2,8 @@
 
 FILE is JSON lines (optionally .gz), Parquet or CSV. Rows that cannot be taken are counted and the
 first told; the others are used. Events at or after --until are not read. Where --cases is given,
-its cases before --until join the lists that the blend learns from.
+its cases before --until join the lists that the blend learns from, and what their histories alone
+tell joins the events.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from sidecar.stores.files import (
 )
 from sidecar.stores.models import pick_device, save_ranker
 from sidecar.training.log import EventLog
+from sidecar.training.merging import merged_events
 from sidecar.training.pipeline import TrainConfig, train_ranker
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -60,11 +62,13 @@ def _train(options: argparse.Namespace) -> dict[str, object]:
     config = config_of(options)
     rows = list(counted(read_catalogue(options.catalogue), "catalogue"))
     by_id = {row["item_id"]: k for k, row in enumerate(rows)}
-    log = EventLog.from_events(counted(read_events(options.events), "events"), by_id)
     cases = list(counted(read_cases(options.cases), "cases")) if options.cases else []
     if options.until is not None:
-        log = log.until(options.until)
         cases = [case for case in cases if case.ts < options.until]
+    log = EventLog.from_events(
+        merged_events(counted(read_events(options.events), "events"), cases), by_id)
+    if options.until is not None:
+        log = log.until(options.until)
     if not len(log):
         raise FileError(f"{options.events} has no event before --until; give a later instant")
     if log.ts[-1] > time.time() + MAX_AHEAD_S:

@@ -32,6 +32,7 @@ from sidecar.stores.files import read_cases, read_catalogue, read_events
 from sidecar.stores.models import pick_device
 from sidecar.training.dev_cases import cases_of_log
 from sidecar.training.log import EventLog
+from sidecar.training.merging import merged_events
 from sidecar.training.pipeline import TrainConfig
 from sidecar.training.search_space import DEFAULT, NOT_TUNED, Space
 from sidecar.training.tuning import METHODS, DevWindow, Row, Study, open_study
@@ -81,11 +82,15 @@ def _window(options: argparse.Namespace) -> DevWindow:
         raise FileError(f"{options.events} has no times, so nothing lies before --until")
     end = options.dev_until if options.dev_until is not None else float("inf")
     log = log.until(end)
-    if not len(log.until(options.until)):
+    taught = log.until(options.until)
+    if not len(taught):
         raise FileError(f"{options.events} has no event before --until; give a later instant")
-    cases = _cases(options, end) if options.cases else cases_of_log(
-        log, rows, since=options.until, until=end, most=options.most_cases, seed=options.seed)
-    return DevWindow(rows, log, cases, options.until)
+    if not options.cases:
+        return DevWindow(rows, taught, log, cases_of_log(
+            log, rows, since=options.until, until=end, most=options.most_cases, seed=options.seed))
+    cases = _cases(options, end)
+    told = merged_events(counted(read_events(options.events), "events, for the cases"), cases)
+    return DevWindow(rows, taught, EventLog.from_events(told, by_id).until(end), cases)
 
 
 def _cases(options: argparse.Namespace, end: float) -> list[Case]:

@@ -45,23 +45,24 @@ Objective = Callable[[TrainConfig], Figures]
 class DevWindow:
     """What every trial is trained on and judged by.
 
-    ``log`` ends where the dev window does; ``until`` is the training's end, in seconds.
+    ``taught`` ends where training does, ``log`` where the dev window does; ``log`` may know more:
+    what the cases' histories alone tell, as in an evaluation.
     """
 
     rows: Sequence[Mapping[str, Any]]
+    taught: EventLog
     log: EventLog
     cases: Sequence[Case]
-    until: float
 
     def objective(self, progress: Progress) -> Objective:
-        """Return what a trial does: train on the part before ``until``, rank the cases.
+        """Return what a trial does: train on ``taught``, rank the cases.
 
         The figure that counts is ``mrr``: the mean reciprocal rank of the model's order, as it
         would ship, over the cases that can be judged by. Where its personal part would ship off,
         the order without it counts: in the engine's order all such trials would be alike.
         """
         def train_and_judge(config: TrainConfig) -> Figures:
-            ranker, evidence = train_ranker(self.rows, self.log.until(self.until), config, progress)
+            ranker, evidence = train_ranker(self.rows, self.taught, config, progress)
             return self._judge(ranker, progress) | {"is_personal": evidence["is_personal"]}
 
         return train_and_judge

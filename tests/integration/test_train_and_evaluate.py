@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scripts import analyze, crossvalidate, evaluate, train, tune
+from sidecar.errors import FileError
 from sidecar.stores.models import model_version, pick_device
 from sidecar.training.pipeline import TrainConfig
 from tests.shops import LEARNT, make_cases, make_events, make_rows
@@ -157,6 +158,24 @@ def test_evaluation_writes_a_page_with_plots(files, model, capsys):
     assert html.count("<svg") >= 10
     assert [effect["strength"] for effect in figures["diversity"]] == [0, 0.1, 0.25, 0.5, 0.75, 1]
     assert figures["curves"]["model"]["roc"][-1] == [1.0, 1.0]
+
+
+def test_histories_of_cases_that_are_learnt_from_are_read(files, tmp_path, monkeypatch):
+    """A case whose shopper is not in the events was a stranger's, whatever its history told."""
+    said = []
+
+    def noted(rows, log, config, progress, cases, users):
+        said.extend((log.users[user], log.kinds[kind]) for user, kind in
+                    zip(log.user, log.kind, strict=True))
+        raise FileError("enough")
+
+    monkeypatch.setattr(train, "train_ranker", noted)
+    row = {**case_rows()[0], "user_id": "new", "ts": instant(LEARNT - 60.0),
+           "history": [["i1", "click", instant(LEARNT - 120.0)]]}
+    write_lines(tmp_path / "cases.jsonl.gz", [row, {**row, "ts": instant(LEARNT + 60.0)}])
+    assert train_on(files, "jsonl.gz", tmp_path / "model", "--cases",
+                    str(tmp_path / "cases.jsonl.gz")) == 1
+    assert said.count(("new", "click")) == 1
 
 
 def test_cases_that_share_an_id_are_each_ranked_whole(files, model):

@@ -98,6 +98,25 @@ def test_cases_of_the_dev_window_alone_judge(files, tmp_path, capsys):
     assert table(tmp_path)[0]["cases"] == len(inside)
 
 
+def test_cases_are_judged_with_their_own_histories_as_in_an_evaluation(files, tmp_path):
+    """Where the events end with the training, the histories alone tell what came until a case."""
+    case = make_cases(ROWS, EVENTS, 20)[-1]
+    later = [(item, word, instant(ts)) for item, word, ts in zip(
+        case.history.item_ids, case.history.events, case.history.ts, strict=True) if ts >= LEARNT]
+    write_lines(tmp_path / "events.jsonl", (
+        row for row in map(json.loads, (files / "events.jsonl").read_text().splitlines())
+        if row["ts"] < instant(LEARNT)))
+    write_lines(tmp_path / "cases.jsonl", [
+        {"case_id": "c", "user_id": case.user_id, "query": case.query, "ts": instant(case.ts),
+         "history": later, "candidates": list(case.candidates), "relevant": list(case.relevant)}])
+    window = tune._window(tune._parser().parse_args(
+        [*arguments(files, tmp_path / "out", "--cases", str(tmp_path / "cases.jsonl")),
+         "--events", str(tmp_path / "events.jsonl")]))
+    assert later
+    assert len(window.taught) == sum(event.ts < LEARNT for event in EVENTS)
+    assert len(window.log) == len(window.taught) + len(later)
+
+
 def test_interrupted_run_keeps_everything_and_the_same_command_goes_on(files, tmp_path):
     """Ctrl-C as a terminal sends it, while a trial trains."""
     command = [sys.executable, "-u", "-m", "scripts.tune",

@@ -173,7 +173,8 @@ def test_trials_without_a_personal_gain_can_be_told_apart():
     ranker = fresh_ranker()
     ranker.config = dataclasses.replace(ranker.config, is_personal=False)
     cases = [case for case in make_cases(rows, events) if case.ts > LEARNT]
-    window = DevWindow(rows, EventLog.from_events(events, ranker.items.row_of), cases, LEARNT)
+    log = EventLog.from_events(events, ranker.items.row_of)
+    window = DevWindow(rows, log.until(LEARNT), log, cases)
     figures = window._judge(ranker, quiet)
     assert figures["mrr"] == figures["mrr_unpersonalised"] != figures["mrr_bm25"]
 
