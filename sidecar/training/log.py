@@ -6,6 +6,7 @@ instead of strings. 1.5 million events take about 60 MB.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,7 @@ from sidecar.ranking.imputation import is_known
 from sidecar.ranking.kinds import is_impression, target_kinds
 from sidecar.records import Event
 
+logger = logging.getLogger(__name__)
 COLUMNS = ("user", "item", "kind", "ts", "visit", "query", "position", "price", "is_kept",
            "is_unknown")
 Index = npt.NDArray[np.int64] | slice
@@ -66,7 +68,8 @@ class EventLog:
         """Build the columns; ``rows`` maps item ids to catalogue rows.
 
         Events without a time get the file's order as their time, one second apart after the
-        last known one; ``has_times`` is False if not one event has a time.
+        last known one; ``has_times`` is False if not one event has a time. Of events with one id
+        the first counts, as it does where events are sent to a sidecar.
         """
         users: dict[str, int] = {}
         kinds: dict[str, int] = {}
@@ -75,7 +78,14 @@ class EventLog:
         user, item, kind, ts, visit, query, position, price = [], [], [], [], [], [], [], []
         of_order, is_kept, is_unknown = [], [], []
         clock, has_times = 0.0, False
+        seen: set[str] = set()
+        repeated = 0
         for event in events:
+            if event.event_id:
+                if event.event_id in seen:
+                    repeated += 1
+                    continue
+                seen.add(event.event_id)
             code = users.setdefault(event.user_id, len(users))
             row = -1 if event.item_id is None else rows.get(event.item_id, -1)
             if event.ts is None:
@@ -95,6 +105,8 @@ class EventLog:
             query.append(queries.setdefault(event.query, len(queries)) if event.query else -1)
             position.append(-1 if event.position is None else min(max(event.position, 0), 9999))
             price.append(np.nan if event.unit_price is None else event.unit_price)
+        if repeated:
+            logger.warning("%d events left out: their event_id came before", repeated)
         order = np.argsort(np.asarray(ts), kind="stable")
         prices = np.asarray(price, np.float64)
         log = cls(

@@ -92,6 +92,18 @@ def test_orders_are_visits_of_their_own_where_nothing_else_is_logged():
     assert log.visit.tolist() == [0, 0, 1, 1, 2, 2]
 
 
+def test_event_that_is_there_twice_counts_once_and_is_told(caplog):
+    """As it does where it is sent to a sidecar twice: ids are unique across all users."""
+    log = log_of(Event("u", "purchase", "a", 1.0, event_id="1"),
+                 Event("u", "purchase", "b", 2.0, event_id="2"),
+                 Event("u", "purchase", "a", 1.0, event_id="1"),
+                 Event("v", "purchase", "c", 3.0, event_id="2"),
+                 Event("u", "view", "a", 4.0), Event("u", "view", "a", 4.0))
+    assert log.item.tolist() == [0, 1, 0, 0]
+    assert log.users == ["u"]
+    assert caplog.messages == ["2 events left out: their event_id came before"]
+
+
 def test_until_is_strictly_before():
     log = log_of(*(Event("u", "view", "a", float(ts)) for ts in (1, 2, 2, 3)))
     assert log.until(2.0).ts.tolist() == [1.0]
