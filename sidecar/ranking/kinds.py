@@ -23,7 +23,7 @@ _OTHER_WORDS: Mapping[str, str] = {
                 "transaction sale sold",
     "add_to_cart": "cart add_to_basket basket add_to_bag product_added",
     "favourite": "favorite fav add_to_wishlist wishlist like",
-    "click": "item_click product_click product_clicked select_item",
+    "click": "click_through item_click product_click product_clicked select_item",
     "view": "watch view_item item_view page_view pv product_view product_viewed detail_view",
     "impression": "impressions view_item_list product_impression product_list_viewed shown",
     "return": "returned refund refunded order_refunded cancel canceled cancelled cancellation",

@@ -46,9 +46,9 @@ def parse_event(raw: object, now: float) -> Event:
         EventError: saying which field is wrong, its value and what it must be.
     """
     fields = _object(raw, "event")
-    if "action_name" in fields:
-        return _event(*_from_ubi(fields), now)
     if "event" not in fields:
+        if "action_name" in fields:
+            return _event(*_from_ubi(fields), now)
         raise EventError("event is missing; give event (short form) or action_name (UBI form)")
     known = {name: fields[name] for name in _SHORT if name in fields}
     extra = {name: value for name, value in fields.items() if name not in known}

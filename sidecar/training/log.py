@@ -103,7 +103,7 @@ class EventLog:
             ts.append(clock)
             visit.append(visits.setdefault((code, key, is_order), len(visits)) if key else -1)
             query.append(queries.setdefault(event.query, len(queries)) if event.query else -1)
-            position.append(-1 if event.position is None else min(max(event.position, 0), 9999))
+            position.append(-1 if event.position is None else min(max(event.position, -1), 9999))
             price.append(np.nan if event.unit_price is None else event.unit_price)
         if repeated:
             logger.warning("%d events left out: their event_id came before", repeated)

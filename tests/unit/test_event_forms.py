@@ -57,6 +57,13 @@ def test_ubi_js_event_is_read_as_it_is_sent() -> None:
                                                          "description": "Milk"}
 
 
+def test_column_named_as_ubis_leaves_the_short_form_what_it_is() -> None:
+    """A shop's own column of that name took the item and the time with it."""
+    event = parse_event(short(action_name="buy button"), NOW)
+    assert (event.event, event.item_id, event.ts) == ("click", "i", 1735787045.0)
+    assert event.extra == {"action_name": "buy button"}
+
+
 def test_ubi_event_loses_nothing_on_its_way_to_the_log() -> None:
     raw = {"application": "shop", "action_name": "purchase", "query_id": "q", "session_id": "s",
            "client_id": "c", "user_id": "u", "timestamp": "2025-01-02T03:04:05.678Z",

@@ -271,8 +271,8 @@ def test_strengths_lie_between_minus_one_and_one_and_unknown_words_count_as_a_vi
 @pytest.mark.parametrize(("word", "known"), [
     ("AddToCart", "add_to_cart"), ("add-to-cart", "add_to_cart"), ("addtocart", "add_to_cart"),
     ("Order Completed", "purchase"), ("transaction", "purchase"), ("Product Viewed", "view"),
-    ("view_item", "view"), ("refund", "return"), ("PURCHASE", "purchase"), ("poked", None),
-    ("", None), ("取消", None)])
+    ("view_item", "view"), ("click_through", "click"), ("refund", "return"),
+    ("PURCHASE", "purchase"), ("poked", None), ("", None), ("取消", None)])
 def test_other_systems_words_are_known_however_they_are_written(word, known):
     assert meaning(word) == known
     assert known is None or strength(word) == strength(known)

@@ -104,6 +104,13 @@ def test_event_that_is_there_twice_counts_once_and_is_told(caplog):
     assert caplog.messages == ["2 events left out: their event_id came before"]
 
 
+def test_position_below_zero_is_unknown():
+    """Some systems write -1 for none; as 0 it was the best place of the page."""
+    log = log_of(*(Event("u", "impression", "a", 1.0, "cup", position=position)
+                   for position in (-1, None, 0, 3, -7, 10**6)))
+    assert log.position.tolist() == [-1, -1, 0, 3, -1, 9999]
+
+
 def test_until_is_strictly_before():
     log = log_of(*(Event("u", "view", "a", float(ts)) for ts in (1, 2, 2, 3)))
     assert log.until(2.0).ts.tolist() == [1.0]
