@@ -150,7 +150,7 @@ class EventLog:
         last event with one in the same visit, no more than half an hour before."""
         if not self.queries:
             return np.full(len(self), -1, np.int32)
-        order, _ = self.by_user()
+        order = np.argsort(self.visit, kind="stable")  # sessions of one user may run side by side
         query, visit, ts = self.query[order], self.visit[order], self.ts[order]
         last = np.maximum.accumulate(np.where(query >= 0, np.arange(len(order)), -1))
         place = np.maximum(last, 0)

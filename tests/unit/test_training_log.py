@@ -87,6 +87,17 @@ def test_purchase_answers_the_search_of_its_visit_whatever_ids_are_logged(browsi
     assert asked == ["cup", "lamp", "cup", "cup", "cup", None]
 
 
+def test_purchase_answers_the_search_of_its_own_session_where_two_run_side_by_side():
+    log = log_of(Event("u", "search", None, 1.0, "cup", session_id="laptop"),
+                 Event("u", "search", None, 10.0, "lamp", session_id="phone"),
+                 Event("u", "view", "c", 20.0, session_id="tablet"),
+                 Event("u", "purchase", "a", 60.0, session_id="laptop"),
+                 Event("u", "purchase", "b", 70.0, session_id="phone"),
+                 Event("u", "purchase", "b", 70.0 + VISIT_GAP_S, session_id="laptop"))
+    asked = [log.queries[code] if code >= 0 else None for code in log.asked()]
+    assert asked == ["cup", "lamp", None, "cup", "lamp", None]
+
+
 def test_orders_are_visits_of_their_own_where_nothing_else_is_logged():
     log = log_of(*(Event("u", "purchase", "a", float(k), order_id=f"o{k // 2}") for k in range(6)))
     assert log.visit.tolist() == [0, 0, 1, 1, 2, 2]
