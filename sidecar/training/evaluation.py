@@ -98,6 +98,25 @@ def evaluate(ranker: Ranker, log: EventLog, cases: Sequence[Case],
     lists = _lists(ranker, log, examples, own, lambda k: progress(1000 * k // total, 0.0))
     other = _lists(ranker, log, examples, other_users(own),
                    lambda k: progress(1000 * (k + len(examples)) // total, 0.0))
+    served = _is_served(ranker, examples, lists)
+    scores = _scores_by_ranker(ranker, lists, other, served, _is_served(ranker, examples, other))
+    if "lightgbm" in baselines:
+        past = log.until(ranker.knowledge.statistics.clock)
+        scores |= boosted_scores(past, rows, ranker.items, lists, 0, progress)
+    lengths = np.array([len(c.history) for c in ordered])
+    masked = {name: np.where(lists.valid, value, -np.inf).astype(np.float32)
+              for name, value in scores.items()}
+    is_personal = served & lists.has_history & ranker.config.is_personal
+    return Evaluated(ordered, lists, masked, lengths, served, is_personal)
+
+
+def _scores_by_ranker(ranker: Ranker, lists: Lists, other: Lists, served: npt.NDArray[np.bool_],
+                      other_served: npt.NDArray[np.bool_]) -> dict[str, FloatArray]:
+    """Return (N, K) by ranker: simple rules, the model as it serves, unpersonalised, without each
+    signal, each signal alone, and the model with another's history (``other``).
+
+    ``served`` and ``other_served`` (N) say where the model orders; elsewhere the engine does.
+    """
     scores = simple_rules(lists)
     personal = part_lists(ranker.blend, lists)
     impersonal = part_lists(ranker.blend, lists, as_strangers=True)
@@ -107,28 +126,19 @@ def evaluate(ranker: Ranker, log: EventLog, cases: Sequence[Case],
                        "it serves", "the unpersonalised one" if ranker.orders_strangers
                        or ranker.config.beats_engine else "the engine's")
         parts, of_others = impersonal, impersonal
-    served = _is_served(ranker, examples, lists)
 
-    def as_served(found: FloatArray) -> FloatArray:
-        return np.where(served[:, None], found, scores["BM25"])
+    def as_served(found: FloatArray, where: npt.NDArray[np.bool_] = served) -> FloatArray:
+        return np.where(where[:, None], found, scores["BM25"])
 
     scores |= {
         "model": as_served(parts.sum(axis=-1)),
         "unpersonalised": impersonal.sum(axis=-1),
-        "model, another's history": np.where(_is_served(ranker, examples, other)[:, None],
-                                             of_others.sum(axis=-1), scores["BM25"]),
+        "model, another's history": as_served(of_others.sum(axis=-1), other_served),
     }
     for k, signal in enumerate(SIGNALS):
         scores[f"without {signal}"] = as_served(parts.sum(axis=-1) - parts[..., k])
         scores[f"{signal} alone"] = personal[..., k]
-    if "lightgbm" in baselines:
-        past = log.until(ranker.knowledge.statistics.clock)
-        scores |= boosted_scores(past, rows, ranker.items, lists, 0, progress)
-    lengths = np.array([len(c.history) for c in ordered])
-    masked = {name: np.where(lists.valid, value, -np.inf).astype(np.float32)
-              for name, value in scores.items()}
-    is_personal = served & lists.has_history & ranker.config.is_personal
-    return Evaluated(ordered, lists, masked, lengths, served, is_personal)
+    return scores
 
 
 def check_baselines(names: Sequence[str]) -> None:

@@ -210,47 +210,61 @@ def _evidence(lists: Lists, config: TrainConfig, epochs: int,
     """Measure the gains on the latest lists, with a blend trained on the others.
 
     The personal part ships switched on only if its gain's 95 % interval lies above zero; where it
-    does not, the unpersonalised order ships only if its gain over the engine's order does. A blend
-    that has read its lists a third as often as the one that ships tells most shops; where its
-    interval holds zero, one decides that has read them as often: a weak gain takes that long to
-    learn. Lists with another user's history teach the gate and show no gain: they are left out.
-    Lists keep only their sampled candidates (``TrainConfig.most_candidates``), so that the MRR told
-    is higher than the one over whole windows; only the differences are used.
+    does not, the unpersonalised order ships only if its gain over the engine's order does. Lists
+    with another user's history teach the gate and show no gain: they are left out. Lists keep only
+    their sampled candidates (``TrainConfig.most_candidates``), so that the MRR told is higher than
+    the one over whole windows; only the differences are used.
     """
     held = max(1, int(len(lists) * config.evidence_share), min(ENOUGH_LISTS, len(lists) // 3))
     early = len(lists) - held
     late = np.arange(early, len(lists))
     known = late[(lists.has_history & lists.is_own)[late]]
-    is_shown = len(known) >= FEWEST_LISTS
-    if not is_shown or early < FEWEST_LISTS:
+    has_enough = len(known) >= FEWEST_LISTS
+    if not has_enough or early < FEWEST_LISTS:
         log.warning("too few lists (%d, of them %d held out, %d with the shopper's own history) to "
                     "show a personal gain: the model ships with personalization off", len(lists),
                     len(late), len(known))
     if early < FEWEST_LISTS or len(late) < FEWEST_LISTS:
         progress(1000, 0.0)
         return {"lists": len(known), "is_personal": False, "beats_engine": False}
-    late = known if is_shown else late  # what strangers get can be shown by anybody's
-    taught, dev = lists.take(slice(early)), lists.take(late)
-    for reads in sorted({max(1, epochs // HASTE), epochs}):
-        personal, unpersonalised, engine = _placed(
-            _train_blend(taught, config, reads, progress), dev)
-        gain, over_engine = compare(personal, unpersonalised), compare(unpersonalised, engine)
-        if not (is_shown and gain["low"] <= 0 < gain["high"]):
-            break
-    evidence = {"lists": len(late), "mrr": float(personal.mean()),
+    judged = known if has_enough else late  # what strangers get can be shown by anybody's
+    taught, dev = lists.take(slice(early)), lists.take(judged)
+    reads = sorted({max(1, epochs // HASTE), epochs})
+    personal, unpersonalised, engine = _placed_once_sure(
+        taught, dev, config, reads if has_enough else reads[:1], progress)
+    gain, over_engine = compare(personal, unpersonalised), compare(unpersonalised, engine)
+    evidence = {"lists": len(judged), "mrr": float(personal.mean()),
                 "mrr_unpersonalised": float(unpersonalised.mean()),
                 "mrr_engine": float(engine.mean()),
                 "gain": gain["difference"], "low": gain["low"], "high": gain["high"],
-                "is_personal": is_shown and gain["low"] > 0, "beats_engine": over_engine["low"] > 0}
-    if is_shown:
+                "is_personal": has_enough and gain["low"] > 0,
+                "beats_engine": over_engine["low"] > 0}
+    if has_enough:
         log.info("personal gain in MRR on the latest %d lists: %+.4f [%+.4f, %+.4f]: "
-                 "personalization ships %s", len(late), gain["difference"], gain["low"],
+                 "personalization ships %s", len(judged), gain["difference"], gain["low"],
                  gain["high"], "on" if evidence["is_personal"] else "off")
     if not evidence["is_personal"]:
         log.info("gain in MRR of its unpersonalised order over the engine's: %+.4f [%+.4f, %+.4f]: "
                  "shoppers with history get %s", over_engine["difference"], over_engine["low"],
                  over_engine["high"], "that order" if evidence["beats_engine"] else "the engine's")
     return evidence
+
+
+def _placed_once_sure(taught: Lists, dev: Lists, config: TrainConfig, reads: Sequence[int],
+                      progress: Callable[[int, float], None]) -> list[npt.NDArray[np.float64]]:
+    """Return what ``_placed`` does, by the first blend that shows a personal gain or loss, or else
+    by the last; each has read the lists ``reads`` times, fewest first.
+
+    One that has read them a third as often as the one that ships tells most shops; where its
+    interval holds zero, one decides that has read them as often: a weak gain takes that long to
+    learn.
+    """
+    for count in reads:
+        placed = _placed(_train_blend(taught, config, count, progress), dev)
+        gain = compare(placed[0], placed[1])
+        if not gain["low"] <= 0 < gain["high"]:
+            break
+    return placed
 
 
 def _placed(blend: Blend, dev: Lists) -> list[npt.NDArray[np.float64]]:
