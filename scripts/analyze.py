@@ -1,9 +1,10 @@
 """Read a catalogue and events, and write one HTML report of what shoppers do.
 
 Basics, trajectories through categories, brands and items, association in visits, and clusters of
-like-minded users: by the interest vectors of --model where given, else by item factors. --users
-(user_id and any other columns) says how clusters and attributes hang together. Events at or after
---until are not read. The report is self-contained; --json writes the same findings as data.
+like-minded users by item factors; with --model, first those that it ranks by, then those of its
+interest vectors. --users (user_id and any other columns) says how clusters and attributes hang
+together. Events at or after --until are not read. The report is self-contained; --json writes the
+same findings as data.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"analyze: {error}", file=sys.stderr)
         return 1
     basics = found["basics"]
-    print(json.dumps({"report": str(options.out), "clusters": len(found["clusters"]["clusters"]),
+    print(json.dumps({"report": str(options.out),
+                      **{name: len(found[name]["clusters"]) for name in ("segments", "clusters")
+                         if name in found},
                       **{name: basics[name] for name in ("events", "users", "visits", "items")}}))
     return 0
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from sidecar.analysis.basics import basics
 from sidecar.analysis.charts import bars, columns, heat, lines, number
-from sidecar.analysis.clusters import clusters
+from sidecar.analysis.clusters import clusters, segments
 from sidecar.analysis.page import Page, figure, heading, prose, table
 from sidecar.analysis.pairs import SURE, find_pairs, next_visit_pairs
 from sidecar.analysis.shop import IntVector, Shop
@@ -30,7 +30,8 @@ def findings(shop: Shop, ranker: Ranker | None = None,
              attributes: Mapping[str, Mapping[str, Any]] | None = None, seed: int = 0,
              ) -> dict[str, Any]:
     """Return every finding: ``basics``, ``trajectories``, ``association`` in a visit,
-    ``succession`` from visit to visit (each by grouping, and ``item``) and ``clusters``.
+    ``succession`` from visit to visit (each by grouping, and ``item``), ``segments`` where there is
+    a ranker, and ``clusters``.
 
     Trajectories go along all positive events; what is taken, together or next, are the strong
     ones.
@@ -48,6 +49,7 @@ def findings(shop: Shop, ranker: Ranker | None = None,
                         for name, state in taken.items()},
         "succession": {name: next_visit_pairs(log, state, names[name])
                        for name, state in taken.items()},
+        **({"segments": segments(shop, ranker, attributes or {}, seed)} if ranker else {}),
         "clusters": clusters(shop, ranker, attributes or {}, seed),
     }
 
@@ -76,7 +78,14 @@ def behaviour_page(found: Findings, title: str) -> str:
         "b taken in the user's visit after one with a. Support: share of followed visits. a → b: "
         "share of the visits with a that b follows; b → a: share of the visits with b that come "
         "after one with a."))
-    _clusters(page, found["clusters"])
+    if "segments" in found:
+        _clusters(page, "Clusters that the model ranks by", found["segments"], (
+            "Their number was chosen when the model was trained, by what predicted best what users "
+            "took next, as below."))
+    _clusters(page, "Clusters", found["clusters"], (
+        "The number of clusters is chosen by prediction: by the log-likelihood of what users took "
+        "in the last fifth of the log, under what other users of their clusters took before; the "
+        "fewest within one standard error of the best."))
     return page.html()
 
 
@@ -178,17 +187,14 @@ def _pairs(pairs: Sequence[Findings]) -> str:
                    number(p["lift"], 1), f"{p['p']:.1g}"] for p in pairs], words=2)
 
 
-def _clusters(page: Page, found: Findings) -> None:
-    groups = found["clusters"]
-    parts = [prose(f"Users in the space of {found['space']}. The number of clusters is chosen by "
-                   "prediction: by the log-likelihood of what users took in the last fifth of the "
-                   "log, under what other users of their clusters took before; the fewest within "
-                   "one standard error of the best.")]
-    choices = found["choices"]
-    parts.append(figure(bars([(f"{c['size']} clusters", c["gain"]) for c in choices], digits=4,
-                             intervals=[(c["gain"] - c["error"], c["gain"] + c["error"])
-                                        for c in choices]),
-                        "Gain over one cluster in nats an item, ± one standard error."))
+def _clusters(page: Page, title: str, found: Findings, lead: str) -> None:
+    groups, choices = found["clusters"], found["choices"]
+    parts = [prose(f"Users in the space of {found['space']}. {lead}")]
+    if choices or not groups:
+        parts.append(figure(bars([(f"{c['size']} clusters", c["gain"]) for c in choices], digits=4,
+                                 intervals=[(c["gain"] - c["error"], c["gain"] + c["error"])
+                                            for c in choices]),
+                            "Gain over one cluster in nats an item, ± one standard error."))
     if not groups:
         parts.append(prose("No clusters: too few users or events, or none that predict better "
                            "than the shop as a whole."))
@@ -214,7 +220,7 @@ def _clusters(page: Page, found: Findings) -> None:
             [[value, _percent(told["share_of_all"][v]),
               *(_percent(share and share[v]) for share in told["share"])]
              for v, value in enumerate(told["values"])])]
-    page.section("Clusters", *parts)
+    page.section(title, *parts)
 
 
 def _marks(group: Findings) -> list[str]:
@@ -226,6 +232,9 @@ def _marks(group: Findings) -> list[str]:
                 [f"{name} that marks it", "users", "share", "of all users", "lift"],
                 [[m["name"], number(m["users"]), _percent(m["share"]),
                   _percent(m["share_of_all"]), number(m["lift"], 2)] for m in marks[:8]]))
+    if group.get("raised"):
+        parts.append(table(["item that the model raises for it", "lift"],
+                           [[m["name"], number(m["lift"], 2)] for m in group["raised"][:8]]))
     return parts
 
 

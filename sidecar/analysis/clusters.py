@@ -1,8 +1,8 @@
 """Which shoppers are alike, and what marks each kind?
 
-Clusters are the ranker's own segments (``training.segments``), fitted on interest vectors of a
-trained encoder, or, without a model, on users in the space of item factors (a truncated SVD of the
-user-item matrix).
+``segments`` are those that a model ranks by, in the space of its item factors. ``clusters`` are
+found anew in the log (``training.segments``), by the interest vectors of a model's encoder or,
+without a model, by item factors too (a truncated SVD of the user-item matrix).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sidecar.ranking.statistics import DAY_S
 from sidecar.records import FloatArray
 from sidecar.training.associations import fit_factors
 from sidecar.training.log import EventLog
-from sidecar.training.segments import fit_segments, fit_segments_on_factors
+from sidecar.training.segments import fit_segments, fit_segments_on_factors, user_vectors
 
 MOST = 12  # marks a cluster
 FEWEST_SHARE = 0.05  # of a cluster's users, that must have taken what marks it
@@ -31,9 +31,35 @@ MOST_VALUES = 30  # of an attribute
 Findings = dict[str, Any]
 
 
+def segments(shop: Shop, ranker: Ranker, attributes: Mapping[str, Mapping[str, Any]],
+             seed: int = 0) -> Findings:
+    """Return the clusters that a model ranks by, with the items that it raises most for each, and
+    a map of users. Their number was chosen when it was trained, by the criterion of ``clusters``.
+
+    Args:
+        shop: with rows of the ranker's item table; its users are placed as in training.
+        ranker: whose segments are told.
+        attributes: user id → {column: value}, may be empty.
+        seed: of samples.
+    """
+    known = ranker.knowledge
+    factors = np.zeros((len(shop.titles), known.factors.shape[1]), np.float32)
+    factors[:len(known.factors)] = known.factors  # the catalogue may have grown since
+    vectors = user_vectors(shop.log, factors)
+    weights = known.segments.of_interests(vectors) if len(known.segments) else np.zeros(
+        (len(vectors), 0), np.float32)
+    weights[~vectors.any(axis=1)] = 0.0
+    told = _told(shop, np.arange(len(vectors)), vectors, weights, attributes, seed)
+    for group, lift in zip(told["clusters"], known.segments.lift, strict=True):
+        best = np.argsort(-lift, kind="stable")[:MOST]
+        group["raised"] = [{"name": shop.titles[i], "lift": float(np.exp(np.float32(lift[i])))}
+                           for i in best if lift[i] > 0]
+    return {"space": "item factors of the model", "choices": [], **told}
+
+
 def clusters(shop: Shop, ranker: Ranker | None, attributes: Mapping[str, Mapping[str, Any]],
              seed: int = 0) -> Findings:
-    """Return the clusters, the criterion by number, and a map of users.
+    """Return the clusters found in a log, the criterion by number, and a map of users.
 
     Args:
         shop: with rows of the ranker's item table, where there is a ranker.
@@ -47,17 +73,22 @@ def clusters(shop: Shop, ranker: Ranker | None, attributes: Mapping[str, Mapping
     else:
         fit = fit_segments_on_factors(
             shop.log, fit_factors(shop.log, len(shop.titles), seed), seed=seed)
-    label = fit.weights.argmax(axis=1) if len(fit.weights) else np.zeros(0, np.int64)
-    placed = fit.weights.any(axis=1) if len(fit.weights) else np.zeros(0, bool)
-    users, label = fit.users[placed], label[placed]
     return {
         "space": "interest vectors of the model" if ranker else "item factors (SVD)",
         "choices": [{"size": c.size, "gain": c.gain, "error": c.error, "sharpness": c.sharpness}
                     for c in fit.choices],
-        "clusters": _describe(shop, users, label, len(fit.segments)),
-        "map": _map(fit.interests[placed] if len(fit.interests) else fit.interests, label, seed),
-        "attributes": _attributes(shop.log, users, label, attributes, len(fit.segments)),
-    }
+        **_told(shop, fit.users, fit.interests, fit.weights, attributes, seed)}
+
+
+def _told(shop: Shop, users: IntVector, vectors: FloatArray, weights: FloatArray,
+          attributes: Mapping[str, Mapping[str, Any]], seed: int) -> Findings:
+    """Return what marks the clusters (S) of users (m codes) with vectors (m, D) and weights
+    (m, S), where each stands in the one of most weight; without weight, in none."""
+    placed, size = weights.any(axis=1), weights.shape[1]
+    users, vectors = users[placed], vectors[placed]
+    label = weights[placed].argmax(axis=1) if size else np.zeros(0, np.int64)
+    return {"clusters": _describe(shop, users, label, size), "map": _map(vectors, label, seed),
+            "attributes": _attributes(shop.log, users, label, attributes, size)}
 
 
 def _describe(shop: Shop, users: IntVector, label: IntVector, size: int) -> list[Findings]:

@@ -1,9 +1,10 @@
 """Which shoppers are alike, and what do those buy more of than the shop's others?
 
-S segments of users, each a direction in the space of interest vectors and a lift an item. A
-shopper belongs to every segment a little, by the angle between the interest vector and each
-direction, so that one more event moves the weights and never flips them. Who has no events yet is
-placed by user attributes, where the shop has any, and else like the shop as a whole.
+S segments of users, each a direction in a space where shoppers have vectors, and a lift an item. A
+model's space is that of its item factors (``factor_vector``); an analysis may take the encoder's
+interest vectors. A shopper belongs to every segment a little, by the angle between the own vector
+and each direction, so that one more event moves the weights and never flips them. Who has no events
+yet is placed by user attributes, where the shop has any, and else like the shop as a whole.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ DOUBT_EVENTS = 5.0  # a user of so many events is placed half as sharply as one 
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """S segments over D-wide interest vectors and n item rows. S may be 0: all say nothing then.
+    """S segments over D-wide vectors of shoppers and n item rows. S may be 0: all say nothing then.
 
     ``centroids`` (S, D) unit vectors; ``lift`` (S, n) float16, log of how much more often than the
     shop a segment's shoppers took an item lately, shrunk to 0 where there is little evidence,
@@ -51,7 +52,7 @@ class Segments:
                    np.zeros(0, np.float32))
 
     def of_interest(self, interest: FloatArray, events: int | None = None) -> FloatArray:
-        """Return weights (S), sum 1, of a user with an interest vector (D).
+        """Return weights (S), sum 1, of a user with a vector (D).
 
         The posterior of a mixture of von Mises-Fisher distributions of one concentration
         (Banerjee et al. 2005, JMLR 6): shares · exp(sharpness · cosine), normalised. A zero vector
@@ -67,7 +68,7 @@ class Segments:
         return result
 
     def of_interests(self, interests: FloatArray) -> FloatArray:
-        """Return weights (m, S) for interest vectors (m, D) of users with many events."""
+        """Return weights (m, S) for vectors (m, D) of users with many events."""
         norms = np.sqrt((interests * interests).sum(axis=1, keepdims=True))
         cosine = interests @ self.centroids.T / np.maximum(norms, 1e-9)
         weights = self.shares * np.exp(np.float32(self.sharpness) * cosine)

@@ -2,9 +2,11 @@
 
 Sampled softmax with log-q correction (Bengio and Senécal 2008): each step's logit of its target
 competes with negatives drawn half by popularity, half uniformly, every logit less the log of its
-expected count among the draws; a negative that is the target is masked. The target of a step is a
-random item of the user's next visit (what a search after this visit should find) or, half the time
-and where there is no next visit, the next item of this one.
+expected count among the draws; a negative that is the target is masked. They are not the batch's
+other targets: those are distributed about as the half by popularity is (Yi et al. 2019, RecSys),
+but come in runs of one shopper's, and never are what nobody takes, which the uniform half holds
+down. The target of a step is a random item of the user's next visit (what a search after this
+visit should find) or, half the time and where there is no next visit, the next item of this one.
 
 Known mistakes of GRU4Rec's copies, avoided here: states start at zero for each user and are
 carried, detached, from chunk to chunk of the same user only; the loss takes logits, not

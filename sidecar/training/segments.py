@@ -1,11 +1,12 @@
-"""Segments of like-minded shoppers, fitted on interest vectors and what followed them.
+"""Segments of like-minded shoppers, fitted on a vector of each and what followed.
 
-Users are clustered by the direction of their interest vectors (k-means on unit vectors). How many
-segments, and how softly a user belongs to them, is chosen by prediction: the log is cut at four
-fifths of its strong events, segments and lifts are learnt before the cut, and what users took
-after it is scored by its log-likelihood under their segments' shares, as other users made them.
-The fewest segments within one standard error of the best are taken; where none beats the shop's
-own shares by two standard errors, there are none.
+A model's are fitted on item factors (``fit_segments_on_factors``); the encoder's interest vectors
+predicted less well, and serve analyses (``fit_segments``). Users are clustered by the direction of
+their vectors (k-means on unit vectors). How many segments, and how softly a user belongs to them,
+is chosen by prediction: the log is cut at four fifths of its strong events, segments and lifts are
+learnt before the cut, and what users took after it is scored by its log-likelihood under their
+segments' shares, as other users made them. The fewest segments within one standard error of the
+best are taken; where none beats the shop's own shares by two standard errors, there are none.
 
 lift[s, i] = log((c_si + a) / (e_si + a)): c_si is the segment's decayed count of users who took
 item i lately, e_si what it would be if the segment were like the shop, a is PRIOR,
@@ -66,7 +67,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Segments; the users that they were learnt from (m codes) with their interest vectors (m, D)
+    """Segments; the users that they were learnt from (m codes) with their vectors (m, D)
     and weights (m, S); and the choices that were looked at, by size."""
 
     segments: Segments

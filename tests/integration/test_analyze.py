@@ -52,9 +52,11 @@ def test_model_places_users_and_names_its_own_items(files, capsys):
     ranker.items.upsert([{**ROWS[0], "item_id": "sold out"}])
     save_ranker(ranker, files / "model", {})
     assert run(files, "--model", str(files / "model")) == 0
-    assert json.loads(capsys.readouterr().out)["items"] == len(ROWS) + 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["items"] == len(ROWS) + 1
     found = json.loads((files / "report.json").read_text())
     assert found["clusters"]["space"] == "interest vectors of the model"
+    assert told["segments"] == len(found["segments"]["clusters"])
 
 
 def test_events_from_until_on_are_not_read(files, capsys):

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from sidecar.analysis.basics import basics, long_tail
 from sidecar.analysis.behaviour_report import behaviour_page, findings
-from sidecar.analysis.clusters import _attributes, clusters
+from sidecar.analysis.clusters import _attributes, clusters, segments
 from sidecar.analysis.pairs import find_pairs, next_visit_pairs
 from sidecar.analysis.shop import Shop, Tally
 from sidecar.analysis.trajectories import event_walks, trajectories, visit_steps
+from sidecar.ranking.segments import Segments
 from sidecar.records import Event
+from sidecar.training.associations import fit_factors
 from sidecar.training.log import EventLog
-from tests.shops import make_events, make_rows, trained
+from sidecar.training.segments import fit_segments_on_factors
+from tests.shops import fresh_ranker, make_events, make_rows
 from tests.unit.test_analysis_pages import check
 
 DAY_S = 86_400.0
@@ -260,13 +264,40 @@ def test_cluster_whose_users_tell_nothing_keeps_its_number():
     assert found["cramers_v"] == pytest.approx(0.5)  # φ = (3·3 − 1·1) / (4·4)
 
 
-def test_clusters_of_a_model_use_its_interest_vectors():
-    ranker = trained()
+def test_model_s_own_segments_come_first_and_those_of_interest_vectors_as_what_they_are():
+    ranker = fresh_ranker()
+    rows, events = two_tastes()
+    log = EventLog.from_events(events, ranker.items.row_of)
+    factors = fit_factors(log, len(rows), 0)
+    fit = fit_segments_on_factors(log, factors)
+    ranker.knowledge = replace(ranker.knowledge, factors=factors, segments=fit.segments)
+    ranker.items.upsert([{**rows[0], "item_id": "new"}])  # since the model was trained
+    found = findings(Shop.of([*rows, {"item_id": "new", "title": "new"}], log, Tally()), ranker)
+    own = found["segments"]
+    assert own["space"] == "item factors of the model"
+    assert [g["users"] for g in own["clusters"]] == np.bincount(fit.weights.argmax(1)).tolist()
+    for group, lift in zip(own["clusters"], fit.segments.lift, strict=True):
+        best = int(lift.argmax())
+        assert group["raised"][0] == {"name": f"{rows[best]['title']} [i{best}]",
+                                      "lift": pytest.approx(float(np.exp(lift[best])), rel=1e-2)}
+        tastes = [{int(told["name"].split("[i")[1][:-1]) < 30 for told in told_of} for told_of in (
+            group["raised"], group["marks"]["item"])]
+        assert tastes[0] == tastes[1]
+        assert len(tastes[0]) == 1
+    assert found["clusters"]["space"] == "interest vectors of the model"
+    assert found["clusters"]["choices"]
+    html = behaviour_page(found, "Shop")
+    check(html)
+    assert 0 < html.index("space of item factors of the model") < html.index("space of interest")
+    assert "item that the model raises for it" in html
+
+
+def test_model_without_segments_says_so():
+    ranker = fresh_ranker()
+    ranker.knowledge = replace(ranker.knowledge, segments=Segments.none())
     rows = make_rows()
-    log = EventLog.from_events(make_events(rows, users=60), ranker.items.row_of)
-    found = clusters(Shop.of(rows, log, Tally()), ranker, {})
-    assert found["space"] == "interest vectors of the model"
-    assert found["choices"]
+    log = EventLog.from_events(make_events(rows), ranker.items.row_of)
+    assert segments(Shop.of(rows, log, Tally()), ranker, {})["clusters"] == []
 
 
 @pytest.mark.parametrize("events", [
