@@ -135,6 +135,21 @@ def _reads(body, at, end, name):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
+def _value_start(body, at, field, last):  # type: ignore[no-untyped-def]
+    """Return where the string of ``{"field":["string"]}`` starts; -1 if ``at`` reads otherwise."""
+    at += 2
+    if at + len(field) + 4 >= last or body[at - 2] != _OPEN or body[at - 1] != _QUOTE:
+        return -1
+    if not _reads(body, at, at + len(field), field):
+        return -1
+    at += len(field)
+    if (body[at] != _QUOTE or body[at + 1] != _COLON or body[at + 2] != _BRACKET
+            or body[at + 3] != _QUOTE):
+        return -1
+    return at + 4
+
+
+@njit(inline="always")
 def _is_same(body, first, second):  # type: ignore[no-untyped-def]
     """Return whether two [start, end) hold the same bytes."""
     length = first[1] - first[0]
@@ -206,20 +221,13 @@ def _walk(body, at, field, ids, indices, scores, versions):  # type: ignore[no-u
             elif _reads(body, key, key_end, _PRIMARY_TERM):
                 versions[count, 1], at = _digits(body, at)
             elif _reads(body, key, key_end, _FIELDS):
-                at += 2  # {"
-                if at + len(field) + 4 >= last or body[at - 2] != _OPEN or body[at - 1] != _QUOTE:
+                at = _value_start(body, at, field, last)
+                if at < 0:
                     return nothing
-                for k in range(len(field)):
-                    if body[at + k] != field[k]:
-                        return nothing
-                at += len(field)
-                if (body[at] != _QUOTE or body[at + 1] != _COLON or body[at + 2] != _BRACKET
-                        or body[at + 3] != _QUOTE):
-                    return nothing
-                ids[count, 0] = at + 4
-                at = _string_end(body, at + 4)
+                ids[count, 0] = at
+                at = _string_end(body, at)
                 ids[count, 1] = at
-                if at < 0 or at >= len(body) - 3 or body[at + 1] != _END or body[at + 2] != _CLOSE:
+                if at < 0 or at >= last or body[at + 1] != _END or body[at + 2] != _CLOSE:
                     return nothing
                 at += 3
             else:
