@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 CONNECT_S = 0.01  # the socket is of this machine: it answers at once or is not there
 STEPS_S = 2.0  # longest wait for steps, which no search's deadline hangs on
 PAUSE_S = 0.5  # after a failure, in which nobody tries again
+LONGEST_PAUSE_S = 60.0  # between starts of what never answers
 SOCKET, LOCK = "scorer.sock", "scorer.lock"
 
 
@@ -71,6 +72,9 @@ class Scorer:
         self._idle: list[socket.socket] = []
         self._lock = threading.Lock()
         self._retry_at = 0.0
+        self._has_answered = True  # since it was started here; nothing was yet
+        self._start_pause_s = 0.0
+        self._start_at = 0.0
 
     def parts(self, version: str, job: BlendJob) -> FloatArray | None:
         """Return each signal's centred part (K, S); None: compute it here."""
@@ -127,6 +131,7 @@ class Scorer:
         except BaseException:
             sock.close()
             raise
+        self._has_answered = True
         with self._lock:
             self._idle.append(sock)
         return answer
@@ -145,10 +150,13 @@ class Scorer:
         return sock
 
     def _start(self) -> None:
+        if time.monotonic() < self._start_at:
+            return
         lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._socket.unlink(missing_ok=True)
+            self._has_answered = False
             launch = self._launch
             started = subprocess.Popen(
                 [sys.executable, "-m", "sidecar.scorer", "--model", launch.model_dir,
@@ -157,13 +165,25 @@ class Scorer:
                  "--log-level", launch.log_level],
                 stdin=subprocess.DEVNULL, pass_fds=(lock, launch.lifeline),
                 start_new_session=True)
-            # whoever nobody waits for stays as a zombie when it ends
-            threading.Thread(target=started.wait, name="scorer-end", daemon=True).start()
+            threading.Thread(target=self._see_end, args=(started,), name="scorer-end",
+                             daemon=True).start()
         except BlockingIOError:  # somebody's is there, or on its way
             return
         finally:
             os.close(lock)  # the scorer has it open, and so locked
         log.info("scorer started", extra={"device": launch.device})
+
+    def _see_end(self, started: subprocess.Popen[bytes]) -> None:
+        """Wait for a scorer's end, or it would stay as a zombie; put the next start off where it
+        never answered."""
+        status = started.wait()
+        if self._has_answered:
+            self._start_pause_s = 0.0
+            return
+        self._start_pause_s = min(max(2.0 * self._start_pause_s, PAUSE_S), LONGEST_PAUSE_S)
+        self._start_at = time.monotonic() + self._start_pause_s
+        log.warning("scorer ended without an answer",
+                    extra={"status": status, "pause_s": self._start_pause_s})
 
 
 def _received(sock: socket.socket, size: int, deadline: float) -> bytes:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -215,3 +216,29 @@ def test_without_a_model_to_read_nothing_starts_and_nothing_fails(
     scorer = starts()
     awaited(lambda: not scorers_of(owner.pid))
     assert scorer.parts("any", job_of(1)) is None
+
+
+def test_scorer_that_cannot_start_is_started_ever_more_seldom(
+        model_dir: Path, tmp_path: Path, pipe: tuple[int, int],
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    os.close(pipe[1])  # nobody else does
+    monkeypatch.setattr(client, "PAUSE_S", 0.01)
+    monkeypatch.setattr(client, "LONGEST_PAUSE_S", 0.16)
+    starts: list[float] = []
+    start = subprocess.Popen
+
+    def failing(command: object, **options: Any) -> subprocess.Popen[bytes]:
+        starts.append(time.monotonic())
+        return start(["false"], pass_fds=options["pass_fds"])
+
+    monkeypatch.setattr(client.subprocess, "Popen", failing)
+    scorer = Scorer(tmp_path, Launch(str(model_dir), "cpu", os.getpid(), pipe[0], "INFO"),
+                    Telemetry(), 0.02)
+
+    def asked() -> bool:
+        assert scorer.parts("any", job_of(1)) is None
+        return len(starts) == 7
+
+    awaited(asked)
+    pauses = np.diff(starts)
+    assert (pauses > [0.01, 0.02, 0.04, 0.08, 0.16, 0.16]).all()
