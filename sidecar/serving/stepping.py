@@ -34,6 +34,11 @@ def step(ranker: Ranks | None, states: Sequence[UserState],
     A hidden state that is this model's is stepped on over the new events; where an event came
     late, or the state is another model's, the encoder starts over from the kept events. Without a
     model, or where it fails, hidden is None and whoever needs it steps the kept events.
+
+    An event on an item that is not in the table yet is stepped as one on no item, and stays so in
+    the hidden state until something makes the encoder start over; the other signals know the item
+    as soon as the table does. To start over for its sake would cost a whole history's steps an
+    event, also where a shop's events name what its catalogue will never hold.
     """
     hiddens: list[FloatArray | None] = [None] * len(states)
     if ranker is not None:
