@@ -39,7 +39,7 @@ DEFAULT: dict[str, Any] = {
     "width": {"low": 32, "high": 128, "log": True},
     "hidden": {"low": 64, "high": 256, "log": True},
     "layers": {"choices": [1, 2]},
-    "kept": {"choices": [100, 250, 500, 1000]},
+    "kept": {"choices": [100, 250, 500]},  # by default, serving keeps 500: more would be cut
     "list_share": {"low": 0.15, "high": 0.5},
     "lists_per_visit": {"low": 2, "high": 10},
     "foreign_share": {"low": 0.0, "high": 0.3},

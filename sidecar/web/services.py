@@ -209,6 +209,10 @@ def _loader(settings: Settings, scorer: Scorer | None) -> ModelLoader:
 
         ranker = load_ranker(model_dir, device)
         ranker.orders_strangers = settings.without_history == "model"
+        if ranker.config.kept > settings.history_events:
+            log.warning("model reads more events than are kept of a user: it ranks by the rest",
+                        extra={"reads": ranker.config.kept, "kept": settings.history_events,
+                               "setting": variable("history_events")})
         if settings.shared_dir:
             _share(ranker, Path(settings.shared_dir))
         if scorer is not None:

@@ -8,6 +8,7 @@ import pytest
 
 from scripts.train import requirement
 from sidecar.errors import FileError
+from sidecar.settings import Settings
 from sidecar.training.log import EventLog
 from sidecar.training.pipeline import TrainConfig
 from sidecar.training.search_space import DEFAULT, NOT_TUNED, Space
@@ -35,6 +36,7 @@ def test_built_in_space_holds_what_training_takes_and_its_defaults():
     default = TrainConfig()
     assert space.holds({name: getattr(default, name) for name in DEFAULT})
     assert not NOT_TUNED & set(DEFAULT)
+    assert max(DEFAULT["kept"]["choices"]) <= Settings().history_events  # serving cuts the rest
 
 
 def test_every_option_of_training_can_be_fixed():
