@@ -2,7 +2,7 @@
 
 Pure: no store, no clock of its own. What the record does not name travels in ``Event.extra``,
 keyed as UBI's top level is (``application``, ``query_id``, ``event_attributes``, …), so that the
-event log loses nothing (``sidecar.stores.ubi`` writes it back).
+event log loses nothing (``sidecar.stores.ubi`` parts UBI's form, and writes it back).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sidecar.errors import EventError
 from sidecar.ranking.kinds import word_of
 from sidecar.records import LONGEST_ID_BYTES, Event
 from sidecar.stores.file_values import seconds
+from sidecar.stores.ubi import as_object, event_fields, query_fields, shown
 
 MAX_WORD_CHARS = 100  # of an event's name, as UBI's mapping has it
 MAX_QUERY_CHARS = 8_000  # keyword terms end at 32,766 bytes, four a character at worst
@@ -31,9 +32,7 @@ MAX_POSITION = 2**31 - 1  # UBI maps the ordinal as an integer
 _SHORT = ("event", "user_id", "client_id", "item_id", "ts", "query", "event_id", "session_id",
           "order_id", "quantity", "unit_price", "position")
 _ID_BYTES = 12  # of a made id: a trillion events collide with a chance of one in 100,000
-_SHOWN_CHARS = 60
 _LARGEST = 1e15  # of a number; beyond it floats no longer tell whole numbers apart
-_ATTRIBUTES = ("order_id", "quantity", "unit_price")  # the short form's, where UBI has no place
 
 
 def parse_event(raw: object, now: float) -> Event:
@@ -45,10 +44,10 @@ def parse_event(raw: object, now: float) -> Event:
     Raises:
         EventError: saying which field is wrong, its value and what it must be.
     """
-    fields = _object(raw, "event")
+    fields = as_object(raw, "event")
     if "event" not in fields:
         if "action_name" in fields:
-            return _event(*_from_ubi(fields), now)
+            return _event(*event_fields(fields), now)
         raise EventError("event is missing; give event (short form) or action_name (UBI form)")
     known = {name: fields[name] for name in _SHORT if name in fields}
     extra = {name: value for name, value in fields.items() if name not in known}
@@ -66,33 +65,7 @@ def parse_query(raw: object, now: float) -> Event:
     Raises:
         EventError: saying which field is wrong, its value and what it must be.
     """
-    extra = _object(raw, "query")
-    known = {"event": "search", "query": extra.pop("user_query", None),
-             "ts": extra.pop("timestamp", None),
-             "event_id": extra.get("query_response_id") or extra.get("query_id"),
-             "user_id": extra.pop("user_id", None), "client_id": extra.get("client_id"),
-             "session_id": extra.pop("session_id", None)}
-    return _event(known, extra, now)
-
-
-def _from_ubi(fields: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Part a UBI event into what the record names and the rest."""
-    attributes = _object(fields.pop("event_attributes", None), "event_attributes")
-    item = _object(attributes.pop("object", None), "event_attributes.object")
-    position = _object(attributes.pop("position", None), "event_attributes.position")
-    known = {"event": fields.pop("action_name"), "user_id": fields.pop("user_id", None),
-             "client_id": fields.get("client_id"), "item_id": item.pop("object_id", None),
-             "ts": fields.pop("timestamp", None), "query": fields.pop("user_query", None),
-             "event_id": fields.pop("event_id", None),
-             "session_id": fields.pop("session_id", None),
-             "position": position.pop("ordinal", None)}
-    known.update({name: attributes.pop(name) for name in _ATTRIBUTES if name in attributes})
-    for name, rest in (("object", item), ("position", position)):
-        if rest:
-            attributes[name] = rest
-    if attributes:
-        fields["event_attributes"] = attributes
-    return known, fields
+    return _event(*query_fields(as_object(raw, "query")), now)
 
 
 def _event(known: Mapping[str, Any], extra: Mapping[str, Any], now: float) -> Event:
@@ -131,15 +104,6 @@ def derived_id(event: Event) -> str:
     return base64.urlsafe_b64encode(digest[:_ID_BYTES]).decode()
 
 
-def _object(value: object, name: str) -> dict[str, Any]:
-    """Return a copy of an object's fields; null is an empty one."""
-    if value is None and name.startswith("event_attributes"):
-        return {}
-    if isinstance(value, dict):
-        return dict(value)
-    raise EventError(f"{name} is {_shown(value)}, must be an object")
-
-
 def _id(value: object, name: str) -> str | None:
     """Return an id as text; clients send numbers too. Absent, null and "" are None."""
     if isinstance(value, float) and value.is_integer():
@@ -149,7 +113,7 @@ def _id(value: object, name: str) -> str | None:
     if value is None or value == "":
         return None
     if not isinstance(value, str):
-        raise EventError(f"{name} is {_shown(value)}, must be text or a whole number")
+        raise EventError(f"{name} is {shown(value)}, must be text or a whole number")
     length = len(value) if value.isascii() else len(value.encode())
     if length > LONGEST_ID_BYTES:
         raise EventError(f"{name} is longer than {LONGEST_ID_BYTES} bytes, shorten it")
@@ -158,7 +122,7 @@ def _id(value: object, name: str) -> str | None:
 
 def _word(value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise EventError(f"event is {_shown(value)}, must be a word such as click or purchase")
+        raise EventError(f"event is {shown(value)}, must be a word such as click or purchase")
     if len(value) > MAX_WORD_CHARS:
         raise EventError(f"event has {len(value)} characters, must have at most {MAX_WORD_CHARS}")
     return value
@@ -168,7 +132,7 @@ def _query(value: object) -> str | None:
     if value is None or value == "":
         return None
     if not isinstance(value, str):
-        raise EventError(f"query is {_shown(value)}, must be text")
+        raise EventError(f"query is {shown(value)}, must be text")
     if len(value) > MAX_QUERY_CHARS:
         raise EventError(f"query has {len(value)} characters, must have at most {MAX_QUERY_CHARS}")
     return value
@@ -182,13 +146,13 @@ def _ts(value: object, now: float) -> float | None:
         ts = seconds(value) if isinstance(value, str) else _number(value, "ts") or 0.0
     except (ValueError, EventError):
         raise EventError(
-            f"ts is {_shown(value)}, must be ISO 8601 or seconds since 1970") from None
+            f"ts is {shown(value)}, must be ISO 8601 or seconds since 1970") from None
     if ts >= FIRST_MILLISECONDS and not isinstance(value, str):
         ts /= 1000.0
     if ts < 0:
-        raise EventError(f"ts is {_shown(value)}, must be 1970 or later")
+        raise EventError(f"ts is {shown(value)}, must be 1970 or later")
     if ts > now + MAX_AHEAD_S:
-        raise EventError(f"ts is {_shown(value)}, more than a day ahead; check clock and unit")
+        raise EventError(f"ts is {shown(value)}, more than a day ahead; check clock and unit")
     return ts
 
 
@@ -197,7 +161,7 @@ def _number(value: object, name: str) -> float | None:
         return None
     if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST:
         return float(value)
-    raise EventError(f"{name} is {_shown(value)}, must be a number")
+    raise EventError(f"{name} is {shown(value)}, must be a number")
 
 
 def _position(value: object) -> int | None:
@@ -205,11 +169,5 @@ def _position(value: object) -> int | None:
     if number is None:
         return None
     if number != math.floor(number) or not 0 <= number <= MAX_POSITION:
-        raise EventError(f"position is {_shown(value)}, must be a whole number from 0")
+        raise EventError(f"position is {shown(value)}, must be a whole number from 0")
     return int(number)
-
-
-def _shown(value: object) -> str:
-    """Return a value as a message may show it: as JSON would, and never at length."""
-    text = "null" if value is None else repr(value)
-    return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…"

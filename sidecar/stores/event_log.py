@@ -1,5 +1,6 @@
-"""The raw events in OpenSearch, append-only, in UBI's form; training reads them.
+"""The raw events in OpenSearch, append-only, in UBI's form.
 
+An export of the two indices, a document a line, is an events file that training reads.
 An event's id is its document's ``_id``: writing it twice leaves the first.
 """
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from sidecar.errors import EventError
 from sidecar.ranking.kinds import target_kinds, word_of
 from sidecar.records import LONGEST_ID_BYTES, Case, Event, History
 from sidecar.stores.file_values import (
@@ -26,6 +27,7 @@ from sidecar.stores.file_values import (
     optional_number,
     optional_text,
 )
+from sidecar.stores.ubi import event_fields, query_fields
 
 Row = dict[str, Any]
 
@@ -41,7 +43,13 @@ _NOTHING: Mapping[str, Any] = {}  # shared by the millions of events without oth
 
 
 def event(row: Row) -> Event:
-    """Return an event; columns that the record does not name go to ``extra``."""
+    """Return an event; columns that the record does not name go to ``extra``.
+
+    A row without ``event`` may be a document of UBI's event log or query log, as the sidecar writes
+    them too: its source alone, or the hit that holds it.
+    """
+    if "event" not in row:
+        row = _from_log(row)
     take = row.pop
     position = optional_number(take("position", None), "position")
     quantity = optional_number(take("quantity", None), "quantity")
@@ -59,6 +67,21 @@ def event(row: Row) -> Event:
         None if position is None else int(position),
         row or _NOTHING,
     )
+
+
+def _from_log(row: Row) -> Row:
+    """Return a document of the logs by the columns of a row; any other row as it is."""
+    source = row.get("_source", row)
+    if not isinstance(source, dict) or not {"action_name", "user_query"} & source.keys():
+        return row
+    try:
+        known, extra = (event_fields if "action_name" in source else query_fields)(source)
+    except EventError as error:
+        raise ValueError(str(error)) from error
+    known["event_id"] = known["event_id"] or row.get("_id")
+    client_id = known.pop("client_id")
+    known["user_id"] = known["user_id"] or client_id
+    return extra | known
 
 
 def user(row: Row) -> tuple[str, Row]:

@@ -99,6 +99,9 @@ def read_catalogue(path: Path, on_refused: OnRefused | None = None) -> Rows[dict
 def read_events(path: Path, on_refused: OnRefused | None = None) -> Rows[Event]:
     """Read events in file order; ``item_id`` is None for a search, ``ts`` None when unknown.
 
+    JSON lines may be documents of the logs (``ubi_events``, ``ubi_queries``), or the hits of a
+    search or scroll that hold them.
+
     Raises:
         FileError: the file cannot be read at all.
     """

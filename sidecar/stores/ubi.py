@@ -1,7 +1,8 @@
 """How is an event written down? As UBI 1.3 has it, for its event log and for its query log.
 
-Pure: records in, documents out. ``Event.extra`` is keyed as UBI's top level is; a name that UBI
-does not know there goes to ``event_attributes`` (``query_attributes``), which is free.
+Pure: records in, documents out, and documents back into the fields of a record. ``Event.extra`` is
+keyed as UBI's top level is; a name that UBI does not know there goes to ``event_attributes``
+(``query_attributes``), which is free.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from sidecar.errors import EventError
 from sidecar.records import Event
 
 _EVENT_FIELDS = frozenset({"application", "query_id", "client_id", "message_type", "message"})
+_ATTRIBUTES = ("order_id", "quantity", "unit_price")  # the short form's, where UBI has no place
+_SHOWN_CHARS = 60
 _QUERY_FIELDS = _EVENT_FIELDS | {"query_response_id", "query_response_hit_ids", "object_id_field"}
 
 
@@ -25,9 +29,8 @@ def event_document(event: Event) -> dict[str, Any]:
     attributes = _merged(rest, "event_attributes")
     _put(attributes, "object", "object_id", event.item_id)
     _put(attributes, "position", "ordinal", event.position)
-    for name, value in (("order_id", event.order_id), ("quantity", event.quantity),
-                        ("unit_price", event.unit_price)):
-        if value is not None:
+    for name in _ATTRIBUTES:
+        if (value := getattr(event, name)) is not None:
             attributes[name] = value
     document["action_name"] = event.event
     if attributes:
@@ -42,6 +45,58 @@ def query_document(event: Event) -> dict[str, Any]:
     if attributes:
         document["query_attributes"] = attributes
     return _with_who_and_when(document, event)
+
+
+def event_fields(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Part an event-log document, or what a client sends in its form, into what the record names
+    (by the short form's names, values as they are) and the rest, which is the record's ``extra``.
+
+    Raises:
+        EventError: what must be an object is none.
+    """
+    fields = dict(document)
+    attributes = as_object(fields.pop("event_attributes", None), "event_attributes")
+    item = as_object(attributes.pop("object", None), "event_attributes.object")
+    position = as_object(attributes.pop("position", None), "event_attributes.position")
+    known = {"event": fields.pop("action_name"), "user_id": fields.pop("user_id", None),
+             "client_id": fields.get("client_id"), "item_id": item.pop("object_id", None),
+             "ts": fields.pop("timestamp", None), "query": fields.pop("user_query", None),
+             "event_id": fields.pop("event_id", None),
+             "session_id": fields.pop("session_id", None),
+             "position": position.pop("ordinal", None)}
+    known.update({name: attributes.pop(name) for name in _ATTRIBUTES if name in attributes})
+    for name, rest in (("object", item), ("position", position)):
+        if rest:
+            attributes[name] = rest
+    if attributes:
+        fields["event_attributes"] = attributes
+    return known, fields
+
+
+def query_fields(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Part a query-log document likewise, as an event ``search``."""
+    extra = dict(document)
+    known = {"event": "search", "query": extra.pop("user_query", None),
+             "ts": extra.pop("timestamp", None),
+             "event_id": extra.get("query_response_id") or extra.get("query_id"),
+             "user_id": extra.pop("user_id", None), "client_id": extra.get("client_id"),
+             "session_id": extra.pop("session_id", None)}
+    return known, extra
+
+
+def as_object(value: object, name: str) -> dict[str, Any]:
+    """Return a copy of an object's fields; null attributes are empty ones."""
+    if value is None and name.startswith("event_attributes"):
+        return {}
+    if isinstance(value, dict):
+        return dict(value)
+    raise EventError(f"{name} is {shown(value)}, must be an object")
+
+
+def shown(value: object) -> str:
+    """Return a value as a message may show it: as JSON would, and never at length."""
+    text = "null" if value is None else repr(value)
+    return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…"
 
 
 def timestamp(ts: float) -> str:

@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -24,7 +25,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sidecar.errors import FileError
-from sidecar.records import Event
+from sidecar.records import Event, UserState
+from sidecar.serving.event_forms import parse_event, parse_query
+from sidecar.serving.histories import grow
 from sidecar.stores import file_rows
 from sidecar.stores.files import (
     RefusedRows,
@@ -34,6 +37,8 @@ from sidecar.stores.files import (
     read_users,
     row_count_hint,
 )
+from sidecar.stores.ubi import event_document, query_document
+from sidecar.training.log import EventLog
 
 ITEM = {"item_id": "a", "title": "Oat milk", "brand": "Moo", "categories": ["dairy", "milk"]}
 EVENT = {"user_id": "u", "event": "click", "item_id": "a", "ts": "2017-01-01T00:00:10"}
@@ -468,3 +473,50 @@ def test_user_attributes_are_read_without_empty_values(tmp_path):
     rows = read_users(path)
     assert dict(rows) == {"u1": {"age": "19-24"}, "u2": {"city": "Oslo"}}
     assert len(rows.refused) == 1
+
+
+@pytest.mark.parametrize("as_hits", [False, True])
+def test_logged_events_and_searches_are_read_as_they_were_taken(tmp_path: Path,
+                                                                as_hits: bool) -> None:
+    """An export of the logs is an events file: its history is what serving keeps of the user."""
+    now = 1_760_000_000.0
+    sent = [{"user_id": "u", "item_id": "i1", "event": "click", "ts": now - 50.5, "position": 3,
+             "query": "milk", "session_id": "s", "country": "UK"},
+            {"user_id": "u", "item_id": "i2", "event": "purchase", "ts": now - 40, "order_id": 7,
+             "quantity": 2, "unit_price": 1.5},
+            {"user_id": "u", "item_id": "i2", "event": "purchase", "ts": now - 30, "quantity": -1},
+            {"action_name": "impression", "client_id": "u", "timestamp": "2025-10-09T08:00:00Z",
+             "user_query": "tea", "event_attributes": {"object": {"object_id": 4}}},
+            {"action_name": "add_to_cart", "client_id": "u", "timestamp": "2025-10-09T08:01:00Z",
+             "event_attributes": {"object": {"object_id": "i3"}}}]
+    taken = [parse_event(raw, now) for raw in sent]
+    asked = parse_query({"query_id": "q", "client_id": "u", "user_query": "oat milk",
+                         "timestamp": "2025-10-09T08:00:30Z"}, now)
+    documents = [(event.event_id, event_document(event)) for event in taken]
+    documents.append((asked.event_id, query_document(asked)))
+    found = list(read_events(write_lines(tmp_path / "export.jsonl", (
+        {"_index": "ubi_events", "_id": name, "_source": document} if as_hits else document
+        for name, document in documents))))
+    assert ([replace(event, event_id=None, extra={}) for event in found]
+            == [replace(event, event_id=None, extra={}) for event in (*taken, asked)])
+    if as_hits:
+        assert [event.event_id for event in found] == [name for name, _ in documents]
+    log = EventLog.from_events(found, {"i1": 1, "i2": 2, "i3": 3, "4": 4})
+    order, _ = log.histories()
+    live = grow(UserState("u"), [*taken, asked], 500).history
+    assert [log.kinds[kind] for kind in log.kind[order]] == list(live.events)
+    assert log.ts[order].tolist() == list(live.ts)
+    assert [f"i{row}" if row >= 0 else None for row in log.item[order]] == list(live.item_ids)
+
+
+def test_row_that_is_neither_event_nor_document_of_a_log_is_refused(tmp_path: Path) -> None:
+    rows = read_events(write_lines(tmp_path / "bulk.jsonl", (
+        {"index": {"_index": "ubi_events"}}, {"_source": 3},
+        {"action_name": "click", "client_id": "c", "event_attributes": 3},
+        {"action_name": "click", "timestamp": "2025-10-09"},
+        {"action_name": "click", "client_id": "c", "timestamp": "2025-10-09"})))
+    (event,) = rows
+    assert (event.user_id, event.event, event.extra) == ("c", "click", {"client_id": "c"})
+    assert [error.reason for error in rows.refused] == [
+        "user_id is missing", "user_id is missing", "event_attributes is 3, must be an object",
+        "user_id is missing"]
