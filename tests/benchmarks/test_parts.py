@@ -13,7 +13,7 @@ import torch
 
 from sidecar.ranking.association import Association
 from sidecar.ranking.blend import Blend, window_scores
-from sidecar.ranking.encoder import Encoder, EncoderConfig, kind_codes
+from sidecar.ranking.encoder import Encoder, EncoderConfig, KindCodes
 from sidecar.ranking.explain import Reasons
 from sidecar.ranking.history import Trail
 from sidecar.ranking.items import ItemTable
@@ -132,7 +132,7 @@ def test_one_step_of_the_encoder(benchmark, shop, history):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     encoder = Encoder(EncoderConfig(items=ITEMS, brands=4, categories=8, width=WIDTH)).eval()
-    stepper = Stepper(encoder, shop.items, kind_codes(["purchase"]))
+    stepper = Stepper(encoder, shop.items, KindCodes(["purchase"]))
     before, event, both = (events_of(history, slice(*cut)) for cut in ((0, 1), (1, 2), (0, 2)))
     hidden = benchmark(stepper.advance, stepper.advance(None, before), event)
     np.testing.assert_allclose(hidden, stepper.advance(None, both), rtol=1e-5, atol=1e-6)
