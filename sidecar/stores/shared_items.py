@@ -21,6 +21,7 @@ import fcntl
 import json
 import os
 import shutil
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -142,6 +143,7 @@ class SharedItems:
         fcntl.flock(file, fcntl.LOCK_SH)  # waits for whoever is just removing it
         if is_at(path, file):
             self._held = file
+            weakref.finalize(self, file.close)  # a switched-out model is dropped, not closed
         else:
             file.close()
         return self._held is not None
