@@ -27,7 +27,7 @@ from sidecar.stores.file_values import (
     optional_number,
     optional_text,
 )
-from sidecar.stores.ubi import event_fields, query_fields
+from sidecar.stores.ubi import event_fields, query_fields, timestamp
 
 Row = dict[str, Any]
 
@@ -39,6 +39,7 @@ CASE_COLUMNS = ("case_id", "user_id", "query", "ts", "candidates")
 _NOT_NEGATIVE = ("price", "review_count", "favourites", "shares")
 _FINITE = ("rating", "sales", "promotion")
 _TEXTS = ("description", "currency", "image_url")
+_YEAR_10000_MS = 253_402_300_800_000  # since 1970
 _NOTHING: Mapping[str, Any] = {}  # shared by the millions of events without other columns
 
 
@@ -79,6 +80,8 @@ def _from_log(row: Row) -> Row:
     except EventError as error:
         raise ValueError(str(error)) from error
     known["event_id"] = known["event_id"] or row.get("_id")
+    if type(known["ts"]) in (int, float) and 0 <= known["ts"] < _YEAR_10000_MS:
+        known["ts"] = timestamp(known["ts"] / 1000.0)  # as OpenSearch's dates are, if numbers
     client_id = known.pop("client_id")
     known["user_id"] = known["user_id"] or client_id
     return extra | known

@@ -509,6 +509,15 @@ def test_logged_events_and_searches_are_read_as_they_were_taken(tmp_path: Path,
     assert [f"i{row}" if row >= 0 else None for row in log.item[order]] == list(live.item_ids)
 
 
+def test_documents_whose_times_are_milliseconds_are_read(tmp_path: Path) -> None:
+    """As older releases of OpenSearch's UBI plugin write them."""
+    rows = read_events(write_lines(tmp_path / "export.jsonl", (
+        {"user_query": "milk", "client_id": "c", "timestamp": ts}
+        for ts in (1717527765723, 1717527765723.0, 10**15, -(10**15), True))))
+    assert [event.ts for event in rows] == [1717527765.723] * 2
+    assert len(rows.refused) == 3
+
+
 def test_row_that_is_neither_event_nor_document_of_a_log_is_refused(tmp_path: Path) -> None:
     rows = read_events(write_lines(tmp_path / "bulk.jsonl", (
         {"index": {"_index": "ubi_events"}}, {"_source": 3},
