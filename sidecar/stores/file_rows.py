@@ -27,7 +27,7 @@ from sidecar.stores.file_values import (
     optional_number,
     optional_text,
 )
-from sidecar.stores.ubi import event_fields, query_fields, timestamp
+from sidecar.stores.ubi import event_fields, query_fields
 
 Row = dict[str, Any]
 
@@ -81,7 +81,7 @@ def _from_log(row: Row) -> Row:
         raise ValueError(str(error)) from error
     known["event_id"] = known["event_id"] or row.get("_id")
     if type(known["ts"]) in (int, float) and 0 <= known["ts"] < _YEAR_10000_MS:
-        known["ts"] = timestamp(known["ts"] / 1000.0)  # as OpenSearch's dates are, if numbers
+        known["ts"] = datetime.fromtimestamp(known["ts"] / 1000, UTC)  # OpenSearch's, if a number
     client_id = known.pop("client_id")
     known["user_id"] = known["user_id"] or client_id
     return extra | known
