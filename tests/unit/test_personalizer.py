@@ -438,9 +438,9 @@ class WrittenBack(MemoryStateStore):
         self.writes += 1
         return written
 
-    def wait_for_write(self, before):
-        until = time.monotonic() + 0.2
-        while self.writes == before and time.monotonic() < until:
+    def wait_for(self, writes):
+        until = time.monotonic() + 20
+        while self.writes < writes and time.monotonic() < until:
             time.sleep(0.01)
 
 
@@ -448,15 +448,20 @@ def test_two_models_over_one_index_of_states_recompute_and_write_once_each():
     """Each finds the other's hidden state, under a version that the other's write-back raised."""
     states = WrittenBack()
     states.put_many([dataclasses.replace(state(model="v0"), version=NEVER_WRITTEN)])
+    running = set(threading.enumerate())
     rankers = [Reversing(), Reversing()]
     rankers[1].version = "v2"
     sidecars = [personalizer(states, ranker) for ranker in rankers]
-    for _ in range(4):
-        for sidecar in sidecars:
-            before = states.writes
+    for turn in range(4):
+        for place, sidecar in enumerate(sidecars):
             sidecar.begin(context()).order(CANDIDATES, soon())
-            states.wait_for_write(before)
+            if turn == 0:
+                states.wait_for(writes=2 + place)  # the first is the test's
+    for sidecar in sidecars:
+        sidecar.close()
+    for thread in set(threading.enumerate()) - running:
+        thread.join(20)
     assert [ranker.advanced for ranker in rankers] == [1, 1]
-    assert states.writes == 3  # the first of them by the test
+    assert states.writes == 3
     for ranker in rankers:
         assert all(seen.model_version == ranker.version for seen in ranker.states)

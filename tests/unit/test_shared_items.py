@@ -240,7 +240,8 @@ def test_table_that_is_removed_while_somebody_waits_for_it_is_made_anew(shop, sh
         fcntl.flock(held, fcntl.LOCK_EX)
         waiting = threading.Thread(target=lambda: adopted.append(shared(table)))
         waiting.start()
-        time.sleep(0.1)
+        waiting.join(0.1)
+        assert waiting.is_alive()
         assert not adopted
         folder.rename(tmp_path / "removed")
     waiting.join(10)
@@ -300,6 +301,7 @@ def test_worker_that_leaves_writes_nothing_once_another_may(shop, shared):
     opened = []
     refresh = CatalogueRefresh(lambda: Pages([page, page], opened), lambda: shop, Telemetry(),
                                refresh_s=60.0)
+    running = set(threading.enumerate())
     refresh.start()
     until = time.monotonic() + 10
     while len(other) < base + catalogue.PIECE and time.monotonic() < until:
@@ -309,7 +311,8 @@ def test_worker_that_leaves_writes_nothing_once_another_may(shop, shared):
         time.sleep(0.001)
     written = len(other)
     assert successor.may_write()
-    time.sleep(0.2)
+    for thread in set(threading.enumerate()) - running:
+        thread.join(10)
     assert base < written == len(other) < base + len(page)
     assert successor.progress is None
     assert opened[0].progress == 0
