@@ -148,6 +148,10 @@ class Documents:
         """
         return self._upstream.fetch(self._request(method, path, body), idempotent=True)
 
+    def wait_for_shards(self) -> None:
+        """Wait for a moment until the index can be read; see ``OwnIndex``."""
+        self._index.wait_for_shards()
+
     def begin_bulk(self, lines: Sequence[bytes], count: int) -> PendingBulk:
         """Send ``count`` operations and return; errors surface in ``result``.
 

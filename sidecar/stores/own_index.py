@@ -25,6 +25,7 @@ from sidecar.stores.upstream import Upstream
 log = logging.getLogger(__name__)
 
 SUFFIX = "-writes"  # of the alias
+SHARDS_S = 5  # in which the shards of a new index come up
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,18 @@ class OwnIndex:
     def look_again(self) -> None:
         """Forget that the index is there: somebody was told that it is not."""
         self._place = None
+
+    def wait_for_shards(self) -> None:
+        """Wait until the index, which somebody else may just be making, can be read; at most
+        ``SHARDS_S``, and not where OpenSearch does not let the sidecar ask.
+
+        Raises:
+            UpstreamError: OpenSearch could not be asked.
+        """
+        name = Place(self.name).path
+        self._upstream.fetch(HttpRequest(
+            "GET", f"/_cluster/health{name}?wait_for_status=yellow&timeout={SHARDS_S}s",
+            self._upstream.own_headers, b""), idempotent=True)
 
     def _found(self) -> Place:
         own, alias = Place(self.name), Place(self.name + SUFFIX)

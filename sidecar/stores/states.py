@@ -31,6 +31,7 @@ DECODED_EVENTS = 65_536  # kept decoded a worker: some 25 MB
 EMPTY_STATE_EVENTS = 4  # what a state without events counts for
 
 _NO_MATTER = msgspec.Raw(b"null")
+_NO_SHARD = "no_shard_available_action_exception"
 
 
 class _Columns(msgspec.Struct, frozen=True):
@@ -68,6 +69,10 @@ class _Condition(msgspec.Struct, frozen=True):
     id: str = msgspec.field(name="_id")
     if_seq_no: int | msgspec.UnsetType = msgspec.UNSET
     if_primary_term: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class _NoShard(UpstreamUnavailable):
+    """The index is there, and the user's shard is not."""
 
 
 _document_decoder = msgspec.json.Decoder(_Document)
@@ -132,6 +137,8 @@ class OpenSearchStateStore:
     def __init__(self, settings: Settings, upstream: Upstream) -> None:
         self._documents = Documents(upstream, settings.states_index, "personalize-states")
         self._decoded = Decoded(DECODED_EVENTS)
+        self._has_waited = False  # for the index to be there, which another sidecar may be making
+        self._lock = threading.Lock()
 
     def begin_get(self, user_id: str) -> PendingGet:
         """Send a realtime read and return at once; errors surface in ``result``."""
@@ -143,9 +150,24 @@ class OpenSearchStateStore:
     def get_many(self, user_ids: Sequence[str]) -> list[UserState | None]:
         """Read several users in one realtime request, in the order asked for.
 
+        The first time that a shard is not there, it is waited for: the index may just be made.
+
         Raises:
             UpstreamError: the index could not be asked, or one of its shards could not.
         """
+        has_waited = self._has_waited
+        try:
+            return self._read_many(user_ids)
+        except _NoShard:
+            if has_waited:
+                raise
+            with self._lock:
+                if not self._has_waited:
+                    self._documents.wait_for_shards()
+                    self._has_waited = True
+        return self._read_many(user_ids)
+
+    def _read_many(self, user_ids: Sequence[str]) -> list[UserState | None]:
         if len(user_ids) == 1:  # a GET is cheaper than a multi-get of one
             response = self._documents.fetch("GET", document_path(user_ids[0]))
             return [_read_one(user_ids[0], response)]
@@ -180,6 +202,8 @@ def _read_one(user_id: str, response: HttpResponse,
               decoded: Decoded | None = None) -> UserState | None:
     if response.status == 404:  # no such document, or no index yet
         return None
+    if response.status == 503 and _NO_SHARD.encode() in response.body:
+        raise _NoShard("state could not be read: its shard is not there")
     body = check(response).body
     state = decoded.get(user_id, body) if decoded is not None else None
     if state is None:
@@ -190,6 +214,8 @@ def _read_one(user_id: str, response: HttpResponse,
 
 
 def _state(user_id: str, document: _Document) -> UserState | None:
+    if document.error is not None and document.error.type == _NO_SHARD:
+        raise _NoShard("state could not be read: its shard is not there")
     if document.error is not None and document.error.type != "index_not_found_exception":
         raise UpstreamError(f"state could not be read: {document.error.reason}")
     if not document.found:

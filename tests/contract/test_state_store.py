@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from sidecar.stores.memory import MemoryStateStore
 from sidecar.stores.protocols import StateStore
 from sidecar.stores.states import OpenSearchStateStore
 from sidecar.stores.upstream import Upstream
+from tests.http_answers import ask
 
 FULL = History(("i", None), ("view", "search"), (1.5, 1735787045.678), (None, "milk é"),
                ("e-1", "e-2"))
@@ -143,3 +145,26 @@ def test_full_window_of_events_survives(store: StateStore) -> None:
                       tuple(f"event-{n}" for n in range(count)))
     written = put(store, UserState("u", history, event_count=count))
     assert get(store, "u") == written
+
+
+@pytest.mark.parametrize("users", [["u1"], ["u1", "u2"]])
+def test_read_waits_for_an_index_that_is_just_being_made(
+        opensearch: str, index_prefix: str, users: list[str]) -> None:
+    """Another sidecar made it, and its shard is not up yet."""
+    index = f"/{index_prefix}states"
+    settings = {"number_of_replicas": 0, "routing.allocation.enable": "none"}
+    made = ask(opensearch, "PUT", f"{index}?wait_for_active_shards=0", {"settings": settings})
+    assert made.status == 200, made.body
+    upstream = Upstream(Settings(opensearch_url=opensearch))
+    store = OpenSearchStateStore(Settings(opensearch_url=opensearch, states_index=index[1:]),
+                                 upstream)
+    with ThreadPoolExecutor(2) as pool:
+        reads = [pool.submit(store.get_many, users) for _ in range(2)]
+        while not (any(read.done() for read in reads) or b"monitor/health" in ask(
+                opensearch, "GET", "/_tasks?actions=cluster:monitor/health").body):
+            time.sleep(0.01)
+        allowed = ask(opensearch, "PUT", f"{index}/_settings",
+                      {"index.routing.allocation.enable": "all"})
+        assert allowed.status == 200, allowed.body
+        assert [read.result(30) for read in reads] == [[None] * len(users)] * 2
+    upstream.close()
