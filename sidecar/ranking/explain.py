@@ -7,13 +7,13 @@ that a part reads, the strongest part first.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
 from sidecar.ranking.association import Association
-from sidecar.ranking.items import ItemTable
 from sidecar.ranking.kernels import ASSOCIATIONS
 from sidecar.ranking.signals import Knowledge, Situation
 from sidecar.ranking.statistics import DAY_S
@@ -21,6 +21,7 @@ from sidecar.records import FloatArray, History
 
 MOST = 3  # reasons told a hit
 TELLING = 0.1  # a part below this moved nothing worth telling
+ALIKE = 0.5  # the least cosine of two texts that are told as alike
 
 
 class Reasons(Sequence[tuple[str, ...]]):
@@ -29,13 +30,13 @@ class Reasons(Sequence[tuple[str, ...]]):
 
     def __init__(self, knowledge: Knowledge, situation: Situation, history: History,
                  parts: Mapping[str, FloatArray]) -> None:
-        self._knowledge = knowledge
-        self._situation = situation
-        self._words = history.events[len(history) - len(situation.trail):]
+        self._rows = situation.rows
+        self._past = _Past(knowledge, situation,
+                           history.events[len(history) - len(situation.trail):])
         self._parts = parts
 
     def __len__(self) -> int:
-        return len(self._situation.rows)
+        return len(self._rows)
 
     @overload
     def __getitem__(self, k: int) -> tuple[str, ...]: ...
@@ -47,76 +48,139 @@ class Reasons(Sequence[tuple[str, ...]]):
         """Return the phrases of the k-th candidate."""
         if isinstance(k, slice):
             return tuple(self[i] for i in range(*k.indices(len(self))))
-        row = int(self._situation.rows[k])
-        phrases: list[str] = []
+        row = int(self._rows[k])
+        phrases: dict[str, None] = {}  # in the order in which they were found
         for name in _strongest(self._parts, k) if row >= 0 else ():
-            teller = _TELLERS.get(name)
-            if teller is not None:
-                phrases.extend(teller(self._knowledge, self._situation, self._words, row))
-        return tuple(dict.fromkeys(phrases))[:MOST]
+            phrases.update(dict.fromkeys(_TELLERS[name](self._past, row)))
+            if len(phrases) >= MOST:
+                break
+        return tuple(phrases)[:MOST]
 
 
 def _strongest(parts: Mapping[str, FloatArray], k: int) -> list[str]:
-    names = [name for name in parts if abs(float(parts[name][k])) >= TELLING]
-    return sorted(names, key=lambda name: -abs(float(parts[name][k])))
+    """Return the names of the parts that moved a candidate and can be put into words."""
+    strength = {name: abs(float(parts[name][k])) for name in _TELLERS if name in parts}
+    return sorted((name for name, size in strength.items() if size >= TELLING),
+                  key=lambda name: -strength[name])
 
 
-def _same_item(knowledge: Knowledge, situation: Situation, words: tuple[str, ...],
-               row: int) -> list[str]:
-    return _tell(situation, words, situation.trail.rows == row, knowledge.items.ids[row])
+class _Past:
+    """What the tellers read of a shopper's H events: worked out once, for all hits of a page."""
+
+    def __init__(self, knowledge: Knowledge, situation: Situation,
+                 words: Sequence[str]) -> None:
+        self.knowledge = knowledge
+        self.rows = situation.trail.rows  # (H), -1: an item that the catalogue lacks
+        self._ts = situation.trail.ts
+        self._now = situation.now
+        self._words = words
+
+    @cached_property
+    def category(self) -> npt.NDArray[np.integer]:
+        """The narrowest category (H) of each event's item, 0: none."""
+        return np.where(self.rows >= 0, self.knowledge.items.categories[self._known, 0], 0)
+
+    @cached_property
+    def brand(self) -> npt.NDArray[np.integer]:
+        """The brand (H) of each event's item, 0: none."""
+        return np.where(self.rows >= 0, self.knowledge.items.brand[self._known], 0)
+
+    @cached_property
+    def texts(self) -> FloatArray:
+        """The content vectors (H, T) of the events' items."""
+        return self.knowledge.items.texts(self.rows)
+
+    @cached_property
+    def items(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The known items (M), ascending, and how many events there are of each (M)."""
+        items, times = np.unique(self.rows[self.rows >= 0], return_counts=True)
+        return items, times
+
+    @cached_property
+    def latest(self) -> list[str]:
+        """The latest event on a known item in words, if there is one."""
+        known = np.flatnonzero(self.rows >= 0)
+        if not len(known):
+            return []
+        last = int(known[-1])
+        return [f"lately {self._words[last]} of {self.knowledge.items.ids[int(self.rows[last])]}, "
+                f"{self._ago(last)}"]
+
+    @property
+    def _known(self) -> npt.NDArray[np.int64]:
+        return np.maximum(self.rows, 0)
+
+    def tell(self, mask: npt.NDArray[np.bool_], what: str) -> list[str]:
+        """Tell the last event of the mask (H), and how often the shopper did just that."""
+        index = np.flatnonzero(mask).tolist()
+        if not index:
+            return []
+        word = self._words[index[-1]]
+        count = [self._words[k] for k in index].count(word)
+        times = f", {count} times, last" if count > 1 else ","
+        return [f"{word} of {what}{times} {self._ago(index[-1])}"]
+
+    def _ago(self, position: int) -> str:
+        days = max(self._now - float(self._ts[position]), 0.0) / DAY_S
+        if days >= 2:
+            return f"{days:.0f} days ago"
+        return f"{days * 24:.0f} hours ago" if days >= 1 / 12 else f"{days * 1440:.0f} minutes ago"
 
 
-def _same_kind(knowledge: Knowledge, situation: Situation, words: tuple[str, ...],
-               row: int) -> list[str]:
-    items = knowledge.items
-    trail = situation.trail.rows
-    known = np.maximum(trail, 0)
+def _same_item(past: _Past, row: int) -> list[str]:
+    return past.tell(past.rows == row, past.knowledge.items.ids[row])
+
+
+def _same_kind(past: _Past, row: int) -> list[str]:
+    items = past.knowledge.items
     found = []
     if items.categories[row, 0]:
-        same = (items.categories[known, 0] == items.categories[row, 0]) & (trail >= 0)
-        found += _tell(situation, words, same & (trail != row), "its category")
+        same = past.category == items.categories[row, 0]
+        found += past.tell(same & (past.rows != row), "its category")
     if items.brand[row]:
-        same = (items.brand[known] == items.brand[row]) & (trail >= 0)
-        found += _tell(situation, words, same & (trail != row), "its brand")
-    if not found:
-        found += _likest(items, situation, words, row)
-    return found
+        same = past.brand == items.brand[row]
+        found += past.tell(same & (past.rows != row), "its brand")
+    return found or _likest(past, row)
 
 
-def _likest(items: ItemTable, situation: Situation, words: tuple[str, ...],
-            row: int) -> list[str]:
-    trail = situation.trail.rows
-    likeness = items.texts(trail) @ items.texts(np.array([row]))[0] * (trail != row)
-    if not len(likeness) or likeness.max() < 0.5:
+def _likest(past: _Past, row: int) -> list[str]:
+    items = past.knowledge.items
+    likeness = past.texts @ items.texts(np.array([row]))[0] * (past.rows != row)
+    if not len(likeness) or likeness.max() < ALIKE:
         return []
-    best = trail == trail[int(likeness.argmax())]
-    return _tell(situation, words, best, f"{items.ids[trail[int(likeness.argmax())]]}, alike")
+    best = int(past.rows[int(likeness.argmax())])
+    return past.tell(past.rows == best, f"{items.ids[best]}, alike")
 
 
-def _goes_with(knowledge: Knowledge, situation: Situation, words: tuple[str, ...],
-               row: int) -> list[str]:
+def _goes_with(past: _Past, row: int) -> list[str]:
     """Name the item of the history that the first table which knows of any ties to this one most;
-    where none does, the item nearest in the space of factors."""
-    trail = situation.trail.rows
-    others, times = np.unique(trail[(trail >= 0) & (trail != row)], return_counts=True)
-    ties = [_ties(knowledge.associations[name], row, others) * np.log1p(times)
-            for name in ASSOCIATIONS if name in knowledge.associations]
-    ties.append(_likeness(knowledge.factors, row, others))
-    tie = next((np.abs(tie) for tie in ties if tie.any()), None)
-    if tie is None:
+    where none does, the item nearest in the space of factors, if one is near at all."""
+    knowledge, (items, times) = past.knowledge, past.items
+    is_other = items != row
+    others, times = items[is_other], times[is_other]
+    for name in (*ASSOCIATIONS, "factors"):
+        tie = (_likeness(knowledge.factors, row, others) if name == "factors" else
+               _ties(knowledge.associations.get(name), row, others) * np.log1p(times))
+        if tie.max(initial=0.0) > 0.0:
+            break
+    else:
         return []
     best = int(others[int(tie.argmax())])
-    return _tell(situation, words, trail == best, f"{knowledge.items.ids[best]}, taken with it")
+    return past.tell(past.rows == best, f"{knowledge.items.ids[best]}, taken with it")
 
 
-def _ties(table: Association, row: int, others: npt.NDArray[np.int64]) -> FloatArray:
-    """Return the weights (m) of other items in an item's line of the table, 0 where absent."""
+def _ties(table: Association | None, row: int, others: npt.NDArray[np.int64]) -> FloatArray:
+    """Return the weights (m) of other items, ascending, in an item's line of the table, 0 where
+    absent."""
     found = np.zeros(len(others), np.float32)
-    slot = int(table.slot[row]) if row < len(table.slot) else -1
+    if table is None or row >= len(table.slot) or not len(others):
+        return found
+    slot = int(table.slot[row])
     if slot >= 0:
-        weights = dict(zip(table.neighbours[slot].tolist(), table.weights[slot].tolist(),
-                           strict=True))
-        found[:] = [weights.get(other, 0.0) for other in others.tolist()]
+        neighbours = table.neighbours[slot]
+        place = np.minimum(np.searchsorted(others, neighbours), len(others) - 1)
+        is_there = others[place] == neighbours
+        found[place[is_there]] = table.weights[slot][is_there]
     return found
 
 
@@ -129,37 +193,11 @@ def _likeness(factors: FloatArray, row: int, others: npt.NDArray[np.int64]) -> F
     return found
 
 
-def _latest(knowledge: Knowledge, situation: Situation, words: tuple[str, ...],
-            row: int) -> list[str]:
+def _latest(past: _Past, row: int) -> list[str]:
     """Name the latest event, which the encoder's state ends with; it reads all of them."""
     del row
-    rows = situation.trail.rows
-    known = np.flatnonzero(rows >= 0)
-    if not len(known):
-        return []
-    last = int(known[-1])
-    return [f"lately {words[last]} of {knowledge.items.ids[int(rows[last])]}, "
-            f"{_ago(situation, last)}"]
+    return past.latest
 
 
 _TELLERS = {"repeat": _same_item, "content": _same_kind, "collaborative": _goes_with,
             "interest": _latest}
-
-
-def _tell(situation: Situation, words: tuple[str, ...], mask: npt.NDArray[np.bool_],
-          what: str) -> list[str]:
-    """Tell the last event of the mask, and how often the shopper did just that."""
-    index = np.flatnonzero(mask)
-    if not len(index):
-        return []
-    last = int(index[-1])
-    count = sum(words[k] == words[last] for k in index.tolist())
-    times = f", {count} times, last" if count > 1 else ","
-    return [f"{words[last]} of {what}{times} {_ago(situation, last)}"]
-
-
-def _ago(situation: Situation, position: int) -> str:
-    days = max(situation.now - float(situation.trail.ts[position]), 0.0) / DAY_S
-    if days >= 2:
-        return f"{days:.0f} days ago"
-    return f"{days * 24:.0f} hours ago" if days >= 1 / 12 else f"{days * 1440:.0f} minutes ago"

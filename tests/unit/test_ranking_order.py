@@ -275,6 +275,18 @@ def test_reasons_name_the_events_of_the_item_itself(ranker):
     assert [told[k] for k in range(3)] == [("purchase of i54, 3 times, last 10 days ago",), (), ()]
 
 
+def test_reason_of_what_goes_together_names_no_item_that_goes_without_it(ranker):
+    """The nearest of the history lies on the other side of the space of factors."""
+    factors = np.zeros_like(ranker.knowledge.factors)
+    factors[[54, 12], 0] = 1.0, -1.0
+    knowledge = replace(ranker.knowledge, associations={}, factors=factors)
+    history = purchases("i12", 2)
+    situation = Situation(ranker.items.rows(["i54"]), np.ones(1, np.float32),
+                          ranker.trail(history), context().now)
+    parts = {"collaborative": np.array([-2.0], np.float32)}
+    assert Reasons(knowledge, situation, history, parts)[0] == ()
+
+
 @pytest.mark.parametrize("is_associated", [True, False])
 def test_reason_of_what_goes_together_is_the_item_that_goes_with_it(ranker, is_associated):
     """And not whatever came last; by the factors where no table knows of any."""
