@@ -24,7 +24,7 @@ from sidecar.ranking.association import Association
 from sidecar.ranking.history import Trail
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.kernels import CONTEXT, Recall
-from sidecar.ranking.memory import QueryMemory
+from sidecar.ranking.query_memory import QueryMemory
 from sidecar.ranking.segments import Segments, factor_vector
 from sidecar.ranking.statistics import ItemStatistics
 from sidecar.records import FloatArray

@@ -34,7 +34,7 @@ from sidecar.ranking.encoder import Encoder, EncoderConfig
 from sidecar.ranking.imputation import Imputation
 from sidecar.ranking.items import TABLE, ItemTable
 from sidecar.ranking.kernels import CONTEXT
-from sidecar.ranking.memory import QueryMemory
+from sidecar.ranking.query_memory import QueryMemory
 from sidecar.ranking.ranker import Ranker, RankerConfig
 from sidecar.ranking.segments import Segments
 from sidecar.ranking.signals import FEATURES, Knowledge

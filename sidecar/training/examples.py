@@ -19,12 +19,12 @@ from sidecar.ranking.history import Trail
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.kernels import Recall
 from sidecar.ranking.kinds import is_among, is_impression, strength
-from sidecar.ranking.memory import QueryMemory
+from sidecar.ranking.query_memory import QueryMemory
 from sidecar.ranking.statistics import ItemStatistics
 from sidecar.records import Case
 from sidecar.training.log import VISIT_GAP_S, EventLog
-from sidecar.training.memory import Recalls
 from sidecar.training.queries import QueryMaker
+from sidecar.training.query_recalls import Recalls
 from sidecar.training.retrieval import Retrieval
 
 IntVector = npt.NDArray[np.int64]

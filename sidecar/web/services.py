@@ -22,8 +22,8 @@ from sidecar.stores.protocols import Logs, StateStore
 from sidecar.stores.query_log import QueryLog
 from sidecar.stores.states import OpenSearchStateStore
 from sidecar.stores.upstream import Upstream
+from sidecar.web.gateway import SearchGateway
 from sidecar.web.lifeline import lifeline
-from sidecar.web.searches import SearchGateway
 
 if TYPE_CHECKING:
     from sidecar.ranking.ranker import Ranker

@@ -18,7 +18,7 @@ from sidecar.records import History, HttpRequest, SkipReason, StreamedResponse, 
 from sidecar.search.targets import Endpoint
 from sidecar.serving.models import Ranks
 from sidecar.serving.personalizer import Personalizer
-from sidecar.serving.searches import SearchPath
+from sidecar.serving.search_path import SearchPath
 from sidecar.serving.telemetry import Telemetry
 from sidecar.stores.protocols import PendingState, StateStore
 from sidecar.stores.upstream import Exchange

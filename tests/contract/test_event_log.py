@@ -12,7 +12,7 @@ import pytest
 from sidecar.records import Event, HttpRequest
 from sidecar.settings import Settings
 from sidecar.stores.event_log import open_logs
-from sidecar.stores.memory import MemoryEventLog
+from sidecar.stores.in_memory import MemoryEventLog
 from sidecar.stores.protocols import EventLog
 from sidecar.stores.upstream import Upstream
 

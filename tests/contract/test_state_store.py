@@ -13,7 +13,7 @@ import pytest
 from sidecar.errors import VersionConflict
 from sidecar.records import History, UserState
 from sidecar.settings import Settings
-from sidecar.stores.memory import MemoryStateStore
+from sidecar.stores.in_memory import MemoryStateStore
 from sidecar.stores.protocols import StateStore
 from sidecar.stores.states import OpenSearchStateStore
 from sidecar.stores.upstream import Upstream

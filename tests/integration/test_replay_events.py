@@ -20,7 +20,7 @@ from sidecar.records import UserState
 from sidecar.serving.events import EventIntake
 from sidecar.serving.telemetry import Telemetry
 from sidecar.settings import Settings
-from sidecar.stores.memory import MemoryEventLog, MemoryStateStore
+from sidecar.stores.in_memory import MemoryEventLog, MemoryStateStore
 from sidecar.stores.protocols import Logs
 from sidecar.web import errors, events
 

@@ -26,7 +26,7 @@ from sidecar.serving.events import CHUNK_EVENTS, EventIntake, Refusal
 from sidecar.serving.models import Items
 from sidecar.serving.telemetry import Telemetry
 from sidecar.settings import Settings
-from sidecar.stores.memory import Appended, MemoryEventLog, MemoryStateStore
+from sidecar.stores.in_memory import Appended, MemoryEventLog, MemoryStateStore
 from sidecar.stores.protocols import Logs
 
 NOW = 1_760_000_000.0

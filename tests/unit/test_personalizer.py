@@ -26,7 +26,7 @@ from sidecar.serving import pressure
 from sidecar.serving.personalizer import Personalizer
 from sidecar.serving.telemetry import Telemetry
 from sidecar.settings import Settings
-from sidecar.stores.memory import MemoryStateStore
+from sidecar.stores.in_memory import MemoryStateStore
 
 USER = "shopper-4711"
 HISTORY = History(("a",), ("click",), (1.0,), (None,), ("e1",))

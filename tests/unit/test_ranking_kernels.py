@@ -14,7 +14,7 @@ from sidecar.ranking.association import Association
 from sidecar.ranking.history import Trail
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.logits import half_logits, logits
-from sidecar.ranking.memory import QueryMemory
+from sidecar.ranking.query_memory import QueryMemory
 from sidecar.ranking.signals import FEATURES, Knowledge, Situation, facts
 from sidecar.ranking.statistics import DAY_S, ItemStatistics
 from sidecar.ranking.vocabulary import Vocabulary

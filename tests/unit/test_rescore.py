@@ -22,7 +22,7 @@ from sidecar.records import History, Ranking, SkipReason, UserState
 from sidecar.serving.personalizer import Personalizer
 from sidecar.serving.telemetry import Telemetry
 from sidecar.settings import Settings
-from sidecar.stores.memory import MemoryStateStore
+from sidecar.stores.in_memory import MemoryStateStore
 from sidecar.web import errors, metrics, rescore
 
 

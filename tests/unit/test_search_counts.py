@@ -23,10 +23,10 @@ from sidecar.records import (
 )
 from sidecar.search.targets import Endpoint
 from sidecar.serving.personalizer import Personalizer
-from sidecar.serving.searches import SearchPath
+from sidecar.serving.search_path import SearchPath
 from sidecar.serving.telemetry import Telemetry
 from sidecar.settings import Settings
-from sidecar.stores.memory import MemoryStateStore
+from sidecar.stores.in_memory import MemoryStateStore
 
 PAGE = b'{"query":{"match_all":{}},"size":10}'
 JSON = ("Content-Type", "application/json")

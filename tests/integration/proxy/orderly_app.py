@@ -8,7 +8,7 @@ import numpy as np
 import shuffling_app
 
 from sidecar.records import Candidates, QueryContext, Ranking, UserState
-from sidecar.web.searches import SearchGateway
+from sidecar.web.gateway import SearchGateway
 
 
 class OrderlyRanker(shuffling_app.ShufflingRanker):

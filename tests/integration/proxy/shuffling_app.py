@@ -16,10 +16,10 @@ from sidecar.serving.hit_cache import HitCache
 from sidecar.serving.personalizer import Personalizer
 from sidecar.serving.telemetry import Telemetry
 from sidecar.settings import Settings
-from sidecar.stores.memory import MemoryStateStore
+from sidecar.stores.in_memory import MemoryStateStore
 from sidecar.stores.query_log import QueryLog
 from sidecar.stores.upstream import Upstream
-from sidecar.web.searches import SearchGateway
+from sidecar.web.gateway import SearchGateway
 
 
 class ShufflingRanker:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from sidecar.ranking.kernels import Recall
 from sidecar.ranking.kinds import is_among, strength
-from sidecar.ranking.memory import LIFE_DAYS, NOTHING, QueryMemory, query_key
+from sidecar.ranking.query_memory import LIFE_DAYS, NOTHING, QueryMemory, query_key
 from sidecar.ranking.statistics import DAY_S
 from sidecar.training.log import EventLog
 

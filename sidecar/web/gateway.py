@@ -24,7 +24,7 @@ from sidecar.search.targets import Endpoint, endpoint, origin_form
 from sidecar.serving.hit_cache import HitCache
 from sidecar.serving.passing import Reply
 from sidecar.serving.personalizer import Personalizer
-from sidecar.serving.searches import SearchPath
+from sidecar.serving.search_path import SearchPath
 from sidecar.serving.shown import ShownLog
 from sidecar.settings import Settings
 from sidecar.stores.upstream import Upstream
