@@ -62,7 +62,7 @@ def _paid(event: Event) -> float | None:
     """Return what a purchase cost, or, below zero, what was paid back; None for any other event."""
     quantity = 1.0 if event.quantity is None else event.quantity
     word = meaning(event.event)
-    if event.unit_price is None or (word not in ("purchase", "return") and quantity >= 0):
+    if event.unit_price is None or word not in ("purchase", "return"):
         return None
     return event.unit_price * (-abs(quantity) if word == "return" else quantity)
 

@@ -86,7 +86,7 @@ class Gatherer(Generic[T]):
     def _finish(self, run: list[_Waiting[T]], error: Exception | None) -> None:
         """Let the callers go, and the next one lead."""
         for waiting in run:
-            waiting.error = copy.copy(error)  # a traceback of its own for each thread
+            waiting.error = _twin(error)
             waiting.is_done = True
             waiting.turn.set()
         with self._lock:
@@ -94,3 +94,12 @@ class Gatherer(Generic[T]):
                 self._queue.popleft().turn.set()
             else:
                 self._free_runs += 1
+
+
+def _twin(error: Exception | None) -> Exception | None:
+    """Return the error again, with a traceback of its own for one more thread to raise; the error
+    itself, if its kind cannot be copied: somebody waits for one."""
+    try:
+        return copy.copy(error)
+    except Exception:  # whatever its constructor asks for
+        return error

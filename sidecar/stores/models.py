@@ -2,11 +2,13 @@
 
     model.json              format, version, configuration, vocabulary, imputation rules, evidence
     weights-VERSION.npz     encoder and blend parameters
-    knowledge-VERSION.npz   item table, statistics, associations, factors, rhythms
+    knowledge-VERSION.npz   item table, words' and given vectors, statistics, associations, factors,
+                            rhythms, segments, query memory
 
-The version is a digest of the arrays. model.json is renamed into its place last, so that a reader
-has the old model or the new one, whole; the arrays of the model before stay until the next is
-written, for a reader that is at them.
+The version is a digest of the arrays and of what model.json says besides the evidence: models that
+rank otherwise never share one, nor do equal arrays of other items. model.json is renamed into its
+place last, so that a reader has the old model or the new one, whole; the arrays of the model before
+stay until the next is written, for a reader that is at them.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ from sidecar.ranking.vocabulary import Vocabulary
 from sidecar.stores.arrays import load_arrays, save_arrays
 from sidecar.stores.disk import deserted
 
-FORMAT = 4
+FORMAT = 5
+_NOT_LEARNT = ("format", "version", "evidence")
 _PARTIAL = ".partial-"  # and the writer's process id
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -57,9 +60,9 @@ def save_ranker(ranker: Ranker, model_dir: Path, evidence: Mapping[str, Any]) ->
     weights = {f"encoder.{k}": v.cpu().numpy() for k, v in ranker.encoder.state_dict().items()}
     weights |= {f"blend.{k}": v.cpu().numpy() for k, v in ranker.blend.state_dict().items()}
     knowledge = _knowledge_arrays(ranker.knowledge)
-    version = _digest(weights | knowledge)
-    described = {"format": FORMAT, "version": version, **_describe(ranker),
-                 "evidence": dict(evidence)}
+    learnt = _describe(ranker)
+    version = _digest(weights | knowledge, learnt)
+    described = {"format": FORMAT, "version": version, **learnt, "evidence": dict(evidence)}
     text = json.dumps(described, ensure_ascii=False, indent=1).encode()
     try:
         model_dir.mkdir(parents=True, exist_ok=True)
@@ -89,15 +92,14 @@ def load_ranker(model_dir: Path, device: str = "auto") -> Ranker:
     described = _read_description(model_dir)
     version = described["version"]
     weights, arrays = (_arrays_of(model_dir, name, version) for name in ("weights", "knowledge"))
-    if _digest(weights | arrays) != version:
-        raise ModelError(f"{model_dir} holds other arrays than model.json's version {version} "
-                         "names; train again")
+    if _digest(weights | arrays, described) != version:
+        raise ModelError(f"{model_dir}/model.json does not fit: version {version} is of other "
+                         "arrays, or of other entries; train again")
     try:
         config = described["ranker"]
         ranker_config = RankerConfig(
             tuple(config["kinds"]), frozenset(config["strong_kinds"]), config["kept"],
-            config["is_personal"],
-            config.get("beats_engine", False))  # older models do not tell
+            config["is_personal"], config["beats_engine"])
         knowledge = _knowledge(described, arrays)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{model_dir}/model.json does not fit: {error!r}; train again") from error
@@ -197,14 +199,14 @@ def _knowledge(described: Mapping[str, Any], arrays: Arrays) -> Knowledge:
     words = described["vocabulary"]
     codes = [{name: code for code, name in enumerate(words[kind], 1)}
              for kind in ("words", "brands", "categories")]
-    widths = words.get("vector_widths")  # a model from before there were any has none
+    widths = words["vector_widths"]
     vocabulary = Vocabulary(
         codes[0], codes[1], codes[2], words["category_counts"],
         arrays["words.idf"], arrays["words.vectors"],
         {name: Imputation(**rule) for name, rule in described["imputation"].items()},
         Embeddings(widths, arrays["embeddings.mean"], arrays["embeddings.axes"]) if widths
         else Embeddings.none(),
-        words.get("rating_mean"))  # an older model was trained on ratings as they are
+        words["rating_mean"])
     items = ItemTable.from_arrays(vocabulary, described["items"],
                                   {name: arrays[f"items.{name}"] for name in TABLE})
     statistics = ItemStatistics.from_arrays(_under("statistics.", arrays))
@@ -264,11 +266,12 @@ def _arrays_of(model_dir: Path, name: str, version: str) -> Arrays:
         raise ModelError(f"{path} is broken: {error!r}; train again") from error
 
 
-def _digest(weights: Arrays) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(weights):
+def _digest(arrays: Arrays, described: Mapping[str, Any]) -> str:
+    learnt = {name: entry for name, entry in described.items() if name not in _NOT_LEARNT}
+    digest = hashlib.sha256(json.dumps(learnt, sort_keys=True).encode())
+    for name in sorted(arrays):
         digest.update(name.encode())
-        digest.update(np.ascontiguousarray(weights[name]).data if weights[name].size else b"")
+        digest.update(np.ascontiguousarray(arrays[name]).data if arrays[name].size else b"")
     return digest.hexdigest()[:16]
 
 

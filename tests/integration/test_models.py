@@ -18,8 +18,14 @@ import numpy as np
 import pytest
 
 from sidecar.errors import ModelError
-from sidecar.ranking.items import COLUMNS
-from sidecar.stores.models import load_ranker, model_version, pick_device, save_ranker
+from sidecar.ranking.items import TABLE, ItemTable
+from sidecar.stores.models import (
+    load_networks,
+    load_ranker,
+    model_version,
+    pick_device,
+    save_ranker,
+)
 from sidecar.stores.shared_items import SharedItems
 from tests.shops import context, fresh_ranker, history_of, make_events, make_rows, state_of, window
 
@@ -88,15 +94,6 @@ def test_loaded_model_takes_products_in(saved):
     assert loaded.items.upsert([{**make_rows()[0], "item_id": "new"}]) == 1
 
 
-def test_model_from_before_ratings_were_smoothed_keeps_them_as_they_are(model_dir):
-    found = described(model_dir)
-    del found["vocabulary"]["rating_mean"]
-    (model_dir / "model.json").write_text(json.dumps(found))
-    items = load_ranker(model_dir, "cpu").items
-    items.upsert([{**make_rows()[0], "rating": 5.0, "review_count": 1.0}])
-    assert items.numbers[0, COLUMNS.index("rating")] == 5.0
-
-
 def test_version_is_a_digest_of_all_that_was_learnt(saved, tmp_path):
     ranker = fresh_ranker()
     version = save_ranker(ranker, tmp_path / "same", {"gain": 0.9})
@@ -104,6 +101,22 @@ def test_version_is_a_digest_of_all_that_was_learnt(saved, tmp_path):
     rhythm = ranker.knowledge.rhythm + 1
     ranker.knowledge = replace(ranker.knowledge, rhythm=rhythm)
     assert save_ranker(ranker, tmp_path / "other", {}) != version
+
+
+@pytest.mark.parametrize("entry", ["items", "switch"])
+def test_models_of_equal_arrays_that_rank_otherwise_have_versions_of_their_own(saved, tmp_path,
+                                                                               entry):
+    """A sidecar that served the one would not take the other in, or read its ids as the one's."""
+    ranker = load_ranker(saved, "cpu")
+    if entry == "switch":
+        ranker.config = replace(ranker.config, is_personal=not ranker.config.is_personal)
+    else:
+        items = ranker.items
+        ids = ["renamed", *items.ids[1:]]
+        arrays = {name: getattr(items, name)[:len(items)] for name in TABLE}
+        ranker.knowledge = replace(ranker.knowledge, items=ItemTable.from_arrays(
+            items.vocabulary, ids, arrays))
+    assert save_ranker(ranker, tmp_path / "other", {}) != model_version(saved)
 
 
 def test_directory_holds_nothing_but_json_and_plain_arrays(saved):
@@ -159,7 +172,7 @@ def test_damaged_arrays_are_named_with_the_remedy(model_dir, name, damage):
 @pytest.mark.parametrize(("content", "said"), [
     (b"", "cannot be read"), (b"{", "cannot be read"), (b"\xff\xfe", "cannot be read"),
     (b"[]", "has format None"), (b"{}", "has format None"), (b'{"format": 1}', "has format 1"),
-    (b'{"format": 4}', "names no version")])
+    (b'{"format": 5}', "names no version")])
 def test_damaged_description_is_named(model_dir, content, said):
     (model_dir / "model.json").write_bytes(content)
     for read in (load_ranker, model_version):
@@ -186,7 +199,7 @@ def test_shapes_that_do_not_fit_the_weights_are_told(model_dir):
     found["encoder"]["hidden"] += 1
     (model_dir / "model.json").write_text(json.dumps(found))
     with pytest.raises(ModelError, match=r"does not fit its weights: .*size mismatch"):
-        load_ranker(model_dir, "cpu")
+        load_networks(model_dir)
 
 
 def test_statistics_of_another_program_s_half_lives_are_refused(tmp_path):
@@ -204,7 +217,7 @@ def test_arrays_of_another_model_are_refused(model_dir, tmp_path):
     ranker.knowledge = replace(ranker.knowledge, rhythm=ranker.knowledge.rhythm + 1)
     save_ranker(ranker, tmp_path / "other", {})
     shutil.copy(arrays_of(tmp_path / "other", "knowledge"), arrays_of(model_dir, "knowledge"))
-    with pytest.raises(ModelError, match="holds other arrays than"):
+    with pytest.raises(ModelError, match="is of other arrays"):
         load_ranker(model_dir, "cpu")
 
 

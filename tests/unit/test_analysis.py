@@ -85,6 +85,13 @@ def test_what_was_returned_was_not_spent(word, quantity):
     assert shop.tally.spend == {"u": 15.0}
 
 
+@pytest.mark.parametrize("word", ["view", "add_to_cart", "remove_from_cart"])
+def test_what_left_a_cart_was_not_paid_back(word):
+    shop = shop_of([buy("u", 0, 0, unit_price=10.0),
+                    Event("u", word, "i0", 1e9 + DAY_S, quantity=-1.0, unit_price=10.0)])
+    assert shop.tally.spend == {"u": 10.0}
+
+
 def test_gini_of_even_and_of_uneven_counts():
     assert long_tail(np.array([3, 3, 3, 3]))["gini"] == pytest.approx(0.0)
     assert long_tail(np.array([0, 0, 0, 8]))["gini"] == pytest.approx(0.75)

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
+from sidecar.errors import RowError
 from sidecar.serving.gathering import Gatherer
 
 LONG_S = 10.0
@@ -109,6 +110,20 @@ def test_error_reaches_every_caller_of_its_run_and_no_other(pool: ThreadPoolExec
             future.result(LONG_S)
     runs.error = None
     gatherer.submit([3])
+
+
+def test_error_that_cannot_be_copied_reaches_every_caller(pool: ThreadPoolExecutor) -> None:
+    """Made again of its message alone, as ``copy`` does, it lacks an argument."""
+    runs = Runs()
+    runs.error = RowError("events.jsonl", 3, "is broken")
+    gatherer = Gatherer[int](runs, runs=1, most=2)
+    first = held(gatherer, runs, pool)
+    failed = waiting(gatherer, pool, [1], [2])
+    runs.may_end.set()
+    first.result(LONG_S)
+    for future in failed:
+        with pytest.raises(RowError, match="is broken"):
+            future.result(LONG_S)
 
 
 def test_run_that_is_cut_off_leaves_nobody_waiting(pool: ThreadPoolExecutor) -> None:
