@@ -15,7 +15,9 @@ _FIELD_CLAUSES = frozenset({
 _TEXT_CLAUSES = frozenset({"multi_match", "query_string", "simple_query_string", "combined_fields"})
 _NOT_ASKED_FOR = frozenset({"must_not", "filter", "negative"})
 _HANDLED = _FIELD_CLAUSES | _TEXT_CLAUSES | _NOT_ASKED_FOR
-_TEXT_KEYS = ("query", "value", "query_text")
+_TEXT_KEYS = ("query", "value", "wildcard", "query_text")
+# Keys of a text that stands in a clause itself, beside options, as an intervals rule has it.
+_RULE_KEYS = ("query", "prefix", "pattern", "term")
 LONGEST_TEXT = 1000
 
 
@@ -61,6 +63,10 @@ def _own_texts(node: dict[str, Any]) -> Iterator[str]:
 
 
 def _field_texts(clause: dict[str, Any]) -> Iterator[str]:
+    of_rule = [clause[key] for key in _RULE_KEYS if isinstance(clause.get(key), str)]
+    if of_rule:
+        yield from of_rule
+        return
     for asked in clause.values():
         if isinstance(asked, dict):
             for key in _TEXT_KEYS:

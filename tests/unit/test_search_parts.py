@@ -105,9 +105,32 @@ def test_filter_that_hides_needed_things_behind_a_wildcard_is_left_alone(text):
     ({"match": {"t": "milk"}}, {"ubi": {"user_query": "Milch"}}, None, "Milch"),
     ({"match": {"t": 5}}, {"ubi": 3}, None, None), ("milk", {}, None, None),
     ({"match": {"t": "x" * 5000}}, {}, None, "x" * 1000),
+    ({"prefix": {"t": {"value": "oa"}}}, {}, None, "oa"),
+    ({"wildcard": {"t": "oa*"}}, {}, None, "oa*"),
+    ({"wildcard": {"t": {"value": "oa*"}}}, {}, None, "oa*"),
+    ({"wildcard": {"t": {"wildcard": "oa*", "boost": 2}}}, {}, None, "oa*"),
+    ({"fuzzy": {"t": {"value": "oak", "fuzziness": "AUTO"}}}, {}, None, "oak"),
+    ({"neural": {"v": {"query_text": "oak", "model_id": "m"}}}, {}, None, "oak"),
+    ({"match": {"query": {"query": "milk"}}}, {}, None, "milk"),
 ])
 def test_shoppers_words_are_found(query, ext, q, text):
     assert query_text(query, ext, q) == text
+
+
+@pytest.mark.parametrize(("rule", "text"), [
+    ({"match": {"query": "hot tea", "analyzer": "standard", "max_gaps": 4}}, "hot tea"),
+    ({"match": {"query": "hot tea", "use_field": "title.exact"}}, "hot tea"),
+    ({"match": {"query": "hot tea", "filter": {"containing": {"match": {"query": "cold"}}}}},
+     "hot tea"),
+    ({"prefix": {"prefix": "te", "analyzer": "simple"}}, "te"),
+    ({"wildcard": {"pattern": "te*", "use_field": "title.exact"}}, "te*"),
+    ({"fuzzy": {"term": "tea", "fuzziness": "AUTO"}}, "tea"),
+    ({"all_of": {"intervals": [{"match": {"query": "hot", "analyzer": "standard"}},
+                               {"any_of": {"intervals": [{"prefix": {"prefix": "te"}}]}}]}},
+     "hot te"),
+])
+def test_rule_of_intervals_is_read_without_its_options(rule, text):
+    assert query_text({"intervals": {"title": rule}}, {}) == text
 
 
 # -- headers
