@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from sidecar.errors import Skip, UnreadableError
 from sidecar.records import HttpRequest, HttpResponse, SkipReason
 from sidecar.search import fetches, headers, multi
-from sidecar.search.answers import failed_shards, read_answer
+from sidecar.search.answers import Answer, failed_shards, read_answer
 from sidecar.search.multi import Item, MultiAnswer
 from sidecar.search.plans import SearchPlan, plan_search
 from sidecar.search.refusals import may_be_our_doing
@@ -27,15 +27,17 @@ OWN_TRACES = (b'"personalize', b'"ext"')
 
 @dataclass(slots=True)
 class Line:
-    """One search of a multi-search: as it came, what is planned for it, and its ticket.
+    """One search of a multi-search: as it came, what is planned for it, its ticket, and its answer.
 
-    ``holds_own``: something stands in it that OpenSearch is not to see.
+    ``holds_own``: something stands in it that OpenSearch is not to see. ``answer`` is None unless
+    it is to be ranked.
     """
 
     item: Item
     plan: SearchPlan
     holds_own: bool
     ticket: Ticket | None = None
+    answer: Answer | None = None
 
 
 class MultiSearches:
@@ -100,53 +102,84 @@ class MultiSearches:
 
     def _personalised(self, request: HttpRequest, lines: Sequence[Line], outcome: Outcome,
                       client: socket.socket | None) -> Reply:
-        asked = []
-        for line in lines:
-            search = line.plan.request
-            if line.plan.skip is None:
-                assert line.plan.context is not None
-                line.ticket = self._personal.personalizer.begin(line.plan.context)
-                search = fetches.whole_fetch(line.plan, self._settings.item_id_field)
-            asked.append(multi.as_item(search, line.item))
-        response, answers = self._ask(_with_lines(request, asked), outcome, client)
-        items = self._with_own_refusals(request, lines, answers.items, outcome, client)
+        asked = [multi.as_item(self._begun(line), line.item) for line in lines]
+        response, answers = self._ask(request, asked, outcome, client)
+        items = self._with_own_answers(request, lines, answers.items, outcome, client)
         written = [self._written(line, body, outcome, client)
                    for line, body in zip(lines, items, strict=True)]
         accepted = headers.get(request.headers, "accept-encoding")
         return finished(replace(response, body=answers.with_items(written)), accepted, outcome)
 
-    def _ask(self, request: HttpRequest, outcome: Outcome,
+    def _begun(self, line: Line) -> HttpRequest:
+        """Begin to read a line's history, if it is to be ranked; return what to ask for it."""
+        if line.plan.skip is not None:
+            return line.plan.request
+        try:
+            search = fetches.whole_fetch(line.plan, self._settings.item_id_field)
+        except UnreadableError:
+            line.plan = replace(line.plan, skip=SkipReason.NO_IDS)
+            return line.plan.request
+        assert line.plan.context is not None
+        line.ticket = self._personal.personalizer.begin(line.plan.context)
+        return search
+
+    def _ask(self, request: HttpRequest, items: Sequence[Item], outcome: Outcome,
              client: socket.socket | None) -> tuple[HttpResponse, MultiAnswer]:
-        plain_headers = headers.replaced(request.headers, accept_encoding=None)
+        """Ask for these searches; raises Skip or UnreadableError without an answer to each."""
+        bare = headers.replaced(request.headers, accept_encoding=None)
         with outcome.stage("upstream"):
             response = self._personal.upstream.begin(
-                replace(request, headers=plain_headers), idempotent=True, client=client).result()
+                _with_lines(replace(request, headers=bare), items), idempotent=True,
+                client=client).result()
         if response.status != 200:
             raise Skip(SkipReason.UPSTREAM_ERROR)
         with outcome.stage("parse"):
-            return response, multi.read_multi_answer(response.body)
-
-    def _with_own_refusals(self, request: HttpRequest, lines: Sequence[Line],
-                           bodies: Sequence[bytes], outcome: Outcome,
-                           client: socket.socket | None) -> list[bytes]:
-        """Return the answers; those of refused lines, and of lines whose shards failed over hits
-        that the client did not ask for, as they are to the client's own words."""
-        if len(bodies) != len(lines):
+            answers = multi.read_multi_answer(response.body)
+        if len(answers.items) != len(items):
             raise UnreadableError("a multi-search with more or fewer answers than searches")
-        again = [place for place, (line, body) in enumerate(zip(lines, bodies, strict=True))
-                 if line.ticket is not None and _is_in_doubt(body)]
+        return response, answers
+
+    def _with_own_answers(self, request: HttpRequest, lines: Sequence[Line],
+                          bodies: Sequence[bytes], outcome: Outcome,
+                          client: socket.socket | None) -> list[bytes]:
+        """Return the answers; those of lines in doubt as they are to the client's own words."""
+        with outcome.stage("parse"):
+            doubts = {place: self._doubt(line, body)
+                      for place, (line, body) in enumerate(zip(lines, bodies, strict=True))}
+        again = {place: reason for place, reason in doubts.items() if reason is not None}
         items = list(bodies)
-        if again:
-            own = [multi.as_item(lines[place].plan.request, lines[place].item) for place in again]
-            _, answers = self._ask(_with_lines(request, own), outcome, client)
-            for place, body in zip(again, answers.items, strict=True):
+        if not again:
+            return items
+        own = [multi.as_item(lines[place].plan.request, lines[place].item) for place in again]
+        _, answers = self._ask(request, own, outcome, client)
+        for (place, reason), body in zip(again.items(), answers.items, strict=True):
+            line = lines[place]
+            if reason is SkipReason.UPSTREAM_ERROR:
                 told = failed_shards(items[place])
                 if told and told == failed_shards(body):
                     continue
-                self._personal.learns_limit(lines[place].plan, items[place])
-                items[place] = body
-                lines[place].plan = replace(lines[place].plan, skip=SkipReason.UPSTREAM_ERROR)
+                self._personal.learns_limit(line.plan, items[place])
+            items[place] = body
+            line.plan = replace(line.plan, skip=reason)
         return items
+
+    def _doubt(self, line: Line, body: bytes) -> SkipReason | None:
+        """Take the answer of a line apart that is to be ranked; return why the client's own words
+        might be answered better.
+
+        They might where OpenSearch refused ours, where shards failed, perhaps over hits that the
+        client did not ask for, and where the hits cannot be told apart.
+        """
+        if line.ticket is None:
+            return None
+        try:
+            status = multi.status_of(body)
+            if status != 200:
+                return SkipReason.UPSTREAM_ERROR if may_be_our_doing(status) else None
+            line.answer = read_answer(body, self._settings.item_id_field)
+            return SkipReason.UPSTREAM_ERROR if failed_shards(body) else None
+        except UnreadableError:
+            return SkipReason.NO_IDS
 
     def _written(self, line: Line, body: bytes, whole: Outcome,
                  client: socket.socket | None) -> bytes:
@@ -154,22 +187,15 @@ class MultiSearches:
         if line.ticket is None or line.plan.skip is not None:
             whole.joined(line.plan.skip)
             return body
-        if multi.status_of(body) != 200:
+        if line.answer is None:
             whole.joined(SkipReason.UPSTREAM_ERROR)
             return body
         outcome = self._personal.outcome()
         search = PersonalSearch(self._personal.shared, line.plan, outcome, client)
-        with outcome.stage("parse"):
-            answer = read_answer(body, self._settings.item_id_field)
-        fetched = Fetched(HttpResponse(200, (), body), answer, is_whole=True)
+        fetched = Fetched(HttpResponse(200, (), body), line.answer, is_whole=True)
         written = search.written(fetched, line.ticket)
         whole.joined(outcome.reason, outcome)
         return body if written is None else written
-
-
-def _is_in_doubt(body: bytes) -> bool:
-    status = multi.status_of(body)
-    return may_be_our_doing(status) if status != 200 else bool(failed_shards(body))
 
 
 def _with_lines(request: HttpRequest, items: Sequence[Item]) -> HttpRequest:

@@ -219,9 +219,67 @@ def test_multi_search_that_cannot_be_taken_apart_counts_each_line(counted, answe
 
 def test_line_that_cannot_be_written_leaves_no_other_counted_as_applied(counted):
     """The whole request then passes through, lines that were ordered already among it."""
-    odd = answered({"took": 1, "responses": [body_of(whole_hits(), status=200),
-                                             {"hits": {"hits": [7]}, "status": 200}]})
-    reply = path_over(lambda *_: odd).answer(Endpoint.MULTI_SEARCH, lines(PAGE, PAGE))
+    good = json.dumps(body_of(whole_hits(), status=200)).encode()
+    twice = b'{"took":1,' + good[1:]  # a key that stands twice, and another score to be put in
+    odd = HttpResponse(200, (JSON,), b'{"responses":[' + good + b"," + twice + b"]}")
+    reply = path_over(lambda *_: odd, rewrite_scores=True).answer(
+        Endpoint.MULTI_SEARCH, lines(PAGE, PAGE))
+    assert status_of(reply) == "skipped; reason=no_ids"
+    assert counted() == {"no_ids": 2}
+
+
+WITHOUT_IDS = b'{"stored_fields":"_none_"}'
+
+
+def each_line_as_asked(request: HttpRequest, number: int) -> HttpResponse:
+    """Answer each line with as many hits as it asks for; none has the doc value for its id."""
+    responses: list[dict[str, Any]] = []
+    for line in request.body.split(b"\n")[1::2]:
+        asked = json.loads(line)
+        hits = whole_hits()[:asked.get("size", 10)]
+        if "stored_fields" in asked:
+            hits = [{"_index": "i", "_score": hit["_score"]} for hit in hits]
+        responses.append(body_of(hits, status=200))
+    return answered({"took": 1, "responses": responses})
+
+
+def test_line_without_ids_takes_no_other_lines_order_away(counted):
+    path = path_over(each_line_as_asked)
+    reply = path.answer(Endpoint.MULTI_SEARCH, lines(PAGE, WITHOUT_IDS, PAGE))
+    assert status_of(reply) == "applied"
+    assert counted() == {"applied": 2, "no_ids": 1}
+    shown = [[hit.get("_id") for hit in answer["hits"]["hits"]]
+             for answer in json.loads(reply.body)["responses"]]
+    ordered = [f"d{number}" for number in range(99, 89, -1)]
+    assert shown == [ordered, [None] * 10, ordered]
+
+
+def test_line_without_ids_alone_is_asked_for_again_in_its_own_words(counted):
+    upstream = Scripted(each_line_as_asked)
+    chosen, ranker = Settings(timeout_ms=5000), Reversing()
+    path = SearchPath(chosen, upstream, Personalizer(chosen, states(), lambda: ranker,
+                                                     Telemetry()))
+    path.answer(Endpoint.MULTI_SEARCH, lines(PAGE, WITHOUT_IDS))
+    first, second = [request.body.split(b"\n")[1::2] for request in upstream.asked]
+    assert [json.loads(line)["size"] for line in first] == [100, 100]
+    assert second == [WITHOUT_IDS]
+
+
+def test_line_that_cannot_be_asked_for_whole_takes_no_other_lines_order_away(counted):
+    """Its suggestions would show the doc value that stands for an id."""
+    suggesting = (b'{"stored_fields":"_none_","suggest":{"s":{"prefix":"m","completion":'
+                  b'{"field":"t"}}}}')
+    reply = path_over(each_line_as_asked).answer(
+        Endpoint.MULTI_SEARCH, lines(PAGE, suggesting))
+    assert status_of(reply) == "applied"
+    assert counted() == {"applied": 1, "no_ids": 1}
+
+
+def test_fewer_answers_to_what_is_asked_again_let_the_whole_pass(counted):
+    def answer(request: HttpRequest, number: int) -> HttpResponse:
+        return each_line_as_asked(request, number) if number != 2 else answered({"responses": []})
+
+    reply = path_over(answer).answer(Endpoint.MULTI_SEARCH, lines(PAGE, WITHOUT_IDS))
     assert status_of(reply) == "skipped; reason=no_ids"
     assert counted() == {"no_ids": 2}
 

@@ -339,6 +339,20 @@ def test_multi_search_orders_each_line_on_its_own(proxy, expected_order):
     assert answer.json["responses"][2]["status"] == 404
 
 
+def test_line_whose_hits_have_no_ids_takes_no_other_lines_order_away(proxy, expected_order):
+    """Of the second index's products the field that stands for an id is not known."""
+    proxy.direct("PUT", f"/{proxy.prefix}nameless/_doc/1?refresh=true", {"title": "milk"})
+    nameless = {"query": MILK, "stored_fields": "_none_"}
+    lines = [{"index": proxy.prefix + "one"}, BODY, {"index": proxy.prefix + "nameless"}, nameless]
+    body = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    answer = proxy.through("POST", "/_msearch", body, X_Personalize_User="u1")
+    assert answer.outcome == "applied"
+    first, second = [response["hits"] for response in answer.json["responses"]]
+    engine = proxy.engine("one", {"query": MILK, "size": 100}).ids
+    assert [hit["_id"] for hit in first["hits"]] == expected_order(engine, 100)[:10]
+    assert second == proxy.engine("nameless", nameless).json["hits"]
+
+
 @pytest.mark.parametrize("form", ["inside", "beside", "header"])
 def test_page_size_inside_a_template_is_honoured(proxy, expected_order, form):
     engine = proxy.engine("one", {"query": MILK, "size": 100}).ids
