@@ -13,18 +13,18 @@ from sidecar.records import HttpRequest
 from sidecar.search import answers, spans
 from sidecar.search.targets import Target, parse
 
-MOST_ITEMS = 200  # beyond, the lines pass through: a window for each would be a burst of work
+MOST_SEARCHES = 200  # beyond, the lines pass through: a window for each would be a burst of work
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class LinePair:
     """One search of a multi-search: its header line and its body line, as written."""
 
     header: bytes
     body: bytes
 
 
-def read_items(body: bytes) -> list[Item]:
+def read_pairs(body: bytes) -> list[LinePair]:
     """Split a multi-search's body into its searches.
 
     Raises:
@@ -40,34 +40,35 @@ def read_items(body: bytes) -> list[Item]:
         raise UnreadableError("a multi-search consists of pairs of lines")
     if not all(search.strip() for search in lines[1::2]):
         raise UnreadableError("a multi-search with a search that is empty")
-    if len(lines) > 2 * MOST_ITEMS:
-        raise UnreadableError(f"a multi-search of more than {MOST_ITEMS} searches")
-    return [Item(header, search) for header, search in zip(lines[::2], lines[1::2], strict=True)]
+    if len(lines) > 2 * MOST_SEARCHES:
+        raise UnreadableError(f"a multi-search of more than {MOST_SEARCHES} searches")
+    return [LinePair(header, search)
+            for header, search in zip(lines[::2], lines[1::2], strict=True)]
 
 
-def items_of(request: HttpRequest) -> list[Item]:
+def pairs_of(request: HttpRequest) -> list[LinePair]:
     """Return a multi-search's searches.
 
     Raises:
-        UnreadableError: as ``read_items``; or its answers are not to be told apart.
+        UnreadableError: as ``read_pairs``; or its answers are not to be told apart.
     """
     if "filter_path" in parse(request.target) or not isinstance(request.body, bytes):
         raise UnreadableError("answers under a filter_path are not told apart line by line")
-    return read_items(request.body)
+    return read_pairs(request.body)
 
 
-def write_items(items: Sequence[Item]) -> bytes:
+def write_pairs(pairs: Sequence[LinePair]) -> bytes:
     """Return a multi-search's body."""
-    return b"".join(item.header + b"\n" + item.body + b"\n" for item in items)
+    return b"".join(pair.header + b"\n" + pair.body + b"\n" for pair in pairs)
 
 
-def as_search(item: Item, request: HttpRequest, target: Target) -> HttpRequest:
-    """Return the search that an item stands for, under the whole request's headers and controls.
+def as_search(pair: LinePair, request: HttpRequest, target: Target) -> HttpRequest:
+    """Return the search that a pair stands for, under the whole request's headers and controls.
 
     Raises:
         UnreadableError: its header is not a JSON object.
     """
-    header = spans.values(item.header) if item.header.strip() else {}
+    header = spans.values(pair.header) if pair.header.strip() else {}
     index = target.index_expression()
     if "index" in header:
         named = spans.decode(header["index"])
@@ -77,33 +78,33 @@ def as_search(item: Item, request: HttpRequest, target: Target) -> HttpRequest:
     for name in ("preference", "search_pipeline"):
         if name in header:
             inner = inner.with_parameter(name, str(spans.decode(header[name])))
-    return replace(request, method="POST", target=str(inner), body=item.body)
+    return replace(request, method="POST", target=str(inner), body=pair.body)
 
 
-def as_item(search: HttpRequest, item: Item) -> Item:
-    """Return the line pair for a search that was derived from ``item``."""
-    body = search.body if isinstance(search.body, bytes) else item.body
+def as_pair(search: HttpRequest, pair: LinePair) -> LinePair:
+    """Return the pair for a search that was derived from ``pair``."""
+    body = search.body if isinstance(search.body, bytes) else pair.body
     preference = parse(search.target).get("preference")
-    header = spans.values(item.header) if item.header.strip() else {}
+    header = spans.values(pair.header) if pair.header.strip() else {}
     if preference is None or "preference" in header:
-        return Item(item.header, body)
+        return LinePair(pair.header, body)
     header["preference"] = msgspec.json.encode(preference)
-    return Item(spans.build(header), body)
+    return LinePair(spans.build(header), body)
 
 
 @dataclass(frozen=True, slots=True)
 class MultiAnswer:
-    """A multi-search's answer: its items' bytes, and where they stand."""
+    """A multi-search's answer: the bytes of each search's own, and where they stand."""
 
     body: bytes
-    items: tuple[bytes, ...]
+    answers: tuple[bytes, ...]
     start: int
     end: int
     between: bytes
 
-    def with_items(self, items: Sequence[bytes]) -> bytes:
-        """Return the answer with these items in place of its own."""
-        return b"".join((self.body[:self.start], self.between.join(items), self.body[self.end:]))
+    def with_answers(self, answers: Sequence[bytes]) -> bytes:
+        """Return the answer with these in the place of its own."""
+        return b"".join((self.body[:self.start], self.between.join(answers), self.body[self.end:]))
 
 
 def read_multi_answer(body: bytes) -> MultiAnswer:
@@ -114,8 +115,8 @@ def read_multi_answer(body: bytes) -> MultiAnswer:
     return MultiAnswer(body, spans.elements(array), *answers.place_of_elements(body, array))
 
 
-def status_of(item: bytes) -> int:
-    """Return the status in an item's answer; 200 where it names none."""
-    raw = spans.raw_members(item).get("status")
+def status_of(answer: bytes) -> int:
+    """Return the status in one search's answer; 200 where it names none."""
+    raw = spans.raw_members(answer).get("status")
     status = 200 if raw is None else spans.decode(bytes(raw))
     return status if isinstance(status, int) else 200

@@ -11,7 +11,7 @@ from sidecar.errors import Skip, UnreadableError
 from sidecar.records import HttpRequest, HttpResponse, SkipReason
 from sidecar.search import fetches, headers, multi
 from sidecar.search.answers import Answer, failed_shards, read_answer
-from sidecar.search.multi import Item, MultiAnswer
+from sidecar.search.multi import LinePair, MultiAnswer
 from sidecar.search.plans import SearchPlan, plan_search
 from sidecar.search.refusals import may_be_our_doing
 from sidecar.search.targets import parse
@@ -33,7 +33,7 @@ class Line:
     it is to be ranked.
     """
 
-    item: Item
+    pair: LinePair
     plan: SearchPlan
     holds_own: bool
     ticket: Ticket | None = None
@@ -85,30 +85,30 @@ class MultiSearches:
                     line.ticket.cancel()
 
     def _planned(self, request: HttpRequest, outcome: Outcome) -> list[Line]:
-        target, items = parse(request.target), multi.items_of(request)
-        outcome.searches = len(items)
+        target, pairs = parse(request.target), multi.pairs_of(request)
+        outcome.searches = len(pairs)
         now = time.time()
-        return [Line(item, self._personal.clamped(plan_search(
-                    multi.as_search(item, request, target), self._settings, now)),
-                     any(trace in item.body for trace in OWN_TRACES)) for item in items]
+        return [Line(pair, self._personal.clamped(plan_search(
+                    multi.as_search(pair, request, target), self._settings, now)),
+                     any(trace in pair.body for trace in OWN_TRACES)) for pair in pairs]
 
     @staticmethod
     def _without_own(request: HttpRequest, lines: Sequence[Line]) -> HttpRequest:
         """Return the request as OpenSearch may see it; its bytes as they came where they may."""
         if not any(line.holds_own for line in lines):
             return plain(request)
-        return _with_lines(request, [multi.as_item(line.plan.request, line.item)
+        return _with_lines(request, [multi.as_pair(line.plan.request, line.pair)
                                      for line in lines])
 
     def _personalised(self, request: HttpRequest, lines: Sequence[Line], outcome: Outcome,
                       client: socket.socket | None) -> Reply:
-        asked = [multi.as_item(self._begun(line), line.item) for line in lines]
-        response, answers = self._ask(request, asked, outcome, client)
-        items = self._with_own_answers(request, lines, answers.items, outcome, client)
+        asked = [multi.as_pair(self._begun(line), line.pair) for line in lines]
+        response, many = self._ask(request, asked, outcome, client)
+        bodies = self._with_own_answers(request, lines, many.answers, outcome, client)
         written = [self._written(line, body, outcome, client)
-                   for line, body in zip(lines, items, strict=True)]
+                   for line, body in zip(lines, bodies, strict=True)]
         accepted = headers.get(request.headers, "accept-encoding")
-        return finished(replace(response, body=answers.with_items(written)), accepted, outcome)
+        return finished(replace(response, body=many.with_answers(written)), accepted, outcome)
 
     def _begun(self, line: Line) -> HttpRequest:
         """Begin to read a line's history, if it is to be ranked; return what to ask for it."""
@@ -123,21 +123,21 @@ class MultiSearches:
         line.ticket = self._personal.personalizer.begin(line.plan.context)
         return search
 
-    def _ask(self, request: HttpRequest, items: Sequence[Item], outcome: Outcome,
+    def _ask(self, request: HttpRequest, pairs: Sequence[LinePair], outcome: Outcome,
              client: socket.socket | None) -> tuple[HttpResponse, MultiAnswer]:
         """Ask for these searches; raises Skip or UnreadableError without an answer to each."""
         bare = headers.replaced(request.headers, accept_encoding=None)
         with outcome.stage("upstream"):
             response = self._personal.upstream.begin(
-                _with_lines(replace(request, headers=bare), items), idempotent=True,
+                _with_lines(replace(request, headers=bare), pairs), idempotent=True,
                 client=client).result()
         if response.status != 200:
             raise Skip(SkipReason.UPSTREAM_ERROR)
         with outcome.stage("parse"):
-            answers = multi.read_multi_answer(response.body)
-        if len(answers.items) != len(items):
+            many = multi.read_multi_answer(response.body)
+        if len(many.answers) != len(pairs):
             raise UnreadableError("a multi-search with more or fewer answers than searches")
-        return response, answers
+        return response, many
 
     def _with_own_answers(self, request: HttpRequest, lines: Sequence[Line],
                           bodies: Sequence[bytes], outcome: Outcome,
@@ -147,21 +147,21 @@ class MultiSearches:
             doubts = {place: self._doubt(line, body)
                       for place, (line, body) in enumerate(zip(lines, bodies, strict=True))}
         again = {place: reason for place, reason in doubts.items() if reason is not None}
-        items = list(bodies)
+        told = list(bodies)
         if not again:
-            return items
-        own = [multi.as_item(lines[place].plan.request, lines[place].item) for place in again]
-        _, answers = self._ask(request, own, outcome, client)
-        for (place, reason), body in zip(again.items(), answers.items, strict=True):
+            return told
+        own = [multi.as_pair(lines[place].plan.request, lines[place].pair) for place in again]
+        _, many = self._ask(request, own, outcome, client)
+        for (place, reason), body in zip(again.items(), many.answers, strict=True):
             line = lines[place]
             if reason is SkipReason.UPSTREAM_ERROR:
-                told = failed_shards(items[place])
-                if told and told == failed_shards(body):
+                failed = failed_shards(told[place])
+                if failed and failed == failed_shards(body):
                     continue
-                self._personal.learns_limit(line.plan, items[place])
-            items[place] = body
+                self._personal.learns_limit(line.plan, told[place])
+            told[place] = body
             line.plan = replace(line.plan, skip=reason)
-        return items
+        return told
 
     def _doubt(self, line: Line, body: bytes) -> SkipReason | None:
         """Take the answer of a line apart that is to be ranked; return why the client's own words
@@ -198,7 +198,7 @@ class MultiSearches:
         return body if written is None else written
 
 
-def _with_lines(request: HttpRequest, items: Sequence[Item]) -> HttpRequest:
+def _with_lines(request: HttpRequest, pairs: Sequence[LinePair]) -> HttpRequest:
     bare = plain(request)
-    return replace(bare, body=multi.write_items(items), headers=headers.replaced(
+    return replace(bare, body=multi.write_pairs(pairs), headers=headers.replaced(
         bare.headers, content_length=None, content_encoding=None))

@@ -92,22 +92,22 @@ class Templates:
         Raises:
             UnreadableError: one of them cannot be read or rendered.
         """
-        target, items = parse(request.target), multi.items_of(request)
-        outcome.searches = len(items)
+        target, pairs = parse(request.target), multi.pairs_of(request)
+        outcome.searches = len(pairs)
         lines: list[Line] = []
-        for begin in range(0, len(items), AT_ONCE):
-            some = items[begin:begin + AT_ONCE]
-            parts = [templates.take_template_apart(replace(request, body=item.body), self._own)
-                     for item in some]
+        for begin in range(0, len(pairs), AT_ONCE):
+            some = pairs[begin:begin + AT_ONCE]
+            parts = [templates.take_template_apart(replace(request, body=pair.body), self._own)
+                     for pair in some]
             with outcome.stage("upstream"):
                 under_way = [self._personal.upstream.begin(part.rendering, idempotent=True,
                                                            client=client) for part in parts]
                 answers = [exchange.result() for exchange in under_way]
-            for item, part, answer in zip(some, parts, answers, strict=True):
+            for pair, part, answer in zip(some, parts, answers, strict=True):
                 if answer.status != 200:
                     raise UnreadableError("a template that OpenSearch does not render")
                 search = templates.rendered_search(
-                    multi.as_search(item, request, target), part, answer.body)
+                    multi.as_search(pair, request, target), part, answer.body)
                 plan = self._personal.clamped(self._planned(search, part))
-                lines.append(Line(item, plan, templates.holds_own_ext(search, self._own)))
+                lines.append(Line(pair, plan, templates.holds_own_ext(search, self._own)))
         return lines

@@ -293,21 +293,21 @@ def test_closing_everybodys_searches_is_seen(target, body, is_json, everything):
 
 
 def test_lines_of_a_multi_search_are_pairs():
-    items = multi.read_items(b'\n{"index":"i"}\n{"size":1}\n\n{}\n')
-    assert [item.header for item in items] == [b'{"index":"i"}', b""]
-    assert multi.write_items(items) == b'{"index":"i"}\n{"size":1}\n\n{}\n'
+    pairs = multi.read_pairs(b'\n{"index":"i"}\n{"size":1}\n\n{}\n')
+    assert [pair.header for pair in pairs] == [b'{"index":"i"}', b""]
+    assert multi.write_pairs(pairs) == b'{"index":"i"}\n{"size":1}\n\n{}\n'
     for broken in (b"", b"{}", b"{}\n", b"{}\n{}", b"{}\n{}\n" * 201,
                    b"{}\n{}\n{}\n \n"):
         with pytest.raises(UnreadableError):
-            multi.read_items(broken)
+            multi.read_pairs(broken)
 
 
-def test_item_becomes_a_search_and_an_item_again():
+def test_pair_of_lines_becomes_a_search_and_a_pair_again():
     request = HttpRequest("POST", "/_msearch?typed_keys", (("X-A", "1"),), b"")
-    item = multi.Item(b'{"index":["a b","c"],"routing":"r"}', b'{"size":1}')
-    search = multi.as_search(item, request, parse(request.target))
+    pair = multi.LinePair(b'{"index":["a b","c"],"routing":"r"}', b'{"size":1}')
+    search = multi.as_search(pair, request, parse(request.target))
     assert search.target == "/a%20b,c/_search?typed_keys"
-    again = multi.as_item(HttpRequest("POST", search.target + "&preference=p", (), b"{}"), item)
+    again = multi.as_pair(HttpRequest("POST", search.target + "&preference=p", (), b"{}"), pair)
     assert json.loads(again.header) == {"index": ["a b", "c"], "routing": "r", "preference": "p"}
 
 
