@@ -18,7 +18,7 @@ from sidecar.search import filter_paths
 from sidecar.search.controls import Controls, own_sections, read_controls
 from sidecar.search.filter_paths import HitFilter
 from sidecar.search.query_texts import query_text
-from sidecar.search.requests import SearchRequest, foreign, take_apart, without_own
+from sidecar.search.requests import SearchRequest, take_apart, without_controls
 from sidecar.search.targets import Target, parse
 from sidecar.settings import Settings
 
@@ -77,13 +77,13 @@ def plan_search(request: HttpRequest, settings: Settings, now: float, *,
     """
     target = parse(request.target)
     if is_other_format(request, target):
-        return _as_it_came(request, target, SkipReason.FORMAT)
+        return SearchPlan(without_controls(request), SkipReason.FORMAT)
     try:
         search = take_apart(request, target, own=own_sections(settings), is_template=is_template)
         controls = read_controls(request.headers, target, search.ext, settings)
         return _plan(search, controls, settings, now)
     except UnreadableError:
-        return _as_it_came(request, target, SkipReason.UNREADABLE)
+        return SearchPlan(without_controls(request), SkipReason.UNREADABLE)
 
 
 def _plan(search: SearchRequest, controls: Controls, settings: Settings,
@@ -134,11 +134,6 @@ def with_user_preference(search: SearchRequest, user_id: str | None) -> SearchRe
 def _preference(user_id: str) -> str:
     digest = hashlib.blake2b(user_id.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     return f"user-{digest}"
-
-
-def _as_it_came(request: HttpRequest, target: Target, reason: SkipReason) -> SearchPlan:
-    return SearchPlan(replace(request, target=str(without_own(target)),
-                              headers=foreign(request.headers)), reason)
 
 
 def is_other_format(request: HttpRequest, target: Target) -> bool:

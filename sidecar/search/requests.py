@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from sidecar.errors import UnreadableError
 from sidecar.records import Headers, HttpRequest
 from sidecar.search import spans
 from sidecar.search.controls import HEADERS, OWN_EXT, PARAMETERS
-from sidecar.search.targets import Target
+from sidecar.search.targets import Target, parse
 
 # As a header it would be refused in other words than as a parameter.
 _IS_JSON = re.compile(r"application/(?:json|x-ndjson)(?:; *charset=utf-8)?")
@@ -134,6 +134,12 @@ def _body_of(request: HttpRequest, target: Target) -> tuple[bytes, Target, Heade
         raise UnreadableError("source comes beside a Content-Type that OpenSearch may refuse")
     return (source.encode("utf-8", "surrogatepass"),
             target.without(("source", "source_content_type")), (*headers, ("Content-Type", kind)))
+
+
+def without_controls(request: HttpRequest) -> HttpRequest:
+    """Return a request without the sidecar's headers and parameters, its body untouched."""
+    return replace(request, target=str(without_own(parse(request.target))),
+                   headers=foreign(request.headers))
 
 
 def without_own(target: Target) -> Target:

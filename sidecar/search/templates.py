@@ -17,7 +17,7 @@ from sidecar.records import HttpRequest, SkipReason
 from sidecar.search import headers, spans
 from sidecar.search.controls import OWN_EXT, read_controls
 from sidecar.search.plans import is_other_format, unwanted
-from sidecar.search.requests import foreign, take_apart, without_own
+from sidecar.search.requests import take_apart
 from sidecar.search.targets import Target, parse
 from sidecar.settings import Settings
 
@@ -101,12 +101,6 @@ def holds_own_ext(search: HttpRequest, own: Collection[str]) -> bool:
     """Return True if the rendered search has a block that OpenSearch must not see."""
     return isinstance(search.body, bytes) and any(
         f'"{name}"'.encode() in search.body for name in own)
-
-
-def plain(request: HttpRequest) -> HttpRequest:
-    """Return a request without the sidecar's headers and parameters, its body untouched."""
-    return replace(request, target=str(without_own(parse(request.target))),
-                   headers=foreign(request.headers))
 
 
 def _for_json(request: HttpRequest) -> tuple[tuple[str, str], ...]:

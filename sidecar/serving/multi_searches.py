@@ -14,8 +14,8 @@ from sidecar.search.answers import Answer, failed_shards, read_answer
 from sidecar.search.multi import LinePair, MultiAnswer
 from sidecar.search.plans import SearchPlan, plan_search
 from sidecar.search.refusals import may_be_our_doing
+from sidecar.search.requests import without_controls
 from sidecar.search.targets import parse
-from sidecar.search.templates import plain
 from sidecar.serving.outcomes import Outcome
 from sidecar.serving.passing import Reply, finished, passed
 from sidecar.serving.personal_search import Fetched, PersonalSearch
@@ -61,7 +61,7 @@ class MultiSearches:
                 lines = self._planned(request, outcome)
         except UnreadableError:
             outcome.skipped(SkipReason.UNREADABLE)
-            return passed(self._personal.upstream, plain(request), outcome, client)
+            return passed(self._personal.upstream, without_controls(request), outcome, client)
         return self.reply_to(request, lines, outcome, client)
 
     def reply_to(self, request: HttpRequest, lines: Sequence[Line], outcome: Outcome,
@@ -96,7 +96,7 @@ class MultiSearches:
     def _without_own(request: HttpRequest, lines: Sequence[Line]) -> HttpRequest:
         """Return the request as OpenSearch may see it; its bytes as they came where they may."""
         if not any(line.holds_own for line in lines):
-            return plain(request)
+            return without_controls(request)
         return _with_lines(request, [multi.as_pair(line.plan.request, line.pair)
                                      for line in lines])
 
@@ -199,6 +199,6 @@ class MultiSearches:
 
 
 def _with_lines(request: HttpRequest, pairs: Sequence[LinePair]) -> HttpRequest:
-    bare = plain(request)
+    bare = without_controls(request)
     return replace(bare, body=multi.write_pairs(pairs), headers=headers.replaced(
         bare.headers, content_length=None, content_encoding=None))

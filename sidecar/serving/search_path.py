@@ -15,8 +15,8 @@ from sidecar.errors import SidecarError, UnreadableError, UpstreamError
 from sidecar.records import HttpRequest, SkipReason
 from sidecar.search import headers
 from sidecar.search.plans import plan_search
+from sidecar.search.requests import without_controls
 from sidecar.search.targets import Endpoint
-from sidecar.search.templates import plain as without_controls
 from sidecar.serving.hit_cache import HitCache
 from sidecar.serving.multi_searches import MultiSearches
 from sidecar.serving.outcomes import Outcome

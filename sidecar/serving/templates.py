@@ -11,6 +11,7 @@ from sidecar.records import HttpRequest, SkipReason
 from sidecar.search import multi, templates
 from sidecar.search.controls import own_sections
 from sidecar.search.plans import SearchPlan, plan_search
+from sidecar.search.requests import without_controls
 from sidecar.search.targets import parse
 from sidecar.search.templates import Template
 from sidecar.serving.multi_searches import Line, MultiSearches
@@ -36,7 +37,7 @@ class Templates:
             template = templates.take_template_apart(request, self._own)
         except UnreadableError:
             outcome.skipped(SkipReason.UNREADABLE)
-            return passed(self._personal.upstream, templates.plain(request), outcome, client)
+            return passed(self._personal.upstream, without_controls(request), outcome, client)
         reason = templates.reason_to_pass(request, template, self._personal.settings)
         search = None
         if reason is None:
@@ -62,7 +63,7 @@ class Templates:
             lines = self._all_planned(request, outcome, client)
         except UnreadableError:
             outcome.skipped(SkipReason.UNREADABLE)
-            return passed(self._personal.upstream, templates.plain(request), outcome, client)
+            return passed(self._personal.upstream, without_controls(request), outcome, client)
         return self._multi.reply_to(request, lines, outcome, client)
 
     def _planned(self, search: HttpRequest, template: Template) -> SearchPlan:
