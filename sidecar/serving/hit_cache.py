@@ -17,7 +17,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
 from sidecar.search import spans
-from sidecar.search.answers import Answer, IdAnswer, Versioned, versioned
+from sidecar.search.answers import Answer, IdAnswer
+from sidecar.search.hit_bytes import Versioned, versioned
 from sidecar.search.requests import SearchRequest
 from sidecar.search.shapes import Shape, hit_shape, shows_versions
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sidecar.errors import Skip
 from sidecar.records import Ranking, SkipReason
-from sidecar.search import answers
+from sidecar.search import hit_bytes
 from sidecar.search.answers import Answer, IdAnswer, Key
 from sidecar.search.fetches import hides_ids, names_field
 from sidecar.search.plans import SearchPlan
@@ -58,10 +58,10 @@ def write_page(page: Page, plan: SearchPlan, window: Answer | IdAnswer,
                 for key, hit in zip(page.keys, hits, strict=True)]
     body = page.around.with_hits(_as_asked_for(hits, plan, settings.item_id_field))
     if scores is not None:
-        body = answers.with_max_score(body, float(np.nanmax(scores)))
+        body = hit_bytes.with_max_score(body, float(np.nanmax(scores)))
     if ranking is not None and is_explained:
         shown = [places[key] for key in page.keys if key in places]
-        body = answers.with_ext(body, "personalize", explanations.applied(
+        body = hit_bytes.with_ext(body, "personalize", explanations.applied(
             ranking, window.candidates(len(ranking.order)), shown,
             [index for index, _ in keys]))
     return body
@@ -93,7 +93,7 @@ def rewritten_scores(ranking: Ranking, engine_scores: Sequence[float],
 def _rescored(hit: bytes, place: int | None, scores: npt.NDArray[np.float64]) -> bytes:
     if place is None:
         return hit
-    return answers.with_score(hit, float(scores[place]))
+    return hit_bytes.with_score(hit, float(scores[place]))
 
 
 def _as_asked_for(hits: Sequence[bytes], plan: SearchPlan, field: str) -> Sequence[bytes]:
@@ -103,7 +103,7 @@ def _as_asked_for(hits: Sequence[bytes], plan: SearchPlan, field: str) -> Sequen
     own_field = hides_ids(plan.search) and not names_field(plan.search, field)
     if plan.hit_filter is None and not own_field:
         return hits
-    cut = [answers.without_keys(hit, hidden, field if own_field else None) for hit in hits]
+    cut = [hit_bytes.without_keys(hit, hidden, field if own_field else None) for hit in hits]
     left = [hit for hit in cut if hit is not None]
     if plan.hit_filter is not None and not left:
         raise Skip(SkipReason.FILTER_PATH)

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from sidecar.search.answers import with_ext
+from sidecar.search.hit_bytes import with_ext
 from sidecar.search.plans import SearchPlan
 
 _COPIED = ("query_id", "user_query", "client_id", "session_id", "user_id", "application",

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from sidecar.records import HttpRequest
-from sidecar.search import answers
+from sidecar.search import answers, hit_bytes
 from sidecar.search.requests import take_apart
 from sidecar.search.shapes import hit_shape
 from sidecar.search.targets import parse
@@ -165,9 +165,9 @@ PLAIN = b'{"_index":"i","_id":"a","_seq_no":5,"_primary_term":1,"_score":1.5,"_s
     PLAIN.replace(b'"_source":{"a":[1]}', b'"sort":[1.5]'), PLAIN.replace(b"1.5", b"1.5E-5")])
 @pytest.mark.parametrize("shows_version", [True, False])
 def test_hits_are_taken_apart_alike_however_they_begin(hit, shows_version):
-    found = answers.versioned(hit, shows_version=shows_version)
+    found = hit_bytes.versioned(hit, shows_version=shows_version)
     assert found.version == (5, 1)
-    assert found.hit == (hit if shows_version else answers.without_keys(
+    assert found.hit == (hit if shows_version else hit_bytes.without_keys(
         hit, {"_seq_no", "_primary_term"}))
     score = json.loads(hit)["_score"]
     before, behind = found.around_score
@@ -181,7 +181,7 @@ def test_hits_are_taken_apart_alike_however_they_begin(hit, shows_version):
     PLAIN.replace(b"1.5", b"null"), PLAIN.replace(b'"_score":1.5,', b""),
     PLAIN.replace(b'"_primary_term":1,', b"")])
 def test_hits_without_score_or_version_are_told_so(hit):
-    found = answers.versioned(hit, shows_version=True)
+    found = hit_bytes.versioned(hit, shows_version=True)
     assert found.hit == hit
     assert (found.version is None) == (b"_primary_term" not in hit)
     assert (found.around_score is None) == (b"_score\":1.5" not in hit)

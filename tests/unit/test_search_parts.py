@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sidecar.errors import UnreadableError
 from sidecar.records import HttpRequest, HttpResponse, SkipReason
-from sidecar.search import allow_list, answers, filter_paths, headers, multi, templates
+from sidecar.search import allow_list, answers, filter_paths, headers, hit_bytes, multi, templates
 from sidecar.search.query_texts import query_text
 from sidecar.search.refusals import may_be_our_doing, window_limit
 from sidecar.search.targets import Endpoint, endpoint, parse
@@ -225,18 +225,18 @@ def test_ids_are_read_from_a_doc_value():
 
 def test_what_only_the_sidecar_asked_for_is_cut_out():
     hit = b'{"_index":"i","_id":"a","fields":{"item_id":["a"],"p":[1.50]},"_source":{}}'
-    assert answers.without_keys(hit, {"_id"}, "item_id") == (
+    assert hit_bytes.without_keys(hit, {"_id"}, "item_id") == (
         b'{"_index":"i","fields":{"p":[1.50]},"_source":{}}')
-    assert answers.without_keys(b'{"_id":"a"}', {"_id"}) is None
-    assert answers.without_keys(b'{"_id":"a","fields":{"item_id":["a"]}}', set(), "item_id") == (
+    assert hit_bytes.without_keys(b'{"_id":"a"}', {"_id"}) is None
+    assert hit_bytes.without_keys(b'{"_id":"a","fields":{"item_id":["a"]}}', set(), "item_id") == (
         b'{"_id":"a"}')
 
 
 def test_scores_are_rewritten_in_place():
     hit = b'{ "_id" : "a" , "_score" : 1.0 }'
-    assert answers.with_score(hit, 2.5) == b'{ "_id" : "a" , "_score" : 2.5 }'
-    assert answers.with_score(b"{}", 2.5) == b"{}"
-    assert answers.with_max_score(b'{"hits":{"max_score":null,"hits":[]}}', 3) == (
+    assert hit_bytes.with_score(hit, 2.5) == b'{ "_id" : "a" , "_score" : 2.5 }'
+    assert hit_bytes.with_score(b"{}", 2.5) == b"{}"
+    assert hit_bytes.with_max_score(b'{"hits":{"max_score":null,"hits":[]}}', 3) == (
         b'{"hits":{"max_score":3.0,"hits":[]}}')
 
 
@@ -245,7 +245,7 @@ def test_scores_are_rewritten_in_place():
     (b'{"ext":{}}', b'{"ext":{"p":{"a":1}}}'),
     (b'{"ext":{"u":2}}', b'{"ext":{"p":{"a":1},"u":2}}')])
 def test_ext_section_joins_what_is_there(body, wanted):
-    assert answers.with_ext(body, "p", {"a": 1}) == wanted
+    assert hit_bytes.with_ext(body, "p", {"a": 1}) == wanted
 
 
 # -- refusals, lists, templates
