@@ -50,11 +50,6 @@ class Asked:
     titles: dict[str, str]
     now: float
 
-    @property
-    def kept(self) -> int:
-        """Events that a history may hold."""
-        return self.ranker.config.kept
-
 
 def add_arguments(parser: argparse.ArgumentParser, *, is_model_needed: bool) -> None:
     """Add what both programs are told."""

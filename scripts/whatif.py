@@ -62,7 +62,7 @@ def _compare(options: argparse.Namespace) -> dict[str, Any]:
     left_out = sorted({position for text in options.without
                        for position in _positions(text, asked.history)})
     put_in = [_event(text, asked) for text in options.add]
-    changed = added(without(asked.history, left_out), put_in, asked.kept)
+    changed = added(without(asked.history, left_out), put_in)
     before, after = asked.replay.show(asked.history), asked.replay.show(changed)
     hits = [{**hit, "title": asked.titles.get(hit["item_id"])}
             for hit in differences(before, after)]

@@ -132,11 +132,14 @@ def without(history: History, positions: Collection[int]) -> History:
         tuple(history.event_ids[k] for k in left))
 
 
-def added(history: History, events: Sequence[Event], limit: int) -> History:
-    """Return the history with events put in their places in time; the last ``limit`` are kept."""
+def added(history: History, events: Sequence[Event]) -> History:
+    """Return the history with events put in their places in time.
+
+    Nothing is cut: the ranker reads as many of the latest as it was trained with.
+    """
     numbered = [_numbered(event, f"added-{k}") for k, event in enumerate(events)]
     state = UserState("", history, event_count=len(history))
-    return grow(state, numbered, max(limit, len(history) + len(events))).history
+    return grow(state, numbered, len(history) + len(events)).history
 
 
 def positions_of_item(history: History, item_id: str) -> list[int]:

@@ -46,7 +46,7 @@ def test_purchase_put_in_lifts_its_item_and_taken_out_again_changes_nothing(repl
     item = replay.show(HISTORY).entries()[-1]["item_id"]
     before = replay.show(HISTORY)
     bought = [Event("u1", "purchase", item, NOW - days * DAY_S) for days in (30, 20, 10)]
-    richer = added(HISTORY, bought, 500)
+    richer = added(HISTORY, bought)
     found = {hit["item_id"]: hit for hit in differences(before, replay.show(richer))}
     assert found[item]["move"] > 0
     assert found[item]["parts"]["repeat"] > 0
@@ -58,7 +58,7 @@ def test_purchase_put_in_lifts_its_item_and_taken_out_again_changes_nothing(repl
 
 
 def test_changed_parts_add_up_to_the_changed_score(replay):
-    richer = added(HISTORY, [Event("u1", "purchase", CUPS[3], NOW - DAY_S)], 500)
+    richer = added(HISTORY, [Event("u1", "purchase", CUPS[3], NOW - DAY_S)])
     for hit in differences(replay.show(HISTORY), replay.show(richer)):
         change = hit["score"]["after"] - hit["score"]["before"]
         assert sum(hit["parts"].values()) == pytest.approx(change, abs=1e-4)
@@ -76,11 +76,11 @@ def test_item_that_is_two_hits_is_compared_hit_by_hit():
 
 def test_added_events_take_their_place_in_time():
     middle = (HISTORY.ts[3] + HISTORY.ts[4]) / 2
-    richer = added(HISTORY, [Event("u1", "view", "i5", middle)], 500)
+    richer = added(HISTORY, [Event("u1", "view", "i5", middle)])
     assert richer.item_ids[4] == "i5"
     assert list(richer.ts) == sorted(richer.ts)
-    full = added(HISTORY, [Event("u1", "view", "i5", HISTORY.ts[0] - 1.0)], len(HISTORY))
-    assert full.item_ids[0] == "i5", "the ranker reads what it keeps; nothing is cut before it"
+    longer = added(HISTORY, [Event("u1", "view", "i5", HISTORY.ts[0] - 1.0)])
+    assert longer.item_ids == ("i5", *HISTORY.item_ids)
 
 
 def test_without_any_event_the_order_is_the_engines(replay):
@@ -95,7 +95,7 @@ def test_without_any_event_the_order_is_the_engines(replay):
 
 def test_influences_are_what_leaving_the_item_out_changes(replay):
     history = added(HISTORY, [Event("u1", "purchase", CUPS[0], NOW - DAY_S),
-                              Event("u1", "search", None, NOW - DAY_S, "cup")], 500)
+                              Event("u1", "search", None, NOW - DAY_S, "cup")])
     shown = replay.show(history)
     told = replay.influences(shown)
     assert len(told) == len(CUPS)
