@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,17 +21,17 @@ import torch
 from sidecar.errors import FileError
 from sidecar.ranking.blend import Blend
 from sidecar.ranking.encoder import Encoder, EncoderConfig
-from sidecar.ranking.imputation import LARGEST, interpolated, is_known, rules_named
-from sidecar.ranking.items import COLUMNS, ItemTable
-from sidecar.ranking.kinds import STRENGTHS, meaning
+from sidecar.ranking.imputation import rules_named
+from sidecar.ranking.items import ItemTable
 from sidecar.ranking.ranker import Ranker, RankerConfig
 from sidecar.ranking.signals import HYBRID, Knowledge, signals_named
-from sidecar.ranking.vocabulary import Vocabulary, column_values
+from sidecar.ranking.vocabulary import Vocabulary
 from sidecar.records import Case, FloatArray
 from sidecar.training.amounts import Amounts
 from sidecar.training.associations import fit_associations, fit_factors, fit_rhythm
-from sidecar.training.blend_training import part_lists, train_blend
+from sidecar.training.blend_training import train_blend
 from sidecar.training.encoder_training import TableTensors, train_encoder
+from sidecar.training.evidence import measure_gains
 from sidecar.training.examples import (
     FEWEST_CANDIDATES,
     Example,
@@ -40,18 +39,13 @@ from sidecar.training.examples import (
     examples_of_cases,
     make_examples,
 )
+from sidecar.training.inputs import prices_paid, tell_of_catalogue, tell_of_events
 from sidecar.training.lists import ListMaker, Lists
 from sidecar.training.log import EventLog
-from sidecar.training.metrics import compare, reciprocal_ranks
 from sidecar.training.retrieval import Retrieval
 from sidecar.training.segments import fit_segments_on_factors
 
-log = logging.getLogger(__name__)
-FEWEST_LISTS = 30  # held out, for an interval that can be trusted
 LEAST_SHARE = 0.05  # of the log: a list needs the whole of its visit
-ENOUGH_LISTS = 100  # held out, of a small shop's: at most a third of all
-HASTE = 3  # by how much less the first blend that is judged has read
-MOST_TOLD = 10  # words that a warning names
 Progress = Callable[[str], Callable[[int, float], None]]
 Attributes = Mapping[str, Mapping[str, Any]]  # user id → {column: value}
 
@@ -108,22 +102,25 @@ def train_ranker(rows: Sequence[Mapping[str, Any]], events: EventLog, config: Tr
     """
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    prices = _prices_paid(rows, events)
+    prices = prices_paid(rows, events)
     table = ItemTable(Vocabulary.fit(rows, rules_named(config.imputation), config.seed,
                                      {"price": prices}))
     table.upsert(rows)
-    _tell_of_catalogue(rows, prices, table)
-    _tell_of_events(events)
+    tell_of_catalogue(rows, prices, table)
+    tell_of_events(events)
     encoder = _new_encoder(table, config)
     lists = make_lists(events, rows, table, config, progress, encoder, cases)
     epochs = _amounts(events, config).epochs_of(len(lists))
-    evidence = _evidence(lists, config, epochs, progress("blend, on all but the latest lists"))
+    told = progress("blend, on all but the latest lists")
+    evidence = measure_gains(
+        lists, share=config.evidence_share, epochs=epochs, progress=told,
+        train=lambda part, reads: _train_blend(part, config, reads, told))
     blend = _train_blend(lists, config, epochs, progress("blend"))
     learned = _learn(events, table, config, encoder, attributes)
     strong = events.target_kinds()
     walk = Walk(events, len(table), kept=config.kept, strong_kinds=strong)
-    walk.advance(float(events.ts[-1]) + 1.0)
     clock = float(events.ts[-1]) + 1.0
+    walk.advance(clock)
     knowledge = replace(learned, statistics=walk.statistics, memory=walk.memory(clock))
     ranker_config = RankerConfig(tuple(events.kinds), strong, config.kept,
                                  is_personal=evidence["is_personal"],
@@ -205,76 +202,6 @@ def _train_blend(lists: Lists, config: TrainConfig, epochs: int,
     return blend
 
 
-def _evidence(lists: Lists, config: TrainConfig, epochs: int,
-              progress: Callable[[int, float], None]) -> dict[str, Any]:
-    """Measure the gains on the latest lists, with a blend trained on the others.
-
-    The personal part ships switched on only if its gain's 95 % interval lies above zero; where it
-    does not, the unpersonalised order ships only if its gain over the engine's order does. Lists
-    with another user's history teach the gate and show no gain: they are left out. Lists keep only
-    their sampled candidates (``TrainConfig.most_candidates``), so that the MRR told is higher than
-    the one over whole windows; only the differences are used.
-    """
-    held = max(1, int(len(lists) * config.evidence_share), min(ENOUGH_LISTS, len(lists) // 3))
-    early = len(lists) - held
-    late = np.arange(early, len(lists))
-    known = late[(lists.has_history & lists.is_own)[late]]
-    has_enough = len(known) >= FEWEST_LISTS
-    if not has_enough or early < FEWEST_LISTS:
-        log.warning("too few lists (%d, of them %d held out, %d with the shopper's own history) to "
-                    "show a personal gain: the model ships with personalization off", len(lists),
-                    len(late), len(known))
-    if early < FEWEST_LISTS or len(late) < FEWEST_LISTS:
-        progress(1000, 0.0)
-        return {"lists": len(known), "is_personal": False, "beats_engine": False}
-    judged = known if has_enough else late  # what strangers get can be shown by anybody's
-    taught, dev = lists.take(slice(early)), lists.take(judged)
-    reads = sorted({max(1, epochs // HASTE), epochs})
-    personal, unpersonalised, engine = _placed_once_sure(
-        taught, dev, config, reads if has_enough else reads[:1], progress)
-    gain, over_engine = compare(personal, unpersonalised), compare(unpersonalised, engine)
-    evidence = {"lists": len(judged), "mrr": float(personal.mean()),
-                "mrr_unpersonalised": float(unpersonalised.mean()),
-                "mrr_engine": float(engine.mean()),
-                "gain": gain["difference"], "low": gain["low"], "high": gain["high"],
-                "is_personal": has_enough and gain["low"] > 0,
-                "beats_engine": over_engine["low"] > 0}
-    if has_enough:
-        log.info("personal gain in MRR on the latest %d lists: %+.4f [%+.4f, %+.4f]: "
-                 "personalization ships %s", len(judged), gain["difference"], gain["low"],
-                 gain["high"], "on" if evidence["is_personal"] else "off")
-    if not evidence["is_personal"]:
-        log.info("gain in MRR of its unpersonalised order over the engine's: %+.4f [%+.4f, %+.4f]: "
-                 "shoppers with history get %s", over_engine["difference"], over_engine["low"],
-                 over_engine["high"], "that order" if evidence["beats_engine"] else "the engine's")
-    return evidence
-
-
-def _placed_once_sure(taught: Lists, dev: Lists, config: TrainConfig, reads: Sequence[int],
-                      progress: Callable[[int, float], None]) -> list[npt.NDArray[np.float64]]:
-    """Return what ``_placed`` does, by the first blend that shows a personal gain or loss, or else
-    by the last; each has read the lists ``reads`` times, fewest first.
-
-    One that has read them a third as often as the one that ships tells most shops; where its
-    interval holds zero, one decides that has read them as often: a weak gain takes that long to
-    learn.
-    """
-    for count in reads:
-        placed = _placed(_train_blend(taught, config, count, progress), dev)
-        gain = compare(placed[0], placed[1])
-        if not gain["low"] <= 0 < gain["high"]:
-            break
-    return placed
-
-
-def _placed(blend: Blend, dev: Lists) -> list[npt.NDArray[np.float64]]:
-    """Return reciprocal ranks (N) of the personal, the unpersonalised and the engine's order."""
-    scores = [part_lists(blend, dev, as_strangers=alone).sum(axis=-1) for alone in (False, True)]
-    scores.append(np.broadcast_to(-np.arange(dev.valid.shape[1], dtype=np.float32),
-                                  dev.valid.shape))  # candidates stand in the engine's order
-    return [reciprocal_ranks(found, dev.target, dev.valid) for found in scores]
-
-
 def _final_counts(events: EventLog, items: int) -> FloatArray:
     """Return (n) strong events of the whole log; see ``Knowledge``."""
     return np.bincount(events.item[events.is_target()], minlength=items).astype(np.float32)
@@ -320,52 +247,3 @@ def _encode_all(encoder: Encoder, table: ItemTable, device: str) -> FloatArray:
     with torch.inference_mode():
         vectors: FloatArray = tensors.vectors(encoder.eval(), tensors.row).cpu().numpy()
     return vectors
-
-
-def _prices_paid(rows: Sequence[Mapping[str, Any]], events: EventLog) -> dict[str, float]:
-    """Return item id → price at the log's end, for items whose price the catalogue does not tell
-    and the events do."""
-    unpriced = np.array([row.get("price") is None for row in rows], bool)
-    told = (events.item >= 0) & (events.price > 0)
-    told[told] = unpriced[events.item[told]]
-    if not told.any():
-        return {}
-    found = interpolated(events.item[told], events.ts[told], events.price[told],
-                         float(events.ts[-1]))
-    log.info("catalogue has no price for %d items that events tell one of", len(found))
-    return {str(rows[item]["item_id"]): price for item, price in found.items()}
-
-
-def _tell_of_catalogue(rows: Sequence[Mapping[str, Any]], prices: Mapping[str, float],
-                       table: ItemTable) -> None:
-    """Log what is absent or odd, so that nobody wonders why a signal is silent or wrong."""
-    for name in ("brand", "categories", "price"):
-        if name == "price" and prices:
-            continue
-        if all(row.get(name) in (None, "", []) for row in rows):
-            log.warning("catalogue has no %s: signals that read it are silent", name)
-    currencies = sorted({str(row["currency"]) for row in rows if row.get("currency")})
-    if len(currencies) > 1:
-        log.warning("catalogue has prices in %s: they are compared as they are; give all in one "
-                    "currency", ", ".join(currencies))
-    for name in COLUMNS:
-        values = column_values(rows, name)
-        absurd = int((np.isfinite(values) & ~is_known(values)).sum())
-        if absurd:
-            log.warning("%d items have a %s beyond %g, which counts as none", absurd, name, LARGEST)
-    for name, count in table.vocabulary.embeddings.lacking(rows).items():
-        if count:
-            log.warning("%d of %d items have no vector %s", count, len(rows), name)
-
-
-def _tell_of_events(events: EventLog) -> None:
-    """Log what is absent or odd, as for the catalogue."""
-    if not events.has_times:
-        log.warning("events have no times: file order counts, and rhythms mean nothing")
-    if events.unknown_items:
-        log.warning("%d events name items that the catalogue lacks", events.unknown_items)
-    unknown = [word for word in events.kinds if meaning(word) is None]
-    if unknown:
-        log.warning("events hold words that count as a view each: %s; known: %s",
-                    ", ".join(unknown[:MOST_TOLD]) + (", …" if len(unknown) > MOST_TOLD else ""),
-                    ", ".join(STRENGTHS))

@@ -13,9 +13,10 @@ from sidecar.ranking.signals import FEATURES
 from sidecar.records import Candidates, Event, History, SkipReason
 from sidecar.stores.models import load_ranker, save_ranker
 from sidecar.training.evaluation import evaluate
+from sidecar.training.evidence import FEWEST_LISTS
 from sidecar.training.examples import make_examples
 from sidecar.training.log import EventLog
-from sidecar.training.pipeline import FEWEST_LISTS, TrainConfig, train_ranker
+from sidecar.training.pipeline import TrainConfig, train_ranker
 from sidecar.training.retrieval import Retrieval
 from tests.shops import (
     START,
