@@ -25,6 +25,7 @@ from sidecar.ranking.imputation import rules_named
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.ranker import Ranker, RankerConfig
 from sidecar.ranking.signals import HYBRID, Knowledge, signals_named
+from sidecar.ranking.statistics import ItemStatistics
 from sidecar.ranking.vocabulary import Vocabulary
 from sidecar.records import Case, FloatArray
 from sidecar.training.amounts import Amounts
@@ -228,13 +229,13 @@ def _new_encoder(table: ItemTable, config: TrainConfig) -> Encoder:
 
 def _learn(events: EventLog, table: ItemTable, config: TrainConfig, encoder: Encoder | None,
            attributes: Attributes | None = None) -> Knowledge:
-    """Work out what a log tells besides the encoder's weights, and encode every item."""
+    """Work out what a log tells besides the encoder's weights, and encode every item. Statistics
+    stay empty: those of a moment come from a ``Walk``."""
     if encoder:
         table.vectors = _encode_all(encoder, table, config.device)
     factors = fit_factors(events, len(table), config.seed)
     return Knowledge(
-        table, statistics=Walk(events, len(table), kept=config.kept,
-                               strong_kinds=frozenset()).statistics,
+        table, ItemStatistics(len(table)),
         associations=fit_associations(events, len(table)),
         factors=factors,
         segments=fit_segments_on_factors(events, factors, seed=config.seed,
