@@ -22,7 +22,7 @@ from sidecar.ranking.signals import FEATURES, SIGNALS
 from sidecar.records import Case, Event, FloatArray
 from sidecar.training.blend_training import part_lists
 from sidecar.training.boosted import RIVALS, boosted_scores
-from sidecar.training.examples import FEWEST_CANDIDATES, Example, Walk
+from sidecar.training.examples import FEWEST_CANDIDATES, Example
 from sidecar.training.lists import ListMaker, Lists
 from sidecar.training.log import EventLog
 from sidecar.training.metrics import (
@@ -34,6 +34,7 @@ from sidecar.training.metrics import (
     mean_interval,
 )
 from sidecar.training.relatedness import is_unrelated
+from sidecar.training.walk import Walk
 
 logger = logging.getLogger(__name__)
 THRESHOLD = 0.1

@@ -20,8 +20,9 @@ from sidecar.ranking.kernels import CONTEXT
 from sidecar.ranking.signals import FEATURES, Knowledge, Situation, facts
 from sidecar.records import FloatArray
 from sidecar.training.encoder_training import states_at
-from sidecar.training.examples import Example, Walk
+from sidecar.training.examples import Example
 from sidecar.training.log import EventLog
+from sidecar.training.walk import Walk
 
 IntVector = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]

@@ -33,18 +33,13 @@ from sidecar.training.associations import fit_associations, fit_factors, fit_rhy
 from sidecar.training.blend_training import train_blend
 from sidecar.training.encoder_training import TableTensors, train_encoder
 from sidecar.training.evidence import measure_gains
-from sidecar.training.examples import (
-    FEWEST_CANDIDATES,
-    Example,
-    Walk,
-    examples_of_cases,
-    make_examples,
-)
+from sidecar.training.examples import FEWEST_CANDIDATES, Example, examples_of_cases, make_examples
 from sidecar.training.inputs import prices_paid, tell_of_catalogue, tell_of_events
 from sidecar.training.lists import ListMaker, Lists
 from sidecar.training.log import EventLog
 from sidecar.training.retrieval import Retrieval
 from sidecar.training.segments import fit_segments_on_factors
+from sidecar.training.walk import Walk
 
 LEAST_SHARE = 0.05  # of the log: a list needs the whole of its visit
 Progress = Callable[[str], Callable[[int, float], None]]

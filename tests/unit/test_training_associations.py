@@ -14,10 +14,11 @@ from sidecar.training.associations import (
     fit_factors,
     fit_rhythm,
 )
-from sidecar.training.examples import Walk, make_examples
+from sidecar.training.examples import make_examples
 from sidecar.training.log import EventLog
 from sidecar.training.queries import QueryMaker
 from sidecar.training.retrieval import Retrieval
+from sidecar.training.walk import Walk
 from tests.shops import DAY_S, make_events, make_rows
 
 ROWS = [{"item_id": name, "title": name, "brand": None, "categories": ["all"]} for name in "abcd"]

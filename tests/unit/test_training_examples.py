@@ -6,10 +6,11 @@ import pytest
 
 from sidecar.records import Event
 from sidecar.training.dev_cases import cases_of_log
-from sidecar.training.examples import Walk, make_examples
+from sidecar.training.examples import make_examples
 from sidecar.training.log import VISIT_GAP_S, EventLog
 from sidecar.training.query_recalls import Recalls
 from sidecar.training.retrieval import Retrieval
+from sidecar.training.walk import Walk
 
 ROWS = [{"item_id": f"{colour} {noun}", "title": f"{colour} {noun}", "brand": None,
          "categories": [f"{noun}s"]} for noun in ("cup", "lamp")

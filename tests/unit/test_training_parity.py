@@ -17,10 +17,11 @@ from sidecar.training import evaluation
 from sidecar.training.boosted import FORTY, VARIANTS
 from sidecar.training.diversity_effect import diversity_effect
 from sidecar.training.evaluation import evaluate, other_users, report
-from sidecar.training.examples import Example, Walk
+from sidecar.training.examples import Example
 from sidecar.training.lists import ListMaker
 from sidecar.training.log import EventLog
 from sidecar.training.merging import merged_events
+from sidecar.training.walk import Walk
 from tests.shops import (
     DAY_S,
     LEARNT,

@@ -15,10 +15,11 @@ from sidecar.ranking.vocabulary import Vocabulary
 from sidecar.records import Event, History
 from sidecar.training.associations import fit_associations
 from sidecar.training.evaluation import UNRELATED, evaluate, report
-from sidecar.training.examples import Example, Walk
+from sidecar.training.examples import Example
 from sidecar.training.lists import ListMaker
 from sidecar.training.log import EventLog
 from sidecar.training.relatedness import is_unrelated
+from sidecar.training.walk import Walk
 from tests.shops import (
     DAY_S,
     LEARNT,
