@@ -18,7 +18,6 @@ from sidecar.analysis.page import Page, figure, heading, prose, table
 from sidecar.analysis.pairs import SURE, find_pairs, next_visit_pairs
 from sidecar.analysis.shop import IntVector, Shop
 from sidecar.analysis.trajectories import trajectories
-from sidecar.ranking.kinds import strength
 from sidecar.ranking.ranker import Ranker
 
 Findings = Mapping[str, Any]
@@ -37,9 +36,7 @@ def findings(shop: Shop, ranker: Ranker | None = None,
     ones.
     """
     log = shop.log
-    kept = [strength(kind) > 0 for kind in log.kinds]
-    positive = np.array(kept, bool)[log.kind] if len(log) else np.zeros(0, bool)
-    ways, taken = _states(shop, positive), _states(shop, shop.strong())
+    ways, taken = _states(shop, log.is_positive()), _states(shop, shop.strong())
     names = {name: group.names for name, group in shop.groupings.items()} | {"item": shop.titles}
     return {
         "basics": basics(shop),

@@ -19,7 +19,6 @@ from scipy import linalg, sparse
 
 from sidecar.ranking.association import Association
 from sidecar.ranking.items import ItemTable
-from sidecar.ranking.kinds import strength
 from sidecar.ranking.statistics import DAY_S
 from sidecar.ranking.truncated_svd import truncated_svd
 from sidecar.records import FloatArray
@@ -36,8 +35,7 @@ Matrix = Any  # scipy.sparse.csr_matrix, which has no types
 
 def positive_part(log: EventLog) -> EventLog:
     """Return the events with a known item and a positive strength."""
-    good = np.array([strength(kind) > 0 for kind in log.kinds], bool)
-    return log.take(np.flatnonzero((log.item >= 0) & good[log.kind]))
+    return log.take(np.flatnonzero((log.item >= 0) & log.is_positive()))
 
 
 def fit_associations(log: EventLog, items: int) -> dict[str, Association]:

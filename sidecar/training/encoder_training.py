@@ -26,7 +26,6 @@ from torch import Tensor
 
 from sidecar.ranking.encoder import Encoder, KindCodes
 from sidecar.ranking.items import ItemTable
-from sidecar.ranking.kinds import strength
 from sidecar.ranking.vocabulary import TEXT_WIDTH, words_of
 from sidecar.records import FloatArray
 from sidecar.training.log import EventLog
@@ -76,7 +75,7 @@ class Sequences:
                    code_of[events.kind[order]],
                    np.maximum(gaps, 0).astype(np.float32), ts, events.query[order],
                    _visit_ends(events.visit[order], offsets), text,
-                   np.array([strength(k) > 0 for k in events.kinds], bool)[events.kind[order]])
+                   events.is_positive()[order])
 
 
 class TableTensors:
@@ -175,8 +174,8 @@ class _Sampler:
 
     def __init__(self, events: EventLog, items: int, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
-        good = np.array([strength(k) > 0 for k in events.kinds], bool)[events.kind]
-        counts = np.bincount(events.item[(events.item >= 0) & good], minlength=items)
+        good = (events.item >= 0) & events.is_positive()
+        counts = np.bincount(events.item[good], minlength=items)
         popular = counts / max(counts.sum(), 1)
         self.expected = torch.from_numpy((0.5 * popular + 0.5 / items) * NEGATIVES).float()
         self._cumulative = np.cumsum(popular)

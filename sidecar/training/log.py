@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.ranking.imputation import is_known
-from sidecar.ranking.kinds import is_impression, target_kinds
-from sidecar.records import Event
+from sidecar.ranking.kinds import is_among, is_impression, strength, target_kinds
+from sidecar.records import Event, FloatArray
 
 logger = logging.getLogger(__name__)
 COLUMNS = ("user", "item", "kind", "ts", "visit", "query", "position", "price", "is_kept",
@@ -144,6 +144,18 @@ class EventLog:
         targets = self.target_kinds()
         found: npt.NDArray[np.bool_] = np.array([k in targets for k in self.kinds], bool)[self.kind]
         return found & (self.item >= 0)
+
+    def strengths(self) -> FloatArray:
+        """Return the strength (n) of each event; see ``ranking.kinds``."""
+        return np.array([strength(kind) for kind in self.kinds], np.float32)[self.kind]
+
+    def is_positive(self) -> npt.NDArray[np.bool_]:
+        """Return which events (n) speak for their item."""
+        return self.strengths() > 0
+
+    def is_among(self, kinds: frozenset[str]) -> npt.NDArray[np.bool_]:
+        """Return which events (n) are of some kinds, or mean what one of them does."""
+        return np.array([is_among(kind, kinds) for kind in self.kinds], bool)[self.kind]
 
     def asked(self) -> npt.NDArray[np.int32]:
         """Return the query (n) that each event answers, -1 for none: its own, else that of the

@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.ranking.kernels import Recall
-from sidecar.ranking.kinds import is_among, strength
 from sidecar.ranking.query_memory import LIFE_DAYS, NOTHING, QueryMemory, query_key
 from sidecar.ranking.statistics import DAY_S
 from sidecar.training.log import EventLog
@@ -21,8 +20,8 @@ class Recalls:
 
     def __init__(self, log: EventLog, strong_kinds: frozenset[str]) -> None:
         asked = log.asked()
-        weight = np.array([strength(kind) for kind in log.kinds], np.float32)[log.kind]
-        strong = np.array([is_among(kind, strong_kinds) for kind in log.kinds], bool)[log.kind]
+        weight = log.strengths()
+        strong = log.is_among(strong_kinds)
         keys: dict[str, int] = {}
         code_of = np.array([keys.setdefault(query_key(query), len(keys))
                             for query in log.queries], np.int64)

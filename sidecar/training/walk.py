@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from sidecar.ranking.history import Trail
 from sidecar.ranking.kernels import Recall
-from sidecar.ranking.kinds import is_among, strength
 from sidecar.ranking.query_memory import QueryMemory
 from sidecar.ranking.statistics import ItemStatistics
 from sidecar.training.log import EventLog
@@ -32,8 +31,8 @@ class Walk:
         self.statistics.grow(items)  # the catalogue may have grown since they were counted
         self._kept = kept
         self._at = int(np.searchsorted(log.ts, trained.clock, side="left")) if trained else 0
-        self._weight = np.array([strength(k) for k in log.kinds], np.float32)[log.kind]
-        self._strong = np.array([is_among(k, strong_kinds) for k in log.kinds], bool)[log.kind]
+        self._weight = log.strengths()
+        self._strong = log.is_among(strong_kinds)
         self._order, self._offsets = log.histories()
         self._user_ts = log.ts[self._order]
         self._trial = _first_of_their_kind(log, self._strong & (self._weight > 0), items)

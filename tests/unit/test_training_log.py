@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sidecar.ranking.kinds import strength
 from sidecar.records import Event
 from sidecar.training.log import VISIT_GAP_S, EventLog
 
@@ -141,3 +142,13 @@ def test_no_events_are_an_empty_log():
     log = log_of()
     assert len(log) == 0
     assert log.target_kinds() == frozenset()
+
+
+def test_strength_and_kind_of_each_event_are_those_of_its_word():
+    log = log_of(Event("u", "purchase", "a", 1.0), Event("u", "return", "a", 2.0),
+                 Event("u", "transaction", "b", 3.0), Event("u", "view", "b", 4.0))
+    assert log.strengths().tolist() == [np.float32(strength(word)) for word in
+                                        ("purchase", "return", "purchase", "view")]
+    assert log.is_positive().tolist() == [True, False, True, True]
+    assert log.is_among(frozenset({"purchase"})).tolist() == [True, False, True, False]
+    assert log_of().is_positive().tolist() == log_of().is_among(frozenset()).tolist() == []
