@@ -7,8 +7,9 @@ instead of strings. 1.5 million events take about 60 MB.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,12 @@ from sidecar.ranking.kinds import is_among, is_impression, strength, target_kind
 from sidecar.records import Event, FloatArray
 
 logger = logging.getLogger(__name__)
-COLUMNS = ("user", "item", "kind", "ts", "visit", "query", "position", "price", "is_kept",
-           "is_unknown")
+COLUMNS: Mapping[str, npt.DTypeLike] = {
+    "user": np.int32, "item": np.int32, "kind": np.int16, "ts": np.float64, "visit": np.int64,
+    "query": np.int32, "position": np.int16, "price": np.float32, "is_kept": np.bool_,
+    "is_unknown": np.bool_}
+LAST_POSITION = 9999  # of an item that was shown; what stands further down counts as there
+_Known = TypeVar("_Known")
 Index = npt.NDArray[np.int64] | slice
 MOST_UNTIMED = 10  # events of a visit in a log without times; a basket or a session has as many
 VISIT_GAP_S = 1800.0  # a pause that ends a visit where neither order nor session is logged
@@ -71,55 +76,15 @@ class EventLog:
         last known one; ``has_times`` is False if not one event has a time. Of events with one id
         the first counts, as it does where events are sent to a sidecar.
         """
-        users: dict[str, int] = {}
-        kinds: dict[str, int] = {}
-        queries: dict[str, int] = {}
-        visits: dict[tuple[int, str, bool], int] = {}
-        user, item, kind, ts, visit, query, position, price = [], [], [], [], [], [], [], []
-        of_order, is_kept, is_unknown = [], [], []
-        clock, has_times = 0.0, False
-        seen: set[str] = set()
-        repeated = 0
-        for event in events:
-            if event.event_id:
-                if event.event_id in seen:
-                    repeated += 1
-                    continue
-                seen.add(event.event_id)
-            code = users.setdefault(event.user_id, len(users))
-            row = -1 if event.item_id is None else rows.get(event.item_id, -1)
-            if event.ts is None:
-                clock += 1.0
-            else:
-                clock, has_times = event.ts, True
-            key = event.session_id or event.order_id
-            is_order = bool(key) and not event.session_id
-            of_order.append(is_order)
-            is_unknown.append(row < 0 and event.item_id is not None)
-            is_kept.append(not is_impression(event.event) and bool(event.item_id or event.query))
-            user.append(code)
-            item.append(row)
-            kind.append(kinds.setdefault(event.event, len(kinds)))
-            ts.append(clock)
-            visit.append(visits.setdefault((code, key, is_order), len(visits)) if key else -1)
-            query.append(queries.setdefault(event.query, len(queries)) if event.query else -1)
-            position.append(-1 if event.position is None else min(max(event.position, -1), 9999))
-            price.append(np.nan if event.unit_price is None else event.unit_price)
-        if repeated:
-            logger.warning("%d events left out: their event_id came before", repeated)
-        order = np.argsort(np.asarray(ts), kind="stable")
-        prices = np.asarray(price, np.float64)
-        log = cls(
-            users=list(users), kinds=list(kinds), queries=list(queries),
-            user=np.asarray(user, np.int32)[order], item=np.asarray(item, np.int32)[order],
-            kind=np.asarray(kind, np.int16)[order], ts=np.asarray(ts, np.float64)[order],
-            visit=np.asarray(visit, np.int64)[order], query=np.asarray(query, np.int32)[order],
-            position=np.asarray(position, np.int16)[order],
-            price=np.where(is_known(prices), prices, np.nan).astype(np.float32)[order],
-            is_kept=np.asarray(is_kept, bool)[order],
-            is_unknown=np.asarray(is_unknown, bool)[order], has_times=has_times)
-        _number_visits(log, len(visits))
-        _join_orders(log, np.asarray(of_order, bool)[order])
+        columns = _Columns(rows)
+        for event in _once(events):
+            columns.append(event)
+        order = np.argsort(np.asarray(columns.ts), kind="stable")
+        log = cls(users=list(columns.users), kinds=list(columns.kinds),
+                  queries=list(columns.queries), has_times=columns.has_times,
+                  **columns.arrays(order))
+        _number_visits(log, len(columns.visits))
+        _join_orders(log, np.asarray(columns.of_order, bool)[order])
         return log
 
     def until(self, ts: float) -> EventLog:
@@ -183,6 +148,84 @@ class EventLog:
         order = order[self.is_kept[order]]
         counts = np.bincount(self.user[order], minlength=len(self.users))
         return order, np.concatenate([[0], np.cumsum(counts)])
+
+
+def _once(events: Iterable[Event]) -> Iterator[Event]:
+    """Yield the events whose ``event_id`` did not come before, and those without one."""
+    seen: set[str] = set()
+    repeated = 0
+    for event in events:
+        if event.event_id in seen:
+            repeated += 1
+            continue
+        if event.event_id:
+            seen.add(event.event_id)
+        yield event
+    if repeated:
+        logger.warning("%d events left out: their event_id came before", repeated)
+
+
+class _Columns:
+    """A log's columns while its events come in, one by one in the file's order.
+
+    ``users``, ``kinds``, ``queries`` and ``visits`` map what was met to its code. ``visit`` is -1
+    where an event has neither session nor order, ``of_order`` True where it has an order alone.
+    """
+
+    def __init__(self, rows: Mapping[str, int]) -> None:
+        self._rows = rows
+        self.has_times = False
+        self.users: dict[str, int] = {}
+        self.kinds: dict[str, int] = {}
+        self.queries: dict[str, int] = {}
+        self.visits: dict[tuple[int, str, bool], int] = {}
+        self.user: list[int] = []
+        self.item: list[int] = []
+        self.kind: list[int] = []
+        self.ts: list[float] = []
+        self.visit: list[int] = []
+        self.query: list[int] = []
+        self.position: list[int] = []
+        self.price: list[float] = []
+        self.is_kept: list[bool] = []
+        self.is_unknown: list[bool] = []
+        self.of_order: list[bool] = []
+
+    def append(self, event: Event) -> None:
+        """Add an event to every column."""
+        row = -1 if event.item_id is None else self._rows.get(event.item_id, -1)
+        self.user.append(_code(self.users, event.user_id))
+        self.item.append(row)
+        self.kind.append(_code(self.kinds, event.event))
+        self.ts.append(self._instant(event))
+        self.query.append(_code(self.queries, event.query) if event.query else -1)
+        self.position.append(
+            -1 if event.position is None else min(max(event.position, -1), LAST_POSITION))
+        self.price.append(np.nan if event.unit_price is None else event.unit_price)
+        self.is_kept.append(not is_impression(event.event) and bool(event.item_id or event.query))
+        self.is_unknown.append(row < 0 and event.item_id is not None)
+        key = event.session_id or event.order_id
+        is_order = bool(key) and not event.session_id
+        self.of_order.append(is_order)
+        self.visit.append(_code(self.visits, (self.user[-1], key, is_order)) if key else -1)
+
+    def _instant(self, event: Event) -> float:
+        if event.ts is None:
+            return (self.ts[-1] if self.ts else 0.0) + 1.0
+        self.has_times = True
+        return event.ts
+
+    def arrays(self, order: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
+        """Return each of ``COLUMNS`` in an order."""
+        price = np.asarray(self.price, np.float64)
+        cells = {name: getattr(self, name) for name in COLUMNS} | {
+            "price": np.where(is_known(price), price, np.nan)}
+        return {name: np.asarray(cells[name], dtype)[order] for name, dtype in COLUMNS.items()}
+
+
+def _code(codes: dict[_Known, int], value: _Known) -> int:
+    """Return the code of what was met before, or else the next."""
+    return codes.setdefault(value, len(codes))
 
 
 def _number_visits(log: EventLog, first_free: int) -> None:
