@@ -40,7 +40,7 @@ from scripts._bench_searches import Log, check_index, generate, read, send_histo
 from scripts._bench_sections import Bench, Report
 from scripts._program import exit_code
 from sidecar.errors import SidecarError
-from sidecar.stores.http import default_port
+from sidecar.stores.addresses import default_port
 
 SECTIONS = ("latency", "closed", "open", "events", "overload", "soak", "first")
 FIRST_RATE = 100.0  # searches a second beside a swap: far from any ceiling

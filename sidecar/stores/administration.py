@@ -8,24 +8,22 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import RequestError
 
 from sidecar.settings import Settings
-from sidecar.stores.http import Address
+from sidecar.stores.addresses import addresses
 from sidecar.stores.mappings import mapping
-from sidecar.stores.upstream import tls_context
 
 
 def administration_client(settings: Settings) -> OpenSearch:
     """Return opensearch-py's client for the settings' nodes; it connects on first use.
 
     Raises:
-        SettingsError: an URL or a certificate that cannot be read.
+        SettingsError: no URL, or an URL, certificate or key that cannot be used.
     """
-    tls = tls_context(settings)
-    nodes = [Address.from_url(url.strip(), tls)
-             for url in settings.opensearch_url.split(",") if url.strip()]
+    nodes = addresses(settings)
     options: dict[str, Any] = {"timeout": settings.upstream_timeout_s}
     if settings.opensearch_authorization:
         options["headers"] = {"authorization": settings.opensearch_authorization}
-    if any(node.tls for node in nodes):
+    tls = next((node.tls for node in nodes if node.tls), None)
+    if tls:
         options["ssl_context"] = tls
     # as dicts: of a text without a port, opensearch-py makes a port of its own
     hosts = [{"host": node.host, "port": node.port, "use_ssl": node.tls is not None,

@@ -13,13 +13,12 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import httptools
 
-from sidecar.errors import ClientGone, SettingsError, UpstreamTimeout, UpstreamUnavailable
+from sidecar.errors import ClientGone, UpstreamTimeout, UpstreamUnavailable
 from sidecar.records import Headers, HttpRequest
+from sidecar.stores.addresses import Address
 
 RECEIVE_BYTES = 64 * 1024
 ONE_WRITE_BYTES = 64 * 1024  # below this, head and body leave in one write: one packet, one wake-up
@@ -29,58 +28,8 @@ CONNECT_TIMEOUT_S = 5.0
 _UNREAD = frozenset({400, 413, 414, 431})
 
 
-def default_port(scheme: str) -> int:
-    """Return where a node listens whose URL names no port: as web servers do for https, else 9200.
-    """
-    return 443 if scheme == "https" else 9200
-
-
 class NothingReceived(UpstreamUnavailable):
     """The node closed the connection before the first byte of its answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where one node listens; ``prefix`` is put before every target (no trailing slash)."""
-
-    host: str
-    port: int
-    prefix: str = ""
-    tls: ssl.SSLContext | None = None
-
-    @property
-    def host_header(self) -> str:
-        """Return the Host header's value; an IPv6 literal stands in brackets."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-    def __str__(self) -> str:
-        scheme = "https" if self.tls else "http"
-        return f"{scheme}://{self.host_header}{self.prefix}"
-
-    @classmethod
-    def from_url(cls, url: str, tls: ssl.SSLContext) -> Address:
-        """Read ``http[s]://host[:port][/prefix]``; ``tls`` is used for https only.
-
-        Without a port it is 443 for https and 9200 for http.
-
-        Raises:
-            SettingsError: another scheme, no host, or credentials inside the URL.
-        """
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
-        except ValueError as error:
-            raise SettingsError(f"SIDECAR_OPENSEARCH_URL has {url!r}, which is no URL: {error}"
-                                ) from None
-        if parts.scheme not in ("http", "https") or not host:
-            raise SettingsError(f"SIDECAR_OPENSEARCH_URL has {url!r}, must be http://host:port or "
-                                "https://")
-        if parts.username is not None:
-            raise SettingsError("SIDECAR_OPENSEARCH_URL holds credentials; "
-                                "set SIDECAR_OPENSEARCH_AUTHORIZATION instead")
-        return cls(host, port or default_port(parts.scheme), parts.path.rstrip("/"),
-                   tls if parts.scheme == "https" else None)
 
 
 class _Answer:

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import itertools
 import socket
-import ssl
 import time
 from collections import deque
 from collections.abc import Iterator
 
-from sidecar.errors import SettingsError, UpstreamTimeout, UpstreamUnavailable
+from sidecar.errors import UpstreamTimeout, UpstreamUnavailable
 from sidecar.records import HttpRequest, HttpResponse, StreamedResponse
 from sidecar.settings import Settings
-from sidecar.stores.http import Address, Connection, NothingReceived
+from sidecar.stores.addresses import Address, addresses
+from sidecar.stores.http import Connection, NothingReceived
 
 IDLE_CONNECTIONS = 64  # kept open a node; more are made under load and closed after it
 IDLE_S = 55.0  # below the minute after which common load balancers drop idle connections
@@ -188,11 +188,7 @@ class Upstream:
         self.own_headers: tuple[tuple[str, str], ...] = (
             (("Authorization", settings.opensearch_authorization),)
             if settings.opensearch_authorization else ())
-        tls = tls_context(settings)
-        urls = [url.strip() for url in settings.opensearch_url.split(",") if url.strip()]
-        if not urls:
-            raise SettingsError("SIDECAR_OPENSEARCH_URL is empty; name a node")
-        self._nodes = [Node(Address.from_url(url, tls)) for url in urls]
+        self._nodes = [Node(address) for address in addresses(settings)]
         self._turn = itertools.count()
 
     def begin(self, request: HttpRequest, *, idempotent: bool, deadline: float | None = None,
@@ -244,22 +240,3 @@ class Upstream:
         dead = sorted((node for node in turned if node.dead_until > now),
                       key=lambda node: node.dead_until)
         return living + dead
-
-
-def tls_context(settings: Settings) -> ssl.SSLContext:
-    """Return how nodes are reached by https.
-
-    Raises:
-        SettingsError: a certificate or key that cannot be read.
-    """
-    try:
-        context = ssl.create_default_context(cafile=settings.opensearch_ca or None)
-        if settings.opensearch_client_cert:
-            context.load_cert_chain(settings.opensearch_client_cert)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError("SIDECAR_OPENSEARCH_CA or SIDECAR_OPENSEARCH_CLIENT_CERT cannot be "
-                            f"read as PEM: {error}") from error
-    if not settings.opensearch_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
 
 import pytest
 
 from sidecar.errors import SettingsError
 from sidecar.settings import Settings
+from sidecar.stores.addresses import Address
 from sidecar.stores.administration import administration_client
-from sidecar.stores.http import Address
+from sidecar.stores.upstream import Upstream
 
 
 @pytest.mark.parametrize(("url", "place"), [
@@ -32,3 +34,18 @@ def test_every_node_of_the_settings_is_administered() -> None:
 def test_url_that_the_sidecar_refuses_is_refused_by_the_loader() -> None:
     with pytest.raises(SettingsError, match="must be http://host:port"):
         administration_client(Settings(opensearch_url="node:9200"))
+
+
+@pytest.mark.parametrize("url", ["", " , "])
+def test_settings_without_a_node_are_refused_by_both(url: str) -> None:
+    for made in (administration_client, Upstream):
+        with pytest.raises(SettingsError, match="SIDECAR_OPENSEARCH_URL is empty; name a node"):
+            made(Settings(opensearch_url=url))
+
+
+@pytest.mark.parametrize("name", ["opensearch_ca", "opensearch_client_cert"])
+def test_certificate_that_cannot_be_read_is_named(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "broken.pem"
+    path.write_text("no certificate")
+    with pytest.raises(SettingsError, match=rf"SIDECAR_{name.upper()} is '.*broken.pem', cannot"):
+        Upstream(Settings(opensearch_url="https://node", **{name: str(path)}))
