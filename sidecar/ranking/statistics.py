@@ -24,6 +24,7 @@ TRIAL_LIVES_DAYS = (14.0, 60.0)
 _LIVES_S = tuple(days * DAY_S for days in HALF_LIVES_DAYS)
 _WEAK_LIVES_S = tuple(days * DAY_S for days in WEAK_LIVES_DAYS)
 _TRIAL_LIVES_S = tuple(days * DAY_S for days in TRIAL_LIVES_DAYS)
+_OF_60, _TRIAL_OF_60 = HALF_LIVES_DAYS.index(60.0), TRIAL_LIVES_DAYS.index(60.0)
 ARRAYS = ("strong", "weak", "trial", "updated", "first", "last")
 IntVector = npt.NDArray[np.int64]
 Vector = npt.NDArray[np.float64]
@@ -114,22 +115,23 @@ def _count(items: Any, ts: Any, weights: Any, is_strong: Any, is_trial: Any, str
         passed = ts[i] - updated[row]
         age = max(-passed, 0.0)  # an event older than the item's counts comes in decayed
         if passed > 0:
-            for h in range(5):
+            for h in range(len(_LIVES_S)):
                 strong[row, h] *= 2.0 ** (-passed / _LIVES_S[h])
-            for h in range(2):
+            for h in range(len(_WEAK_LIVES_S)):
                 weak[row, h] *= 2.0 ** (-passed / _WEAK_LIVES_S[h])
+            for h in range(len(_TRIAL_LIVES_S)):
                 trial[row, h] *= 2.0 ** (-passed / _TRIAL_LIVES_S[h])
             updated[row] = ts[i]
         if not is_strong[i]:
-            for h in range(2):
+            for h in range(len(_WEAK_LIVES_S)):
                 weak[row, h] += weight * 2.0 ** (-age / _WEAK_LIVES_S[h])
             continue
         share = is_trial[i]
         if share < 0:
-            share = (trial[row, 1] + 0.5) / (strong[row, 2] + 1.0)
-        for h in range(5):
+            share = (trial[row, _TRIAL_OF_60] + 0.5) / (strong[row, _OF_60] + 1.0)
+        for h in range(len(_LIVES_S)):
             strong[row, h] += weight * 2.0 ** (-age / _LIVES_S[h])
-        for h in range(2):
+        for h in range(len(_TRIAL_LIVES_S)):
             trial[row, h] += share * weight * 2.0 ** (-age / _TRIAL_LIVES_S[h])
         if not first[row] <= ts[i]:
             first[row] = ts[i]
