@@ -36,7 +36,7 @@ from scripts._services import (
 )
 from scripts._stamps import Stamps, key_of
 from scripts.complete_journey import UNTIL
-from sidecar.errors import SidecarError
+from sidecar.errors import LaunchError, SidecarError
 from sidecar.stores.file_values import seconds
 
 BASE = ROOT / ".local" / "quickstart"
@@ -136,7 +136,7 @@ def _alone() -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise SidecarError("another quickstart is under way; wait for it or end it") from None
+            raise LaunchError("another quickstart is under way; wait for it or end it") from None
         yield
 
 
@@ -219,8 +219,8 @@ def _program(name: str, *arguments: str | Path) -> None:
     code = subprocess.run(command, cwd=ROOT, check=False, stdout=sys.stderr,
                           stdin=subprocess.DEVNULL, close_fds=False).returncode
     if code != 0:
-        raise SidecarError(f"scripts.{name} ended with {code}, its message is above; "
-                           "repair it and run scripts/quickstart again, it goes on from here")
+        raise LaunchError(f"scripts.{name} ended with {code}, its message is above; "
+                          "repair it and run scripts/quickstart again, it goes on from here")
 
 
 def _stop(forget: bool) -> None:

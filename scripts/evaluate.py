@@ -25,7 +25,7 @@ from scripts._arguments import new_file, number
 from scripts._inputs import bar, counted, ranker_over
 from scripts._program import exit_code
 from sidecar.analysis.evaluation_report import evaluation_page, more_figures
-from sidecar.errors import FileError, SidecarError
+from sidecar.errors import InputError, SidecarError
 from sidecar.ranking.items import ItemTable
 from sidecar.records import Case
 from sidecar.stores.files import read_cases, read_catalogue, read_events
@@ -156,7 +156,7 @@ def _baselines(text: str) -> tuple[str, ...]:
     names = tuple(name for name in (part.strip() for part in text.split(",")) if name)
     try:
         check_baselines(names)
-    except FileError as error:
+    except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return names
 

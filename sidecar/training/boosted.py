@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.errors import FileError
+from sidecar.errors import LaunchError
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.kernels import CONTEXT
 from sidecar.ranking.signals import FEATURES, PERSONAL
@@ -97,13 +97,14 @@ def boosted_scores(events: EventLog, rows: Sequence[Mapping[str, Any]], table: I
         scores (N, K) of each of ``VARIANTS``.
 
     Raises:
-        FileError: LightGBM is not installed, or the log teaches nothing.
+        LaunchError: LightGBM is not installed.
+        FileError: the log teaches nothing.
     """
     try:
         import lightgbm
     except ImportError as error:
-        raise FileError("the baseline lightgbm needs the package lightgbm; pip install lightgbm"
-                        ) from error
+        raise LaunchError("the baseline lightgbm needs the package lightgbm; pip install lightgbm"
+                          ) from error
     by_id = {row["item_id"]: row for row in rows}
     rows = [by_id.get(item_id, {"item_id": item_id}) for item_id in table.ids]  # as in the log
     # Trees learn best from whole lists, and no better from twice as many.

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.errors import FileError
+from sidecar.errors import FileError, InputError
 from sidecar.ranking.ranker import Ranker
 from sidecar.ranking.signals import FEATURES, SIGNALS
 from sidecar.records import Case, Event, FloatArray
@@ -82,7 +82,9 @@ def evaluate(ranker: Ranker, log: EventLog, cases: Sequence[Case],
         rows: the catalogue that those are trained with.
 
     Raises:
-        FileError: not one case has a candidate, or a baseline is unknown.
+        FileError: not one case has a candidate.
+        InputError: a baseline is unknown.
+        LaunchError: a baseline needs a package that is not installed.
     """
     check_baselines(baselines)
     ordered = sorted((c for c in cases if c.candidates), key=lambda c: c.ts)
@@ -143,10 +145,10 @@ def _scores_by_ranker(ranker: Ranker, lists: Lists, other: Lists, served: npt.ND
 
 
 def check_baselines(names: Sequence[str]) -> None:
-    """Raise FileError where one is none of ``TRAINED``."""
+    """Raise InputError where one is none of ``TRAINED``."""
     unknown = sorted(set(names) - set(TRAINED))
     if unknown:
-        raise FileError(f"baseline {unknown[0]} is unknown; known: {', '.join(TRAINED)}")
+        raise InputError(f"baseline {unknown[0]} is unknown; known: {', '.join(TRAINED)}")
 
 
 def other_users(own: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from sidecar.errors import FileError
+from sidecar.errors import FileError, InputError, LaunchError
 from sidecar.ranking.kernels import CONTEXT
 from sidecar.ranking.signals import FEATURES, facts
 from sidecar.records import Candidates, Case, Event, History, UserState
@@ -467,6 +468,13 @@ def test_boosted_trees_without_events_to_learn_from_are_an_error():
         evaluate(ranker, log_of(late, ranker), CASES, quiet(""), ("lightgbm",), ROWS)
 
 
+def test_missing_package_of_the_boosted_trees_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    ranker = trained()
+    with pytest.raises(LaunchError, match="needs the package lightgbm; pip install lightgbm"):
+        evaluate(ranker, log_of(EVENTS, ranker), CASES, quiet(""), ("lightgbm",), ROWS)
+
+
 def test_every_fact_that_the_afternoons_trees_read_is_one():
     named = {(signal, name) for signal, names in FORTY.items() for name in names}
     assert named <= set(FEATURES)
@@ -475,5 +483,5 @@ def test_every_fact_that_the_afternoons_trees_read_is_one():
 
 def test_unknown_baseline_is_named():
     ranker = trained()
-    with pytest.raises(FileError, match="baseline xgb is unknown; known: lightgbm"):
+    with pytest.raises(InputError, match="baseline xgb is unknown; known: lightgbm"):
         evaluate(ranker, log_of(EVENTS, ranker), CASES, quiet(""), ("xgb",), ROWS)
