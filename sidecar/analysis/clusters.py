@@ -46,7 +46,7 @@ def segments(shop: Shop, ranker: Ranker, attributes: Mapping[str, Mapping[str, A
     factors = np.zeros((len(shop.titles), known.factors.shape[1]), np.float32)
     factors[:len(known.factors)] = known.factors  # the catalogue may have grown since
     vectors = user_vectors(shop.log, factors)
-    weights = known.segments.of_interests(vectors) if len(known.segments) else np.zeros(
+    weights = known.segments.of_vectors(vectors) if len(known.segments) else np.zeros(
         (len(vectors), 0), np.float32)
     weights[~vectors.any(axis=1)] = 0.0
     told = _told(shop, np.arange(len(vectors)), vectors, weights, attributes, seed)
@@ -77,7 +77,7 @@ def clusters(shop: Shop, ranker: Ranker | None, attributes: Mapping[str, Mapping
         "space": "interest vectors of the model" if ranker else "item factors (SVD)",
         "choices": [{"size": c.size, "gain": c.gain, "error": c.error, "sharpness": c.sharpness}
                     for c in fit.choices],
-        **_told(shop, fit.users, fit.interests, fit.weights, attributes, seed)}
+        **_told(shop, fit.users, fit.vectors, fit.weights, attributes, seed)}
 
 
 def _told(shop: Shop, users: IntVector, vectors: FloatArray, weights: FloatArray,

@@ -51,7 +51,7 @@ class Segments:
         return cls(np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float16),
                    np.zeros(0, np.float32))
 
-    def of_interest(self, interest: FloatArray, events: int | None = None) -> FloatArray:
+    def of_vector(self, vector: FloatArray, events: int | None = None) -> FloatArray:
         """Return weights (S), sum 1, of a user with a vector (D).
 
         The posterior of a mixture of von Mises-Fisher distributions of one concentration
@@ -59,18 +59,18 @@ class Segments:
         gets the shares, and ``events``, how many the vector was made of, draws that of a young
         user towards them: three events place nobody for sure.
         """
-        norm = math.sqrt(float(interest @ interest))
+        norm = math.sqrt(float(vector @ vector))
         scale = self.sharpness / norm if norm > 0 else 0.0
         if events is not None:
             scale *= events / (events + DOUBT_EVENTS)
-        weights = self.shares * np.exp((self.centroids @ interest) * np.float32(scale))
+        weights = self.shares * np.exp((self.centroids @ vector) * np.float32(scale))
         result: FloatArray = weights / weights.sum()
         return result
 
-    def of_interests(self, interests: FloatArray) -> FloatArray:
+    def of_vectors(self, vectors: FloatArray) -> FloatArray:
         """Return weights (m, S) for vectors (m, D) of users with many events."""
-        norms = np.sqrt((interests * interests).sum(axis=1, keepdims=True))
-        cosine = interests @ self.centroids.T / np.maximum(norms, 1e-9)
+        norms = np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
+        cosine = vectors @ self.centroids.T / np.maximum(norms, 1e-9)
         weights = self.shares * np.exp(np.float32(self.sharpness) * cosine)
         result: FloatArray = weights / weights.sum(axis=1, keepdims=True)
         return result
@@ -130,7 +130,7 @@ class Segments:
 def factor_vector(rows: IntVector, factors: FloatArray) -> FloatArray:
     """Return the place (R) of a user in the space of item factors (n, R): Σ log(1 + times) · factor
     over the items of ``rows``, one for each positive event, in any order; unknown rows are left
-    out. Serves ``of_interest`` where segments were fitted on factors.
+    out. Serves ``of_vector`` where segments were fitted on factors.
     """
     items, times = np.unique(rows[(rows >= 0) & (rows < len(factors))], return_counts=True)
     place: FloatArray = np.log1p(times).astype(np.float32) @ factors[items]

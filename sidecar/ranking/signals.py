@@ -147,7 +147,7 @@ def _weights(knowledge: Knowledge, trail: Trail, events: int) -> FloatArray | No
         liked = trail.rows[(trail.rows >= 0) & (trail.weight > 0)]
         if len(liked):
             place = factor_vector(liked, knowledge.factors)
-            weights = trail.memo["segments"] = knowledge.segments.of_interest(place, events)
+            weights = trail.memo["segments"] = knowledge.segments.of_vector(place, events)
     return weights
 
 

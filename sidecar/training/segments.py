@@ -72,7 +72,7 @@ class Fit:
 
     segments: Segments
     users: npt.NDArray[np.int64]
-    interests: FloatArray
+    vectors: FloatArray
     weights: FloatArray
     choices: Sequence[Choice]
 
@@ -99,7 +99,7 @@ def fit_segments(encoder: Encoder, events: EventLog, table: ItemTable, *, seed: 
         return _nothing("too few users or events for segments")
     end = float(events.ts[-1]) + 1.0
     early, late = interests_at(encoder, events, table, users, (cut, end), kinds)
-    return fit_on_interests(events, users, early, late, cut, len(table), seed=seed,
+    return fit_on_vectors(events, users, early, late, cut, len(table), seed=seed,
                             attributes=attributes)
 
 
@@ -123,7 +123,7 @@ def fit_segments_on_factors(events: EventLog, factors: FloatArray, *, seed: int 
     before = events.until(cut)
     early = user_vectors(before, fit_factors(before, len(factors), seed))[users]
     late = user_vectors(events, factors)[users]
-    return fit_on_interests(events, users, early, late, cut, len(factors), seed=seed,
+    return fit_on_vectors(events, users, early, late, cut, len(factors), seed=seed,
                             attributes=attributes)
 
 
@@ -169,10 +169,10 @@ def interests_at(encoder: Encoder, events: EventLog, table: ItemTable,
     return list(found.reshape(count, len(users), -1))
 
 
-def fit_on_interests(events: EventLog, users: npt.NDArray[np.int64], early: FloatArray,
+def fit_on_vectors(events: EventLog, users: npt.NDArray[np.int64], early: FloatArray,
                      late: FloatArray, cut: float, items: int, *, seed: int = 0,
                      attributes: Mapping[str, Mapping[str, Any]] | None = None) -> Fit:
-    """Find segments of ``users`` (m codes), given their interests (m, D) before ``cut`` and now.
+    """Find segments of ``users`` (m codes), given their vectors (m, D) before ``cut`` and now.
 
     ``early`` and ``late`` may come from any model of the same width; zero rows are left out.
     """
@@ -192,7 +192,7 @@ def fit_on_interests(events: EventLog, users: npt.NDArray[np.int64], early: Floa
     placed: npt.NDArray[np.bool_] = np.asarray(late.any(axis=1))
     directions = _directions(late[placed], chosen.size, seed)
     bare = _bare(directions, late[placed], chosen.sharpness)
-    weights = np.where(placed[:, None], bare.of_interests(late), 0.0).astype(np.float32)
+    weights = np.where(placed[:, None], bare.of_vectors(late), 0.0).astype(np.float32)
     counts = _counts(events, strong, users, items, float(events.ts[-1]) + 1.0)
     segments = replace(bare, lift=_lift(weights, counts).astype(np.float16),
                        attributes=_attribute_table(events, users, weights, bare.shares,
@@ -231,10 +231,10 @@ def _counts(events: EventLog, index: npt.NDArray[np.int64], users: npt.NDArray[n
 
 
 def _held(events: EventLog, index: npt.NDArray[np.int64], users: npt.NDArray[np.int64],
-          interests: FloatArray, seed: int) -> tuple[npt.NDArray[np.int64], ...] | None:
+          vectors: FloatArray, seed: int) -> tuple[npt.NDArray[np.int64], ...] | None:
     """Return (user position, item) pairs that were taken after the cut, each once."""
     place = np.full(len(events.users), -1, np.int64)
-    place[users[interests.any(axis=1)]] = np.flatnonzero(interests.any(axis=1))
+    place[users[vectors.any(axis=1)]] = np.flatnonzero(vectors.any(axis=1))
     index = index[place[events.user[index]] >= 0]
     pairs = np.unique(np.stack([place[events.user[index]], events.item[index]]), axis=1)
     if pairs.shape[1] < FEWEST_HELD:
@@ -245,7 +245,7 @@ def _held(events: EventLog, index: npt.NDArray[np.int64], users: npt.NDArray[np.
     return pairs[0], pairs[1]
 
 
-def _judge(interests: FloatArray, known: npt.NDArray[np.bool_], counts: Matrix,
+def _judge(vectors: FloatArray, known: npt.NDArray[np.bool_], counts: Matrix,
            held: tuple[npt.NDArray[np.int64], ...], size: int, seed: int) -> Choice:
     """Try a number of segments: each half of the users is scored by what the other half took.
 
@@ -253,12 +253,12 @@ def _judge(interests: FloatArray, known: npt.NDArray[np.bool_], counts: Matrix,
     better the more segments there are.
     """
     user, item = held
-    side = np.random.default_rng((seed, size)).random(len(interests)) < 0.5
-    directions = _directions(interests[known], size, seed)
+    side = np.random.default_rng((seed, size)).random(len(vectors)) < 0.5
+    directions = _directions(vectors[known], size, seed)
     choices = []
     for sharpness in SHARPNESSES:
-        segments = _bare(directions, interests[known], sharpness)
-        weights = np.where(known[:, None], segments.of_interests(interests), 0.0)
+        segments = _bare(directions, vectors[known], sharpness)
+        weights = np.where(known[:, None], segments.of_vectors(vectors), 0.0)
         gain = np.zeros(len(user))
         for half in (side, ~side):
             others = np.flatnonzero(half)
@@ -267,15 +267,15 @@ def _judge(interests: FloatArray, known: npt.NDArray[np.bool_], counts: Matrix,
             ratio /= (ratio @ overall / overall.sum())[:, None]  # shares that sum to 1
             scored = ~half[user]
             gain[scored] = np.log((weights[user[scored]] * ratio[:, item[scored]].T).sum(axis=1))
-        sums = np.bincount(user, weights=gain - gain.mean(), minlength=len(interests))
+        sums = np.bincount(user, weights=gain - gain.mean(), minlength=len(vectors))
         error = float(np.sqrt((sums ** 2).sum()) / len(user))  # a user's items hang together
         choices.append(Choice(size, sharpness, float(gain.mean()), error))
     return max(choices, key=lambda c: c.gain)
 
 
-def _directions(interests: FloatArray, size: int, seed: int) -> FloatArray:
+def _directions(vectors: FloatArray, size: int, seed: int) -> FloatArray:
     """Return unit centroids (≤ size, D) of k-means on unit vectors, the best of some starts."""
-    unit = interests / np.linalg.norm(interests, axis=1, keepdims=True)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     best, least = unit[:1], np.inf
     for start in range(RESTARTS):
         with warnings.catch_warnings():
@@ -290,9 +290,9 @@ def _directions(interests: FloatArray, size: int, seed: int) -> FloatArray:
     return directions
 
 
-def _bare(directions: FloatArray, interests: FloatArray, sharpness: float) -> Segments:
+def _bare(directions: FloatArray, vectors: FloatArray, sharpness: float) -> Segments:
     """Return segments without lifts; the shares are those of the users nearest to each."""
-    nearest = np.argmax(interests @ directions.T, axis=1)
+    nearest = np.argmax(vectors @ directions.T, axis=1)
     counts = np.bincount(nearest, minlength=len(directions)) + 1.0
     return Segments(directions, np.zeros((len(directions), 0), np.float16),
                     (counts / counts.sum()).astype(np.float32), sharpness)

@@ -11,7 +11,7 @@ from sidecar.ranking.segments import LIFT_BOUND, Segments, attribute_key, factor
 from sidecar.records import Event
 from sidecar.training.associations import fit_factors
 from sidecar.training.log import EventLog
-from sidecar.training.segments import fit_on_interests, fit_segments, fit_segments_on_factors
+from sidecar.training.segments import fit_on_vectors, fit_segments, fit_segments_on_factors
 from tests.shops import make_events, make_rows, trained
 
 DAY_S = 86_400.0
@@ -34,7 +34,7 @@ def two_kinds_of_users(users=120, seed=0, events_each=30):
 
 def fit(log, interests, **options):
     cut = float(np.quantile(log.ts, 0.8))
-    return fit_on_interests(log, np.arange(len(log.users)), interests, interests, cut, ITEMS,
+    return fit_on_vectors(log, np.arange(len(log.users)), interests, interests, cut, ITEMS,
                             **options)
 
 
@@ -58,7 +58,7 @@ def test_segments_lift_what_their_users_buy():
     segments = fit(log, interests).segments
     rows = np.arange(ITEMS)
     for own in (0, 1):
-        weights = segments.of_interest(interests[kind == own][0])
+        weights = segments.of_vector(interests[kind == own][0])
         score = segments.score(rows, weights)
         assert score[own * 20:own * 20 + 20].min() > 0.3
         assert score[(1 - own) * 20:(1 - own) * 20 + 20].max() < -0.3
@@ -78,7 +78,7 @@ def test_one_buyer_many_times_does_not_make_an_item_a_segments():
     own = [Event(log.users[u], "purchase", f"i{i}", t, order_id=str(v)) for u, i, t, v in
            zip(log.user, log.item, log.ts, log.visit, strict=True)]
     segments = fit(EventLog.from_events([*own, *heavy], rows), interests).segments
-    even = segments.of_interest(interests[0])
+    even = segments.of_vector(interests[0])
     assert segments.score(np.array([20]), even)[0] < 0
 
 
@@ -118,10 +118,10 @@ def test_factors_place_users_alike_in_training_and_serving():
     assert len(found.segments) == 2
     user = int(found.users[0])
     own = log.item[log.user == user].astype(np.int64)
-    np.testing.assert_allclose(factor_vector(np.append(own, -1), factors), found.interests[0],
+    np.testing.assert_allclose(factor_vector(np.append(own, -1), factors), found.vectors[0],
                                rtol=1e-4)
     segments = found.segments
-    weights = segments.of_interest(factor_vector(np.array([3, 7, 7]), factors), 3)
+    weights = segments.of_vector(factor_vector(np.array([3, 7, 7]), factors), 3)
     assert segments.score(np.array([0, 20]), weights).tolist()[0] > 0.2
     assert factor_vector(np.zeros(0, np.int64), factors).tolist() == [0.0] * factors.shape[1]
 
@@ -151,17 +151,17 @@ def test_attributes_place_a_user_without_events():
 
 def test_weights_sum_to_one_and_follow_the_angle():
     segments = some_segments()
-    weights = segments.of_interest(np.array([0, 5, 0, 0], np.float32))
+    weights = segments.of_vector(np.array([0, 5, 0, 0], np.float32))
     assert weights.sum() == pytest.approx(1.0)
     assert weights.argmax() == 1
-    many = segments.of_interests(np.array([[0, 5, 0, 0], [0, 0, 0, 0]], np.float32))
+    many = segments.of_vectors(np.array([[0, 5, 0, 0], [0, 0, 0, 0]], np.float32))
     assert np.allclose(many[0], weights)
     assert np.allclose(many[1], segments.shares)
 
 
 def test_few_events_place_a_user_less_surely():
     segments, interest = some_segments(), np.array([0, 5, 0, 0], np.float32)
-    sure = [segments.of_interest(interest, events)[1] for events in (0, 1, 5, 100, None)]
+    sure = [segments.of_vector(interest, events)[1] for events in (0, 1, 5, 100, None)]
     assert sure == sorted(sure)
     assert sure[0] == pytest.approx(0.3)
 
@@ -171,7 +171,7 @@ def test_unknown_items_and_no_segments_say_nothing():
     scores = segments.score(np.array([-1, 0, 4, 5]), segments.shares)
     assert scores.tolist() == [0.0, pytest.approx(0.4375), pytest.approx(0.9375), 0.0]
     none = Segments.none()
-    assert none.of_interest(np.zeros(0, np.float32)).tolist() == []
+    assert none.of_vector(np.zeros(0, np.float32)).tolist() == []
     assert none.of_attributes({"a": 1}).tolist() == []
     assert none.score(np.array([0, 1]), none.shares).tolist() == [0.0, 0.0]
 
