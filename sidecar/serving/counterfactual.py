@@ -24,7 +24,7 @@ from sidecar.records import (
     SkipReason,
     UserState,
 )
-from sidecar.serving.explanations import DIGITS, entries
+from sidecar.serving.explanations import DIGITS, entries, numbers
 from sidecar.serving.histories import grow
 
 MOST_INFLUENCES = 3  # told a hit
@@ -57,7 +57,7 @@ class Shown:
         else:
             told = [{"engine_rank": k + 1, "engine_score": score, "rank": k + 1, "score": None,
                      "parts": {}, "events": []}
-                    for k, score in enumerate(_numbers(self.candidates.engine_scores))]
+                    for k, score in enumerate(numbers(self.candidates.engine_scores))]
         return [{"item_id": self.candidates.item_ids[position], **entry}
                 for position, entry in zip(order, told, strict=True)]
 
@@ -182,7 +182,3 @@ def _groups(history: History) -> dict[tuple[str | None, str | None], list[int]]:
 
 def _numbered(event: Event, event_id: str) -> Event:
     return Event(event.user_id, event.event, event.item_id, event.ts, event.query, event_id)
-
-
-def _numbers(scores: FloatArray) -> list[float | None]:
-    return [None if np.isnan(score) else round(float(score), DIGITS) for score in scores]

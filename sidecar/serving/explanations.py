@@ -49,19 +49,19 @@ def entries(ranking: Ranking, candidates: Candidates,
     ranks = np.empty(len(candidates), dtype=np.int64)
     ranks[ranking.order] = np.arange(1, len(candidates) + 1)
     names = list(ranking.parts)
-    columns = [_numbers(ranking.parts[name][chosen]) for name in names]
+    columns = [numbers(ranking.parts[name][chosen]) for name in names]
     parts = zip(*columns, strict=True) if columns else ((),) * len(chosen)
     return [
         {"engine_rank": position + 1, "engine_score": engine_score, "rank": rank, "score": score,
          "parts": dict(zip(names, values, strict=True)),
          "events": list(ranking.reasons[position]) if ranking.reasons else []}
         for position, engine_score, rank, score, values in zip(
-            chosen.tolist(), _numbers(candidates.engine_scores[chosen]), ranks[chosen].tolist(),
-            _numbers(ranking.scores[chosen]), parts, strict=True)
+            chosen.tolist(), numbers(candidates.engine_scores[chosen]), ranks[chosen].tolist(),
+            numbers(ranking.scores[chosen]), parts, strict=True)
     ]
 
 
-def _numbers(values: np.ndarray[Any, Any]) -> list[float | None]:
+def numbers(values: np.ndarray[Any, Any]) -> list[float | None]:
     """Turn scores into JSON numbers; NaN and infinities, which JSON lacks, into null."""
     rounded = np.round(values.astype(np.float64), DIGITS)
     return [value if finite else None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sidecar.records import Event, SkipReason
+from sidecar.records import Candidates, Event, SkipReason
 from sidecar.serving.counterfactual import (
     Replay,
+    Shown,
     added,
     differences,
     history_of,
@@ -91,6 +92,12 @@ def test_without_any_event_the_order_is_the_engines(replay):
     found = differences(replay.show(HISTORY), empty)
     assert [hit["rank"]["after"] for hit in found] == list(range(1, len(CUPS) + 1))
     assert all(hit["score"]["after"] is None for hit in found)
+
+
+def test_engine_score_that_json_lacks_is_told_as_none():
+    scores = np.array([np.inf, np.nan, 1.5], np.float32)
+    shown = Shown(Candidates(CUPS[:3], scores), HISTORY, None, SkipReason.NO_HISTORY)
+    assert [entry["engine_score"] for entry in shown.entries()] == [None, None, 1.5]
 
 
 def test_influences_are_what_leaving_the_item_out_changes(replay):
