@@ -16,9 +16,10 @@ from sidecar.analysis.charts import bars, columns, heat, lines, number
 from sidecar.analysis.clusters import clusters, segments
 from sidecar.analysis.page import Page, figure, heading, prose, table
 from sidecar.analysis.pairs import SURE, find_pairs, next_visit_pairs
-from sidecar.analysis.shop import IntVector, Shop
+from sidecar.analysis.shop import Shop
 from sidecar.analysis.trajectories import trajectories
 from sidecar.ranking.ranker import Ranker
+from sidecar.records import IntArray
 
 Findings = Mapping[str, Any]
 MAPPED = ("widest category", "brand")  # groupings few enough for a matrix
@@ -51,7 +52,7 @@ def findings(shop: Shop, ranker: Ranker | None = None,
     }
 
 
-def _states(shop: Shop, chosen: npt.NDArray[np.bool_]) -> dict[str, IntVector]:
+def _states(shop: Shop, chosen: npt.NDArray[np.bool_]) -> dict[str, IntArray]:
     """Return by grouping, and for ``item``, each event's group; -1 for those not chosen."""
     of_events = {name: group.of_events(shop.log) for name, group in shop.groupings.items()}
     of_events["item"] = shop.log.item.astype(np.int64)

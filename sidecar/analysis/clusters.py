@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import chi2_contingency
 
-from sidecar.analysis.shop import IntVector, Shop
+from sidecar.analysis.shop import Shop
 from sidecar.ranking.ranker import Ranker
 from sidecar.ranking.statistics import DAY_S
-from sidecar.records import FloatArray
+from sidecar.records import FloatArray, IntArray
 from sidecar.training.associations import fit_factors
 from sidecar.training.log import EventLog
 from sidecar.training.segments import fit_segments, fit_segments_on_factors, user_vectors
@@ -80,7 +80,7 @@ def clusters(shop: Shop, ranker: Ranker | None, attributes: Mapping[str, Mapping
         **_told(shop, fit.users, fit.vectors, fit.weights, attributes, seed)}
 
 
-def _told(shop: Shop, users: IntVector, vectors: FloatArray, weights: FloatArray,
+def _told(shop: Shop, users: IntArray, vectors: FloatArray, weights: FloatArray,
           attributes: Mapping[str, Mapping[str, Any]], seed: int) -> Findings:
     """Return what marks the clusters (S) of users (m codes) with vectors (m, D) and weights
     (m, S), where each stands in the one of most weight; without weight, in none."""
@@ -91,7 +91,7 @@ def _told(shop: Shop, users: IntVector, vectors: FloatArray, weights: FloatArray
             "attributes": _attributes(shop.log, users, label, attributes, size)}
 
 
-def _describe(shop: Shop, users: IntVector, label: IntVector, size: int) -> list[Findings]:
+def _describe(shop: Shop, users: IntArray, label: IntArray, size: int) -> list[Findings]:
     log, strong = shop.log, shop.strong()
     last = np.full(len(log.users), -np.inf)
     np.maximum.at(last, log.user, log.ts)
@@ -116,8 +116,8 @@ def _describe(shop: Shop, users: IntVector, label: IntVector, size: int) -> list
     return found
 
 
-def _marks(user: npt.NDArray[np.integer], thing: IntVector, names: list[str], users: IntVector,
-           label: IntVector, size: int) -> list[list[Findings]]:
+def _marks(user: npt.NDArray[np.integer], thing: IntArray, names: list[str], users: IntArray,
+           label: IntArray, size: int) -> list[list[Findings]]:
     """Return, for each cluster, what most of its users took beyond others: by lift of the share of
     users, shrunk to 1 by SHRINK users like all."""
     place = np.full(int(max(user.max(initial=-1), users.max(initial=-1))) + 1, -1, np.int64)
@@ -142,7 +142,7 @@ def _marks(user: npt.NDArray[np.integer], thing: IntVector, names: list[str], us
     return found
 
 
-def _map(interests: FloatArray, label: IntVector, seed: int) -> list[tuple[float, float, int]]:
+def _map(interests: FloatArray, label: IntArray, seed: int) -> list[tuple[float, float, int]]:
     """Return (x, y, cluster from 1) of a sample: the two main directions of unit vectors."""
     if len(interests) < 3 or interests.shape[1] < 2:
         return []
@@ -153,7 +153,7 @@ def _map(interests: FloatArray, label: IntVector, seed: int) -> list[tuple[float
     return [(float(x), float(y), int(k) + 1) for (x, y), k in zip(flat, label[index], strict=True)]
 
 
-def _attributes(log: EventLog, users: IntVector, label: IntVector,
+def _attributes(log: EventLog, users: IntArray, label: IntArray,
                 attributes: Mapping[str, Mapping[str, Any]], size: int) -> list[Findings]:
     """Return, for each attribute, how its values spread over clusters, with Cramér's V (0: not at
     all, 1: each cluster has values of its own) and the p of a chi-squared test. ``share`` is by

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 from scipy.stats import hypergeom
 
-from sidecar.analysis.shop import IntVector
+from sidecar.records import IntArray
 from sidecar.training.log import EventLog
 
 MOST = 30
@@ -26,7 +26,7 @@ Findings = dict[str, Any]
 Matrix = Any  # scipy.sparse.csr_matrix, which has no types
 
 
-def find_pairs(visit: IntVector, thing: IntVector, names: list[str]) -> Findings:
+def find_pairs(visit: IntArray, thing: IntArray, names: list[str]) -> Findings:
     """Return the pairs of greatest lift and of greatest support.
 
     Args:
@@ -45,7 +45,7 @@ def find_pairs(visit: IntVector, thing: IntVector, names: list[str]) -> Findings
     return _told(both, chosen, chosen, count, count, matrix.shape[0], floor, names)
 
 
-def next_visit_pairs(log: EventLog, thing: IntVector, names: list[str]) -> Findings:
+def next_visit_pairs(log: EventLog, thing: IntArray, names: list[str]) -> Findings:
     """Return what is taken in the visit after one with another thing: as ``find_pairs``, but a
     comes before b, and ``visits`` are those that another of the same user follows.
 
@@ -66,7 +66,7 @@ def next_visit_pairs(log: EventLog, thing: IntVector, names: list[str]) -> Findi
     return _told(both, left, right, left_count, right_count, before.shape[0], floor, names)
 
 
-def _matrix(visit: IntVector, thing: IntVector, size: int) -> tuple[Matrix, IntVector]:
+def _matrix(visit: IntArray, thing: IntArray, size: int) -> tuple[Matrix, IntArray]:
     """Return (visits, things) of ones, and each visit's first event."""
     index = np.flatnonzero(thing >= 0)
     codes, first, visit = np.unique(visit[index], return_index=True, return_inverse=True)
@@ -76,7 +76,7 @@ def _matrix(visit: IntVector, thing: IntVector, size: int) -> tuple[Matrix, IntV
     return matrix, index[first]
 
 
-def _frequent(matrix: Matrix) -> tuple[IntVector, IntVector, int]:
+def _frequent(matrix: Matrix) -> tuple[IntArray, IntArray, int]:
     """Return the things that are looked at, every thing's visits, and the floor of support."""
     floor = max(FEWEST_VISITS, int(np.ceil(FEWEST_SHARE * matrix.shape[0])))
     count = np.asarray(matrix.sum(axis=0)).ravel().astype(np.int64)
@@ -84,8 +84,8 @@ def _frequent(matrix: Matrix) -> tuple[IntVector, IntVector, int]:
     return chosen[count[chosen] >= floor], count, floor
 
 
-def _told(both: Matrix, left: IntVector, right: IntVector, left_count: IntVector,
-          right_count: IntVector, visits: int, floor: int, names: list[str]) -> Findings:
+def _told(both: Matrix, left: IntArray, right: IntArray, left_count: IntArray,
+          right_count: IntArray, visits: int, floor: int, names: list[str]) -> Findings:
     enough = both.data >= floor
     first, second = left[both.row[enough]], right[both.col[enough]]
     common = np.rint(both.data[enough]).astype(np.int64)

@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.ranking.kinds import meaning
-from sidecar.records import Event
+from sidecar.records import Event, IntArray
 from sidecar.training.log import EventLog
 
-IntVector = npt.NDArray[np.int64]
 EVENT_COLUMNS = ("item_id", "ts", "query", "session_id", "order_id", "quantity", "unit_price",
                  "position")
 
@@ -24,13 +23,13 @@ class Grouping:
     """A way to see items as few: ``code`` (n items) into ``names``, -1 for none."""
 
     names: list[str]
-    code: IntVector
+    code: IntArray
 
-    def of_events(self, log: EventLog) -> IntVector:
+    def of_events(self, log: EventLog) -> IntArray:
         """Return each event's group, -1 where it has no item or the item no group."""
         if not len(self.code):
             return np.full(len(log), -1, np.int64)
-        found: IntVector = np.where(log.item >= 0, self.code[np.maximum(log.item, 0)], -1)
+        found: IntArray = np.where(log.item >= 0, self.code[np.maximum(log.item, 0)], -1)
         return found
 
 

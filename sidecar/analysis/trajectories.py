@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy.stats import binom
 
 from sidecar.analysis.pairs import SURE
-from sidecar.analysis.shop import IntVector
+from sidecar.records import IntArray
 from sidecar.training.log import EventLog
 
 MOST = 25  # rows of a table
@@ -33,10 +33,10 @@ Findings = dict[str, Any]
 class Steps:
     """Walks side by side: ``state`` (m) in order, ``walk`` (m) equal within one walk."""
 
-    state: IntVector
-    walk: IntVector
+    state: IntArray
+    walk: IntArray
 
-    def pairs(self) -> tuple[IntVector, IntVector]:
+    def pairs(self) -> tuple[IntArray, IntArray]:
         """Return (from, to) of every step."""
         same = self.walk[1:] == self.walk[:-1]
         return self.state[:-1][same], self.state[1:][same]
@@ -52,7 +52,7 @@ class Steps:
         return np.bincount(self.state, minlength=states) / max(len(self.state), 1)
 
 
-def trajectories(log: EventLog, state: IntVector, names: list[str], *,
+def trajectories(log: EventLog, state: IntArray, names: list[str], *,
                  are_items: bool = False) -> Findings:
     """Return transitions, paths of three and entries and exits, visit to visit and within.
 
@@ -69,7 +69,7 @@ def trajectories(log: EventLog, state: IntVector, names: list[str], *,
         "visit to visit": describe(visit_steps(log, state), names), **within}
 
 
-def visit_steps(log: EventLog, state: IntVector) -> Steps:
+def visit_steps(log: EventLog, state: IntArray) -> Steps:
     """Return each user's visits in order, as the state that each is mostly in."""
     index = np.flatnonzero(state >= 0)
     if not len(index):
@@ -86,7 +86,7 @@ def visit_steps(log: EventLog, state: IntVector) -> Steps:
     return Steps((key[best] % width)[along], log.user[start][along].astype(np.int64))
 
 
-def event_walks(log: EventLog, state: IntVector) -> Steps:
+def event_walks(log: EventLog, state: IntArray) -> Steps:
     """Return the events of each visit in order, cut where two share an instant; whether an event
     is in a walk of at least two depends on times alone, never on states."""
     index = np.flatnonzero(state >= 0)
@@ -109,7 +109,7 @@ def describe(walks: Steps, names: list[str], *, is_staying_a_step: bool = True) 
             "entries": _ends(walks, names, first=True), "exits": _ends(walks, names, first=False)}
 
 
-def _transitions(before: IntVector, after: IntVector, walks: Steps | None,
+def _transitions(before: IntArray, after: IntArray, walks: Steps | None,
                  names: list[str]) -> Findings:
     """Return ``transitions``, the most frequent, and ``by_lift``, those above chance, the greatest
     lift first: count, share of all steps, probability P(to | from), lift over chance and, of the
@@ -150,7 +150,7 @@ def lift_floor(steps: int) -> int:
     return max(FEWEST, int(np.ceil(FEWEST_SHARE * steps)))
 
 
-def _matrix(before: IntVector, after: IntVector, names: list[str]) -> Findings:
+def _matrix(before: IntArray, after: IntArray, names: list[str]) -> Findings:
     """Return transition probabilities among the most frequent states, the others as one."""
     if not len(before):
         return {"names": [], "probability": []}

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.records import FloatArray
-
-IntVector = npt.NDArray[np.int64]
+from sidecar.records import FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +25,7 @@ class Association:
     neighbours: npt.NDArray[np.int32]
     weights: FloatArray
 
-    def score(self, candidates: IntVector, history: FloatArray) -> FloatArray:
+    def score(self, candidates: IntArray, history: FloatArray) -> FloatArray:
         """Return (K) what a history, dense over item rows (≥ n), adds up to for each candidate;
         0 for those unknown or without neighbours. (``kernels`` has the compiled form.)"""
         scores = np.zeros(len(candidates), np.float32)

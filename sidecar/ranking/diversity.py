@@ -11,20 +11,18 @@ that parts still add up and scores still fall from place to place.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from sidecar.ranking.items import ItemTable
-from sidecar.records import FloatArray
+from sidecar.records import FloatArray, IntArray
 
-IntVector = npt.NDArray[np.int64]
 PENALTY = 3.0
 PAGE = 10
 SMALLEST_SHARE = 0.3  # of a page that one brand or category gets at full strength
 DEPTH = 50  # places that are diversified; those after them keep the order of scores
 
 
-def diversify(scores: FloatArray, rows: IntVector, items: ItemTable,
-              strength: float) -> tuple[IntVector, FloatArray]:
+def diversify(scores: FloatArray, rows: IntArray, items: ItemTable,
+              strength: float) -> tuple[IntArray, FloatArray]:
     """Order K candidates.
 
     Args:
@@ -54,8 +52,8 @@ def page_cap(strength: float) -> int:
     return int(np.ceil(round(PAGE * (1 - (1 - SMALLEST_SHARE) * strength), 6)))
 
 
-def _pick(scores: FloatArray, places: int, directions: FloatArray, kinds: IntVector,
-          strength: float) -> tuple[IntVector, FloatArray]:
+def _pick(scores: FloatArray, places: int, directions: FloatArray, kinds: IntArray,
+          strength: float) -> tuple[IntArray, FloatArray]:
     """Fill ``places`` greedily; return candidate positions and the scores they were picked at."""
     left = scores.astype(np.float32)  # of candidates not picked; -inf for the others
     most_alike = np.zeros(len(scores), np.float32)
@@ -78,7 +76,7 @@ def _pick(scores: FloatArray, places: int, directions: FloatArray, kinds: IntVec
     return chosen, values
 
 
-def _directions(rows: IntVector, items: ItemTable) -> FloatArray:
+def _directions(rows: IntArray, items: ItemTable) -> FloatArray:
     """Return (K, D): each hit's unit vector about the window's mean, zero where unknown.
 
     About the mean, because all hits of a query are alike in what the query asked for.
@@ -92,7 +90,7 @@ def _directions(rows: IntVector, items: ItemTable) -> FloatArray:
     return directions
 
 
-def _kinds(rows: IntVector, items: ItemTable) -> IntVector:
+def _kinds(rows: IntArray, items: ItemTable) -> IntArray:
     """Return (K, 2): each hit's brand and narrowest category as codes from 1, 0 for none.
 
     A kind that all hits share is none: to hold it back would only bring it later.

@@ -10,9 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.ranking.kinds import is_among, strength
-from sidecar.records import FloatArray
-
-IntVector = npt.NDArray[np.int64]
+from sidecar.records import FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +22,7 @@ class Trail:
     ``memo``: what one model makes of these events alone, whatever is searched for.
     """
 
-    rows: IntVector
+    rows: IntArray
     ts: npt.NDArray[np.float64]
     weight: FloatArray
     strong: npt.NDArray[np.bool_]
@@ -39,7 +37,7 @@ class Trail:
         return len(self.rows) > 0 and bool(self.rows.max() >= 0)
 
     @classmethod
-    def from_events(cls, rows: IntVector, ts: Sequence[float], events: Sequence[str],
+    def from_events(cls, rows: IntArray, ts: Sequence[float], events: Sequence[str],
                     strong_kinds: frozenset[str]) -> Trail:
         """Build from event words and the rows of their items."""
         kinds = {event: (strength(event), is_among(event, strong_kinds)) for event in set(events)}

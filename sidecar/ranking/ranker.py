@@ -31,13 +31,13 @@ from sidecar.records import (
     Candidates,
     FloatArray,
     History,
+    IntArray,
     QueryContext,
     Ranking,
     SkipReason,
     UserState,
 )
 
-IntVector = npt.NDArray[np.int64]
 _ENGINE = SIGNALS.index("engine")
 ENGINE_STEEPNESS = 12.0  # how much the engine's own order weighs as strength goes to 0
 
@@ -204,7 +204,7 @@ class Ranker:
         interest: FloatArray = hidden[-2] @ project + shift
         return interest
 
-    def _logits(self, rows: IntVector, interest: FloatArray) -> FloatArray:
+    def _logits(self, rows: IntArray, interest: FloatArray) -> FloatArray:
         """Return v_i · z + b (K), 0 for unknown items."""
         vectors, bias = self.items.vectors, self._projection[2]
         if vectors.dtype == np.float16:
@@ -241,7 +241,7 @@ class _TowerVectors:
         self._encoder = encoder
         self._device = device
 
-    def __call__(self, table: ItemTable, index: IntVector) -> FloatArray:
+    def __call__(self, table: ItemTable, index: IntArray) -> FloatArray:
         """Return the item tower's vectors (m, D) for rows of the table."""
         with torch.inference_mode():
             vectors = self._encoder.tower(

@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.records import FloatArray
+from sidecar.records import FloatArray, IntArray
 
-IntVector = npt.NDArray[np.int64]
 _WHOLE = re.compile(r"(-?[0-9]+)\.0+")
 LIFT_BOUND = 3.0  # of the logarithm: twenty times as often, or as seldom
 DOUBT_EVENTS = 5.0  # a user of so many events is placed half as sharply as one of many
@@ -98,7 +97,7 @@ class Segments:
         return bool(len(self)) and any(attribute_key(column, value) in self.attributes
                                        for column, value in attributes.items())
 
-    def score(self, rows: IntVector, weights: FloatArray) -> FloatArray:
+    def score(self, rows: IntArray, weights: FloatArray) -> FloatArray:
         """Return the mean lift (K) of item rows (K) under ``weights`` (S); unknown rows get 0."""
         if not len(self):
             return np.zeros(len(rows), np.float32)
@@ -127,7 +126,7 @@ class Segments:
                             strict=True)))
 
 
-def factor_vector(rows: IntVector, factors: FloatArray) -> FloatArray:
+def factor_vector(rows: IntArray, factors: FloatArray) -> FloatArray:
     """Return the place (R) of a user in the space of item factors (n, R): Σ log(1 + times) · factor
     over the items of ``rows``, one for each positive event, in any order; unknown rows are left
     out. Serves ``of_vector`` where segments were fitted on factors.

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sidecar.ranking import kernels
 from sidecar.ranking.association import Association
@@ -27,9 +26,7 @@ from sidecar.ranking.kernels import CONTEXT, Recall
 from sidecar.ranking.query_memory import QueryMemory
 from sidecar.ranking.segments import Segments, factor_vector
 from sidecar.ranking.statistics import ItemStatistics
-from sidecar.records import FloatArray
-
-IntVector = npt.NDArray[np.int64]
+from sidecar.records import FloatArray, IntArray
 
 COLUMNS: Mapping[str, tuple[str, ...]] = kernels.COLUMNS
 SIGNALS = tuple(COLUMNS)
@@ -68,7 +65,7 @@ class Situation:
     history among the segments.
     """
 
-    rows: IntVector
+    rows: IntArray
     engine_scores: FloatArray
     trail: Trail
     now: float
@@ -127,7 +124,7 @@ def prepare_trail(knowledge: Knowledge, trail: Trail) -> None:
     _weights(knowledge, trail, len(_events(trail).rows))
 
 
-def _lift(knowledge: Knowledge, situation: Situation, past_rows: IntVector) -> FloatArray:
+def _lift(knowledge: Knowledge, situation: Situation, past_rows: IntArray) -> FloatArray:
     """Return the lift (K) of the shopper's segments: of those that the history tells where there is
     one, else the attributes, else 0."""
     segments = knowledge.segments

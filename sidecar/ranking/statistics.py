@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.compiled import compiled
+from sidecar.records import IntArray
 
 DAY_S = 86_400.0
 HALF_LIVES_DAYS = (3.0, 14.0, 60.0, 10_000.0, 1.0)  # 10,000: as good as never
@@ -26,7 +27,6 @@ _WEAK_LIVES_S = tuple(days * DAY_S for days in WEAK_LIVES_DAYS)
 _TRIAL_LIVES_S = tuple(days * DAY_S for days in TRIAL_LIVES_DAYS)
 _OF_60, _TRIAL_OF_60 = HALF_LIVES_DAYS.index(60.0), TRIAL_LIVES_DAYS.index(60.0)
 ARRAYS = ("strong", "weak", "trial", "updated", "first", "last")
-IntVector = npt.NDArray[np.int64]
 Vector = npt.NDArray[np.float64]
 
 
@@ -57,7 +57,7 @@ class ItemStatistics:
             new[:len(old)] = old
             setattr(self, name, new)
 
-    def advance(self, now: float, items: IntVector, ts: Vector, weights: Vector,
+    def advance(self, now: float, items: IntArray, ts: Vector, weights: Vector,
                 is_strong: npt.NDArray[np.bool_],
                 is_trial: npt.NDArray[np.bool_] | None = None) -> None:
         """Count events (m) at ``ts`` ≤ now and move the clock to ``now``; rows < 0 are left out.

@@ -27,12 +27,11 @@ from torch import Tensor
 from sidecar.ranking.encoder import Encoder, KindCodes
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.vocabulary import TEXT_WIDTH, words_of
-from sidecar.records import FloatArray
+from sidecar.records import FloatArray, IntArray
 from sidecar.training.log import EventLog
 from sidecar.training.row_adam import RowAdam
 from sidecar.training.schedule import one_cycle
 
-IntVector = npt.NDArray[np.int64]
 BATCH_USERS = 64
 CHUNK_STEPS = 64
 LEAST_LONG = 10  # events a shopper, from which on little of a chunk is padding
@@ -47,13 +46,13 @@ log = logging.getLogger(__name__)
 class Sequences:
     """All users' histories side by side: user u's is ``[offsets[u]:offsets[u+1]]``, by time."""
 
-    offsets: IntVector
-    item: IntVector
-    kind: IntVector
+    offsets: IntArray
+    item: IntArray
+    kind: IntArray
     gap_s: FloatArray
     ts: npt.NDArray[np.float64]
     query: npt.NDArray[np.int32]
-    visit_end: IntVector  # first position after the visit
+    visit_end: IntArray  # first position after the visit
     query_text: FloatArray  # (queries + 1, TEXT_WIDTH), the last row zero
     is_wanted: npt.NDArray[np.bool_]  # an event of positive strength: no return
 
@@ -165,8 +164,8 @@ class _Descent:
 class _Chunk:
     """Positions (B, T) into the sequences, -1 for padding, and target rows (B, T), -1 for none."""
 
-    at: IntVector
-    target: IntVector
+    at: IntArray
+    target: IntArray
 
 
 class _Sampler:
@@ -181,7 +180,7 @@ class _Sampler:
         self._cumulative = np.cumsum(popular)
         self._items = items
 
-    def draw(self, count: int) -> IntVector:
+    def draw(self, count: int) -> IntArray:
         """Return (count) rows."""
         half = count // 2
         popular = np.searchsorted(self._cumulative, self.rng.random(half) * self._cumulative[-1])
@@ -211,7 +210,7 @@ def _step(encoder: Encoder, tensors: TableTensors, sequences: Sequences, sampler
     return loss, last.detach()
 
 
-def _run(encoder: Encoder, tensors: TableTensors, sequences: Sequences, at: IntVector,
+def _run(encoder: Encoder, tensors: TableTensors, sequences: Sequences, at: IntArray,
          hidden: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return top states (B, T, W) and last hidden states for positions ``at`` (B, T)."""
     device = tensors.row.device
@@ -228,7 +227,7 @@ def _run(encoder: Encoder, tensors: TableTensors, sequences: Sequences, at: IntV
     return states, last
 
 
-def states_at(encoder: Encoder, events: EventLog, table: ItemTable, users: IntVector,
+def states_at(encoder: Encoder, events: EventLog, table: ItemTable, users: IntArray,
               instants: npt.NDArray[np.float64],
               kinds: Sequence[str] | None = None) -> FloatArray:
     """Return the top hidden state (M, W) of each user just before each instant, in one pass.
@@ -262,12 +261,12 @@ def states_at(encoder: Encoder, events: EventLog, table: ItemTable, users: IntVe
     return found
 
 
-def _useful_users(sequences: Sequences) -> IntVector:
+def _useful_users(sequences: Sequences) -> IntArray:
     return np.flatnonzero(np.diff(sequences.offsets) >= 2).astype(np.int64)
 
 
-def _batches(users: IntVector, sequences: Sequences,
-             rng: np.random.Generator) -> Iterator[IntVector]:
+def _batches(users: IntArray, sequences: Sequences,
+             rng: np.random.Generator) -> Iterator[IntArray]:
     """Users of like length together, batches in random order."""
     lengths = np.diff(sequences.offsets)[users] * rng.uniform(0.8, 1.25, len(users))
     ordered = users[np.argsort(-lengths, kind="stable")]
@@ -276,12 +275,12 @@ def _batches(users: IntVector, sequences: Sequences,
         yield ordered[start:start + BATCH_USERS]
 
 
-def _chunks(batch: IntVector, sequences: Sequences) -> int:
+def _chunks(batch: IntArray, sequences: Sequences) -> int:
     longest = int((sequences.offsets[batch + 1] - sequences.offsets[batch]).max())
     return -(-longest // CHUNK_STEPS)
 
 
-def _walk(batch: IntVector, sequences: Sequences,
+def _walk(batch: IntArray, sequences: Sequences,
           rng: np.random.Generator | None) -> Iterator[_Chunk]:
     """Yield a batch's steps, CHUNK_STEPS at a time. Where a log's histories are short, most of them
     would be padding: there are no more than the longest has, ten times as fast at two events."""
@@ -298,8 +297,8 @@ def _walk(batch: IntVector, sequences: Sequences,
         yield _Chunk(at, target)
 
 
-def _targets(at: IntVector, stops: IntVector, sequences: Sequences,
-             rng: np.random.Generator) -> IntVector:
+def _targets(at: IntArray, stops: IntArray, sequences: Sequences,
+             rng: np.random.Generator) -> IntArray:
     """Return a target row for each position, -1 where nothing follows."""
     index = np.maximum(at, 0)
     ends = sequences.visit_end
@@ -317,7 +316,7 @@ def _targets(at: IntVector, stops: IntVector, sequences: Sequences,
     return np.where((chosen >= 0) & sequences.is_wanted[place], sequences.item[place], -1)
 
 
-def _visit_ends(visit: IntVector, offsets: IntVector) -> IntVector:
+def _visit_ends(visit: IntArray, offsets: IntArray) -> IntArray:
     """Return, for each position, the first position after its visit."""
     size = len(visit)
     is_last = np.ones(size, bool)

@@ -17,12 +17,11 @@ import numpy.typing as npt
 
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.kinds import is_impression
-from sidecar.records import Case
+from sidecar.records import Case, IntArray
 from sidecar.training.log import VISIT_GAP_S, EventLog
 from sidecar.training.queries import QueryMaker
 from sidecar.training.retrieval import Retrieval
 
-IntVector = npt.NDArray[np.int64]
 FEWEST_CANDIDATES = 5
 _Search = tuple[int, int, float]  # visit, query, when it was asked
 LATE_SHARE = 0.5  # of made-up queries: typed as late as may be, not when the visit began
@@ -35,10 +34,10 @@ class Example:
     user: int
     ts: float
     query: str
-    rows: IntVector
+    rows: IntArray
     scores: npt.NDArray[np.float32]
     target: npt.NDArray[np.bool_]
-    position: IntVector | None = None  # where each was shown, for a list that was logged
+    position: IntArray | None = None  # where each was shown, for a list that was logged
 
 
 def make_examples(log: EventLog, rows: Sequence[Mapping[str, Any]], retrieval: Retrieval, *,
@@ -82,8 +81,8 @@ class _Searches:
     query: npt.NDArray[np.int32]
     asked: npt.NDArray[np.float64]
     begun: npt.NDArray[np.float64]
-    touches: IntVector
-    touched_in: IntVector
+    touches: IntArray
+    touched_in: IntArray
 
     @classmethod
     def of(cls, log: EventLog) -> _Searches:
@@ -98,7 +97,7 @@ class _Searches:
         """Return what an event has in common with all that answer the same search."""
         return int(self.log.visit[event]), int(self.query[event]), float(self.asked[event])
 
-    def latest(self, event: int, hits: IntVector) -> float:
+    def latest(self, event: int, hits: IntArray) -> float:
         """Return the last instant, in seconds, at which a query that finds ``hits`` can have been
         typed in an event's visit: that of the first touch of any of them."""
         start, stop = np.searchsorted(self.touched_in, self.log.visit[event] + np.arange(2))
@@ -107,7 +106,7 @@ class _Searches:
         return float(self.log.ts[own[0]]) if len(own) else float(self.begun[event])
 
 
-def _begins(ts: npt.NDArray[np.float64], keys: IntVector) -> npt.NDArray[np.float64]:
+def _begins(ts: npt.NDArray[np.float64], keys: IntArray) -> npt.NDArray[np.float64]:
     """Return when the run of each event (n) began: events of one key no more than half an hour
     apart, for a session may last for months."""
     order = np.argsort(keys, kind="stable")
@@ -118,7 +117,7 @@ def _begins(ts: npt.NDArray[np.float64], keys: IntVector) -> npt.NDArray[np.floa
     return found
 
 
-def _of_visit(searches: _Searches, events: IntVector, maker: QueryMaker, retrieval: Retrieval,
+def _of_visit(searches: _Searches, events: IntArray, maker: QueryMaker, retrieval: Retrieval,
               rng: np.random.Generator, per_visit: int) -> Iterator[Example]:
     """Yield a visit's lists, each as of its search; targets are what was taken from then on.
 

@@ -18,13 +18,12 @@ from sidecar.ranking.encoder import Encoder
 from sidecar.ranking.history import Trail
 from sidecar.ranking.kernels import CONTEXT
 from sidecar.ranking.signals import FEATURES, Knowledge, Situation, facts
-from sidecar.records import FloatArray
+from sidecar.records import FloatArray, IntArray
 from sidecar.training.encoder_training import states_at
 from sidecar.training.examples import Example
 from sidecar.training.log import EventLog
 from sidecar.training.walk import Walk
 
-IntVector = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -49,7 +48,7 @@ class Lists:
 
     @classmethod
     def empty(cls, examples: Sequence[Example], dtype: npt.DTypeLike = np.float32,
-              kept: Sequence[IntVector] | None = None) -> Lists:
+              kept: Sequence[IntArray] | None = None) -> Lists:
         """Make room for some searches; ``dtype`` float16 halves the memory. ``kept``: the
         candidates of each that are kept (default: all)."""
         kept = kept or [np.arange(len(e.rows)) for e in examples]
@@ -67,7 +66,7 @@ class Lists:
                    np.zeros((count, len(CONTEXT)), np.float32), target, valid,
                    np.zeros(count, bool), np.ones(count, bool), position)
 
-    def take(self, index: IntVector | slice) -> Lists:
+    def take(self, index: IntArray | slice) -> Lists:
         """Return some of the lists."""
         return Lists(self.features[index], self.z_scores[index], self.context[index],
                      self.target[index], self.valid[index], self.has_history[index],
@@ -84,7 +83,7 @@ class ListMaker:
     them for five, in two thirds of the time.)
     """
 
-    def __init__(self, events: EventLog, examples: Sequence[Example], users: IntVector, walk: Walk,
+    def __init__(self, events: EventLog, examples: Sequence[Example], users: IntArray, walk: Walk,
                  *, kinds: Sequence[str] | None = None, dtype: npt.DTypeLike = np.float32,
                  most: int | None = None, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
@@ -145,7 +144,7 @@ class ListMaker:
         lists.has_history[k] = known
 
 
-def _sample(example: Example, most: int | None, rng: np.random.Generator) -> IntVector:
+def _sample(example: Example, most: int | None, rng: np.random.Generator) -> IntArray:
     """Return the candidates of a list that are kept, in the engine's order."""
     if most is None or len(example.rows) <= most:
         return np.arange(len(example.rows))
