@@ -215,14 +215,6 @@ def search_body(options: argparse.Namespace) -> dict[str, Any]:
     return body | {"from": 0, "size": options.window}
 
 
-def ago(ts: float, now: float) -> str:
-    """Return how long before ``now`` an instant lies, in words."""
-    hours = max(now - ts, 0.0) / 3600.0
-    if hours >= 48:
-        return f"{hours / 24:.0f} days ago"
-    return f"{hours:.0f} hours ago" if hours >= 2 else f"{hours * 60:.0f} minutes ago"
-
-
 def event_words(event: str, item_id: str | None, query: str | None,
                 titles: dict[str, str]) -> str:
     """Return what was done in words: ``purchase of 17 red cup``."""

@@ -21,7 +21,6 @@ from opensearchpy.exceptions import OpenSearchException
 from scripts._asked import (
     MOST_KEPT,
     add_arguments,
-    ago,
     ask,
     ask_sidecar,
     event_words,
@@ -33,6 +32,7 @@ from scripts._asked import (
 )
 from scripts._program import exit_code
 from sidecar.errors import SettingsError, SidecarError
+from sidecar.ranking.explain import ago
 from sidecar.serving.counterfactual import history_of
 from sidecar.stores.file_values import seconds
 

@@ -19,6 +19,9 @@ from sidecar.errors import SettingsError
 PREFIX = "SIDECAR_"
 MOST = 1e6  # of a fraction, seconds above all: eleven days; the system's waits take few more
 LAST_PORT = 65_535
+# Words for on and off, here and in the controls of a request.
+SWITCH = {"on": True, "true": True, "1": True, "yes": True,
+          "off": False, "false": False, "0": False, "no": False}
 
 # What a text must look like, as a regular expression and in words.
 LISTEN = (r"(unix:.+|fd://\d+|(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]*):\d{1,5})", "HOST:PORT or unix:PATH")
@@ -159,7 +162,7 @@ def _parse(name: str, text: str, field: dataclasses.Field[Any]) -> Any:
     kind: Any = type(field.default)
     meta = field.metadata
     try:
-        value = _TRUTH[text.lower()] if kind is bool else kind(text)
+        value = SWITCH[text.lower()] if kind is bool else kind(text)
     except (KeyError, ValueError):
         wanted = "true or false" if kind is bool else f"of type {kind.__name__}"
         raise SettingsError(f"{name} is {text!r}, must be {wanted}") from None
@@ -175,7 +178,3 @@ def _parse(name: str, text: str, field: dataclasses.Field[Any]) -> Any:
         bounds = f"{low}-{high}" if high is not None else f"at least {low}"
         raise SettingsError(f"{name} is {text}, must be {bounds}")
     return value
-
-
-_TRUTH = {"true": True, "on": True, "1": True, "yes": True,
-          "false": False, "off": False, "0": False, "no": False}

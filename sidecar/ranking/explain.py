@@ -121,10 +121,15 @@ class _Past:
         return [f"{word} of {what}{times} {self._ago(index[-1])}"]
 
     def _ago(self, position: int) -> str:
-        days = max(self._now - float(self._ts[position]), 0.0) / DAY_S
-        if days >= 2:
-            return f"{days:.0f} days ago"
-        return f"{days * 24:.0f} hours ago" if days >= 1 / 12 else f"{days * 1440:.0f} minutes ago"
+        return ago(float(self._ts[position]), self._now)
+
+
+def ago(ts: float, now: float) -> str:
+    """Return how long before ``now`` an instant lies, in words."""
+    days = max(now - ts, 0.0) / DAY_S
+    if days >= 2:
+        return f"{days:.0f} days ago"
+    return f"{days * 24:.0f} hours ago" if days >= 1 / 12 else f"{days * 1440:.0f} minutes ago"
 
 
 def _same_item(past: _Past, row: int) -> list[str]:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from sidecar.errors import ControlError
 from sidecar.records import LONGEST_ID_BYTES, NEVER_WRITTEN, Headers
 from sidecar.search.targets import Target
-from sidecar.settings import Settings
+from sidecar.settings import SWITCH, Settings
 
 MOST_ATTRIBUTES = 50
 
@@ -150,12 +150,8 @@ def _user_of_others(ext: Mapping[str, Any]) -> str | None:
     return None
 
 
-_SWITCH = {"on": True, "true": True, "1": True, "yes": True,
-           "off": False, "false": False, "0": False, "no": False}
-
-
 def _switch(given: Any) -> bool:
-    return given if isinstance(given, bool) else _SWITCH[given.strip().lower()]
+    return given if isinstance(given, bool) else SWITCH[given.strip().lower()]
 
 
 def _identifier(given: Any) -> str:

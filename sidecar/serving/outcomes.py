@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from sidecar.records import Headers, SkipReason
-from sidecar.serving.telemetry import Telemetry
+from sidecar.serving.telemetry import Telemetry, ms_since
 
 # Reading the request and OpenSearch's answers; waiting for OpenSearch, and for the history beyond
 # that; ordering; putting the page together.
@@ -50,7 +50,7 @@ class Outcome:
         try:
             yield
         finally:
-            self._add(name, _since(began))
+            self._add(name, ms_since(began))
 
     def skipped(self, reason: SkipReason, each: Sequence[SkipReason] = ()) -> None:
         """Note why the engine's order is served, whatever was noted before.
@@ -96,7 +96,7 @@ class Outcome:
 
     def _end(self) -> float:
         """Count each search and time the whole; return the milliseconds since the beginning."""
-        total_ms = _since(self._began)
+        total_ms = ms_since(self._began)
         if self._telemetry is None:
             return total_ms
         for reason in self._joined or [self.reason] * self.searches:
@@ -105,7 +105,3 @@ class Outcome:
         if "upstream" in self.times_ms:
             self._telemetry.timed("upstream", self.times_ms["upstream"])
         return total_ms
-
-
-def _since(began: float) -> float:
-    return (time.perf_counter() - began) * 1000.0

@@ -31,7 +31,7 @@ from sidecar.serving.models import RankerSource, Ranks
 from sidecar.serving.pace import Pace
 from sidecar.serving.pressure import Pressure
 from sidecar.serving.recompute import Recomputer
-from sidecar.serving.telemetry import Telemetry
+from sidecar.serving.telemetry import Telemetry, ms_since
 from sidecar.settings import Settings
 from sidecar.stores.protocols import PendingState, StateStore
 from sidecar.stores.upstream import Exchange
@@ -246,13 +246,13 @@ class Ticket:
         try:
             state = self._state(deadline)
         finally:
-            self.timings.history_ms = _since(started)
+            self.timings.history_ms = ms_since(started)
             self._personalizer.telemetry.timed("history", self.timings.history_ms)
         started = time.perf_counter()
         try:
             return self._personalizer.rank(candidates, state, self.context, deadline)
         finally:
-            self.timings.rank_ms = _since(started)
+            self.timings.rank_ms = ms_since(started)
             self._personalizer.telemetry.timed("rank", self.timings.rank_ms)
 
     def _state(self, deadline: float) -> UserState | None:
@@ -308,7 +308,3 @@ def _in_time(future: Future[Ranking], deadline: float) -> Ranking:
 def _is_permutation(ranking: Ranking, count: int) -> bool:
     return (ranking.order.size == count
             and bool((np.bincount(ranking.order, minlength=count) == 1).all()))
-
-
-def _since(started: float) -> float:
-    return (time.perf_counter() - started) * 1000.0

@@ -7,6 +7,8 @@ query or an item id: labels are words from closed lists.
 
 from __future__ import annotations
 
+import time
+
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,
@@ -116,3 +118,8 @@ def exposition() -> bytes:
     except ValueError:  # one process: no directory is set
         return generate_latest(REGISTRY)
     return generate_latest(registry)
+
+
+def ms_since(began: float) -> float:
+    """Return the milliseconds since an instant on ``time.perf_counter``'s clock."""
+    return (time.perf_counter() - began) * 1000.0
