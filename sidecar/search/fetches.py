@@ -16,14 +16,13 @@ the page's hits are kept (``serving.hit_cache``) there is no second request: hen
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 
 from sidecar.errors import UnreadableError
 from sidecar.records import HttpRequest
 from sidecar.search.controls import OWN_EXT
-from sidecar.search.plans import SearchPlan
+from sidecar.search.plans import SearchPlan, Window
 from sidecar.search.requests import SearchRequest
 from sidecar.search.shapes import hides_words
 
@@ -109,7 +108,7 @@ def whole_fetch(plan: SearchPlan, item_id_field: str) -> HttpRequest:
     target = search.target.without(_PAGE)
     if plan.hit_filter is not None:
         target = target.with_parameter("filter_path", plan.hit_filter.text)
-    return search.rewritten(target, _paged(members, 0, window.needed))
+    return search.rewritten(target, _from_top(members, window.needed))
 
 
 def id_fetch(plan: SearchPlan, item_id_field: str) -> HttpRequest:
@@ -122,7 +121,7 @@ def id_fetch(plan: SearchPlan, item_id_field: str) -> HttpRequest:
     if search.kept_ext is not None:
         members["ext"] = search.kept_ext
     target = search.target.without((*_PAGE, *_HIT_PARAMETERS))
-    return search.rewritten(target, _paged(members, 0, window.needed))
+    return search.rewritten(target, _from_top(members, window.needed))
 
 
 def page_fetch(plan: SearchPlan, ids: Sequence[str]) -> HttpRequest:
@@ -139,14 +138,14 @@ def page_fetch(plan: SearchPlan, ids: Sequence[str]) -> HttpRequest:
     members |= {"track_total_hits": b"false", "seq_no_primary_term": b"true"}
     target = search.target.without((*_PAGE, *_WHOLE_PARAMETERS))
     # One hit too many where an id stands in several indices: all are needed to tell them apart.
-    return search.rewritten(target, _paged(members, 0, 2 * len(ids)))
+    return search.rewritten(target, _from_top(members, 2 * len(ids)))
 
 
-def _paged(members: Mapping[str, bytes], first: int, size: int) -> dict[str, bytes]:
-    return {**members, "from": b"%d" % first, "size": b"%d" % size}
+def _from_top(members: Mapping[str, bytes], size: int) -> dict[str, bytes]:
+    return {**members, "from": b"0", "size": b"%d" % size}
 
 
-def _parts(plan: SearchPlan) -> tuple[SearchRequest, Any]:
+def _parts(plan: SearchPlan) -> tuple[SearchRequest, Window]:
     assert plan.search is not None
     assert plan.window is not None
     return plan.search, plan.window

@@ -16,7 +16,7 @@ import random
 import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from opensearchpy import OpenSearch
@@ -125,21 +125,20 @@ class CatalogueVersions:
         self._ask(version, lambda: self._client.indices.put_alias(
             index=version.name, name=version.writes))
 
-    def note(self, version: Version, load: Load) -> Version:
+    def note(self, version: Version, load: Load) -> None:
         """Write down how far the load is."""
         found = self._ask(version, lambda: self._client.indices.get_mapping(index=version.name))
         meta = _meta(found[version.name]["mappings"].get("_meta", {}), load)
         self._ask(version, lambda: self._client.indices.put_mapping(
             index=version.name, body={"_meta": meta}))
-        return replace(version, load=load)
 
     def count(self, version: Version) -> int:
         """Return the version's documents, all writes included."""
         self._ask(version, lambda: self._client.indices.refresh(index=version.name))
         return int(self._ask(version, lambda: self._client.count(index=version.name))["count"])
 
-    def publish(self, version: Version, settings: dict[str, Any]) -> list[str]:
-        """Move the alias to the version, with its filter and routing; return what was deleted.
+    def publish(self, version: Version, settings: dict[str, Any]) -> None:
+        """Move the alias to the version, with its filter and routing.
 
         The one searched before stays, for open scrolls and for a way back; older ones go.
         ``settings`` are those that the mapping file asks for.
@@ -170,11 +169,9 @@ class CatalogueVersions:
         actions.append({"remove": {"index": version.name, "alias": version.writes,
                                    "must_exist": False}})  # the answer may have been lost
         self._ask(version, lambda: self._client.indices.update_aliases(body={"actions": actions}))
-        old = [other.name for other in self._all()
-               if other.number < version.number and other.name not in before]
-        for name in old:
-            self.drop(name)
-        return old
+        for other in self._all():
+            if other.number < version.number and other.name not in before:
+                self.drop(other.name)
 
     def drop(self, name: str) -> None:
         """Delete a version; one that is gone is no error."""

@@ -45,8 +45,7 @@ def create_app(services: Services) -> Flask:
     app.register_blueprint(rescore.create_blueprint(settings, services.personalizer))
     app.register_blueprint(events.create_blueprint(settings, services.intake))
     app.register_blueprint(users.create_blueprint(services.states, services.logs))
-    app.register_blueprint(health.create_blueprint(services.upstream, services.models,
-                                                   settings.opensearch_authorization))
+    app.register_blueprint(health.create_blueprint(services.upstream, services.models))
     app.register_blueprint(metrics.create_blueprint())
     app.wsgi_app = Front(  # type: ignore[method-assign]
         access.guarded(settings, app.wsgi_app), services.gateway)

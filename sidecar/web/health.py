@@ -21,8 +21,8 @@ from sidecar.stores.upstream import Upstream
 TIMEOUT_S = 2.0
 
 
-def create_blueprint(upstream: Upstream, models: ModelSource, authorization: str) -> Blueprint:
-    """Return the two paths; ``authorization`` is the sidecar's own for OpenSearch, or empty."""
+def create_blueprint(upstream: Upstream, models: ModelSource) -> Blueprint:
+    """Return the two paths."""
     blueprint = Blueprint("health", __name__, url_prefix="/_personalize/health")
 
     @blueprint.get("/live")
@@ -31,7 +31,7 @@ def create_blueprint(upstream: Upstream, models: ModelSource, authorization: str
 
     @blueprint.get("/ready")
     def ready() -> Response:
-        opensearch = _opensearch(upstream, authorization)
+        opensearch = _opensearch(upstream)
         is_ready = bool(opensearch["reachable"]) and models.is_ready
         return _json({"status": "ready" if is_ready else "not_ready", "opensearch": opensearch,
                       "model": _model(models)}, 200 if is_ready else 503)
@@ -39,9 +39,8 @@ def create_blueprint(upstream: Upstream, models: ModelSource, authorization: str
     return blueprint
 
 
-def _opensearch(upstream: Upstream, authorization: str) -> dict[str, Any]:
-    headers = (("authorization", authorization),) if authorization else ()
-    request = HttpRequest("GET", "/", headers, None)
+def _opensearch(upstream: Upstream) -> dict[str, Any]:
+    request = HttpRequest("GET", "/", upstream.own_headers, None)
     try:
         answer = upstream.fetch(request, idempotent=True, deadline=time.monotonic() + TIMEOUT_S)
     except UpstreamError as error:
