@@ -1,7 +1,7 @@
 """How does a user's history grow? Sorted, without repetitions, and never longer than it may be.
 
-Pure. The kept window is a function of the events taken: late ones are put in their place, and
-an event that has left the window, or lies before it, changes nothing, however often it is sent.
+Pure. The kept events are a function of those taken: late ones are put in their place, and an event
+that has left the history, or lies before it, changes nothing, however often it is sent.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Growth:
 
     ``appended`` holds the new events, oldest first, where all came after the kept ones, so that
     the encoder may step on from its hidden state; it is None where one had to be put in between,
-    and the encoder has to start over. ``added`` counts the events that entered the window,
+    and the encoder has to start over. ``added`` counts the events that entered the history,
     ``duplicates`` those whose id was there already.
     """
 
@@ -38,8 +38,8 @@ def grow(state: UserState, events: Sequence[Event], limit: int) -> Growth:
     """Add events (with ``ts`` and ``event_id``) to a state's history, in order of time.
 
     Events of equal time stay in the order they arrived. Left out are repetitions of a kept id,
-    impressions, events with neither item nor query, and those before the kept window; where
-    events have left the window already, that includes those as old as its oldest, which may be
+    impressions, events with neither item nor query, and those before the kept ones; where
+    events have left the history already, that includes those as old as its oldest, which may be
     one that left.
 
     Args:
@@ -59,7 +59,7 @@ def grow(state: UserState, events: Sequence[Event], limit: int) -> Growth:
 
 def _news(state: UserState, events: Sequence[Event], limit: int,
           ) -> tuple[list[Event], frozenset[int]]:
-    """Return the events that enter the window, sorted by time, and which were repetitions."""
+    """Return the events that enter the history, sorted by time, and which were repetitions."""
     kept = state.history
     seen = set(kept.event_ids)
     new: list[Event] = []
@@ -80,7 +80,7 @@ def _leaves_trace(event: Event) -> bool:
 
 
 def _is_before(kept: History, event: Event, event_count: int, limit: int) -> bool:
-    """True where the event lies before the window, or may have left it already."""
+    """True where the event lies before the history, or may have left it already."""
     assert event.ts is not None
     if event_count > len(kept):
         return bool(kept.ts) and event.ts <= kept.ts[0]
