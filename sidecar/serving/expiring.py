@@ -11,7 +11,11 @@ MOST = 1024
 
 
 class Expiring(Generic[Value]):
-    """A small mapping whose entries are forgotten after ``seconds``; thread-safe, never grows."""
+    """A small mapping whose entries count for ``seconds``; thread-safe.
+
+    An entry that no longer counts stays until it is put again, or until the mapping holds MOST
+    entries, at which it forgets them all.
+    """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

@@ -11,7 +11,7 @@ from sidecar.stores.models import load_ranker
 
 
 class ItemEncoder:
-    """See ``catalogue_loader.Encoder``."""
+    """See ``catalogue_survey.Encoder``."""
 
     def __init__(self, model_dir: Path) -> None:
         """Load the model.
