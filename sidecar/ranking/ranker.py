@@ -28,6 +28,7 @@ from sidecar.ranking.packed_blend import PackedBlend
 from sidecar.ranking.signals import SIGNALS, Knowledge, Situation, facts, prepare_trail
 from sidecar.ranking.stepper import Stepper
 from sidecar.records import (
+    NEVER_WRITTEN,
     Candidates,
     FloatArray,
     History,
@@ -109,9 +110,10 @@ class Ranker:
         self._refuse(has_history, context.attributes)
         if len(rows) and rows.max() < 0:
             raise Skip(SkipReason.UNKNOWN_ITEMS)
+        state_version = state.version if state else NEVER_WRITTEN
         if not len(rows):
-            return Ranking(np.zeros(0, np.int64), np.zeros(0, np.float32), {}, (),
-                           state.version if state else -1, self.version)
+            return Ranking(np.zeros(0, np.int64), np.zeros(0, np.float32), {}, (), state_version,
+                           self.version)
         attributes = context.attributes
         if not self.config.is_personal:  # everybody is a stranger
             trail, has_history, attributes = Trail.empty(), False, {}
@@ -128,7 +130,7 @@ class Ranker:
             parts["diversity"], scores = reached - scores, reached
         told = Reasons(self.knowledge, situation, state.history, parts) if (
             context.explain and state) else ()
-        return Ranking(order, scores, parts, told, state.version if state else -1, self.version)
+        return Ranking(order, scores, parts, told, state_version, self.version)
 
     def prepare(self, state: UserState) -> None:
         """Work out what a state says whatever is searched for, and keep it in the state's memo.

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from sidecar.records import Headers, SkipReason
+from sidecar.records import NEVER_WRITTEN, Headers, SkipReason
 from sidecar.serving.telemetry import Telemetry, ms_since
 
 # Reading the request and OpenSearch's answers; waiting for OpenSearch, and for the history beyond
@@ -20,8 +20,8 @@ class Outcome:
     """One request's measurements, begun when it arrived.
 
     ``reason`` is None unless the engine's order is served; ``state`` the version of the user's
-    state that was used, -1 for none; ``times_ms`` maps each stage passed to its milliseconds.
-    ``searches`` is how many the request holds.
+    state that was used, NEVER_WRITTEN for none; ``times_ms`` maps each stage passed to its
+    milliseconds. ``searches`` is how many the request holds.
     """
 
     __slots__ = ("_began", "_joined", "_stages", "_telemetry", "reason", "searches", "state",
@@ -40,7 +40,7 @@ class Outcome:
         self._joined: list[SkipReason | None] = []
         self.searches = 1
         self.reason: SkipReason | None = None
-        self.state = -1
+        self.state = NEVER_WRITTEN
         self.times_ms: dict[str, float] = {}
 
     @contextmanager

@@ -167,7 +167,7 @@ class Ticket:
                  release: Callable[[], None] | None = None) -> None:
         self.context = context
         self.timings = Timings()
-        self.state_version = -1
+        self.state_version = NEVER_WRITTEN
         self._personalizer = personalizer
         self.refusal = refusal
         self._release = release

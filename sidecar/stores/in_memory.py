@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sidecar.errors import VersionConflict
-from sidecar.records import Event, UserState
+from sidecar.records import NEVER_WRITTEN, Event, UserState
 from sidecar.stores.upstream import Exchange
 
 
@@ -62,7 +62,7 @@ class MemoryStateStore:
 
     def _put(self, state: UserState) -> UserState | Exception:
         stored = self._states.get(state.user_id)
-        if state.version != (-1 if stored is None else stored.version):
+        if state.version != (NEVER_WRITTEN if stored is None else stored.version):
             return VersionConflict(f"state is no longer at version {state.version}; read it again")
         written = dataclasses.replace(state, version=self._next_version, primary_term=1)
         self._next_version += 1
