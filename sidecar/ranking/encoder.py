@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from sidecar.ranking.imputation import DEFAULT_RULES
 from sidecar.ranking.kinds import meaning
+from sidecar.ranking.statistics import DAY_S
 from sidecar.ranking.vocabulary import TEXT_WIDTH
 
 CELLS = ("torch", "cho", "article")
@@ -135,7 +136,7 @@ class Encoder(nn.Module):
         ``vectors`` (B, T, D) item vectors, zero for a search; ``kinds`` (B, T) codes; ``gaps_s``
         (B, T) seconds since the event before, 0 for the first; ``query_text`` (B, T, TEXT_WIDTH).
         """
-        days = gaps_s.clamp(min=0) / 86_400
+        days = gaps_s.clamp(min=0) / DAY_S
         gap = torch.stack([torch.log1p(days), (days > 0.25).float()], dim=-1)  # (B, T, 2)
         inputs: Tensor = vectors + self.kind(kinds) + self.gap(gap) + self.query(query_text)
         return inputs

@@ -17,10 +17,9 @@ import torch
 from sidecar.ranking.encoder import Encoder, KindCodes
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.networks import StepJob, step
+from sidecar.ranking.statistics import DAY_S
 from sidecar.ranking.vocabulary import TEXT_WIDTH, words_of
 from sidecar.records import FloatArray, History
-
-DAY_S = 86_400
 
 
 class Stepper:
