@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import signal
 import subprocess
 import time
@@ -22,6 +21,7 @@ from scripts._distribution import locked, ready_distribution
 from scripts._jdk import Jdk, find_jdk
 from scripts._machine import RunAs, require_free_ports, require_space, unprivileged_user
 from scripts._node_files import lay_out
+from scripts._processes import command_line, send_signal, wait_until_gone
 from sidecar.errors import LaunchError
 
 START_TIMEOUT_S = 300  # an idle machine takes 7
@@ -101,13 +101,10 @@ def stop(home: Path) -> int:
     """Stop every node of a home and wait until the processes are gone; return how many ran."""
     running = {node: pid for node in nodes_of(home) if (pid := node.pid()) is not None}
     for pid in running.values():
-        os.kill(pid, signal.SIGTERM)
-    patience = time.monotonic() + STOP_TIMEOUT_S
-    for node, pid in running.items():
-        while node.pid() is not None:
-            if time.monotonic() > patience:
-                os.kill(pid, signal.SIGKILL)
-            time.sleep(0.1)
+        send_signal(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    for node in running:
+        wait_until_gone(node.pid, deadline)
         (node.folder / "pid").unlink(missing_ok=True)
     return len(running)
 
@@ -124,19 +121,6 @@ def health(url: str, query: str = "timeout=1s") -> dict[str, Any] | None:
         return answer
     finally:
         connection.close()
-
-
-def command_line(pid: int) -> str:
-    """Return a process's command line; empty when it is gone or a zombie."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except FileNotFoundError:
-        pass
-    if Path("/proc/self").exists():
-        return ""
-    asked = subprocess.run(["ps", "-ww", "-o", "command=", "-p", str(pid)], check=False, text=True,
-                           capture_output=True)
-    return asked.stdout
 
 
 def _is_running_as_planned(plan: ClusterPlan) -> bool:

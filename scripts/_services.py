@@ -23,7 +23,8 @@ from tqdm import tqdm
 
 from scripts._cluster import ClusterPlan, reachable_home
 from scripts._machine import LOOPBACK, require_free_ports
-from scripts._node import command_line, health, start, stop
+from scripts._node import health, start, stop
+from scripts._processes import command_line, send_signal, wait_until_gone
 from scripts._stamps import Stamps, key_of
 from sidecar.errors import LaunchError
 
@@ -174,12 +175,8 @@ class Sidecar:
         """Let gunicorn finish the requests under way, and wait until it is gone."""
         pid = self._pid()
         if pid is not None:
-            os.kill(pid, signal.SIGTERM)
-            patience = time.monotonic() + STOP_TIMEOUT_S
-            while self._pid() is not None:
-                if time.monotonic() > patience:
-                    os.kill(pid, signal.SIGKILL)
-                time.sleep(0.1)
+            send_signal(pid, signal.SIGTERM)
+            wait_until_gone(self._pid, time.monotonic() + STOP_TIMEOUT_S)
         self._pid_file.unlink(missing_ok=True)
 
     @property

@@ -17,8 +17,8 @@ from scripts import _distribution
 from scripts._cluster import reachable_home
 from scripts._jdk import find_jdk
 from scripts._machine import can_reach, is_port_free, require_space, unprivileged_user
-from scripts._node import command_line
 from scripts._node_files import place
+from scripts._processes import command_line
 from sidecar.errors import LaunchError
 from tests.conftest import Launcher
 
