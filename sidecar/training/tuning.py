@@ -12,7 +12,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -231,7 +231,7 @@ def open_study(path: Path, space: Space, seed: int, inputs: Mapping[str, Any]) -
         storage = RDBStorage(f"sqlite:///{path}")
     except Exception as error:  # SQLAlchemy's and SQLite's own trees of errors
         raise FileError(f"{path} is not a study that can be read: {error}") from error
-    with closing(_Closing(storage)):
+    try:
         study = optuna.create_study(storage=storage, study_name=NAME, direction="maximize",
                                     load_if_exists=True)
         _hold_inputs(study, inputs, path)
@@ -239,17 +239,9 @@ def open_study(path: Path, space: Space, seed: int, inputs: Mapping[str, Any]) -
             storage.set_trial_user_attr(trial._trial_id, "error", "interrupted")
             study.tell(trial.number, state=TrialState.FAIL)
         yield Study(study, space, seed)
-
-
-class _Closing:
-    """Gives a storage the ``close`` that it lacks."""
-
-    def __init__(self, storage: RDBStorage) -> None:
-        self._storage = storage
-
-    def close(self) -> None:
-        self._storage.remove_session()
-        self._storage.engine.dispose()
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 def _hold_inputs(study: optuna.Study, inputs: Mapping[str, Any], path: Path) -> None:
