@@ -40,8 +40,8 @@ class ProcessGroup:
         if not pids:
             return None
         return Usage(cpu_s=sum(map(_cpu_s, pids)), processes=len(pids),
-                     rss_bytes=sum(_kilobytes(pid, "status", "VmRSS") for pid in pids),
-                     own_bytes=sum(_kilobytes(pid, "smaps_rollup", "Pss") for pid in pids))
+                     rss_bytes=sum(_bytes(pid, "status", "VmRSS") for pid in pids),
+                     own_bytes=sum(_bytes(pid, "smaps_rollup", "Pss") for pid in pids))
 
 
 def own_cpu_s() -> float:
@@ -100,7 +100,7 @@ def _cpu_s(pid: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def _kilobytes(pid: int, file: str, name: str) -> int:
+def _bytes(pid: int, file: str, name: str) -> int:
     found = re.search(rf"^{name}:\s+(\d+) kB", _read(PROC / str(pid) / file), re.MULTILINE)
     return int(found[1]) * 1024 if found else 0
 
