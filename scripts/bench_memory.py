@@ -36,7 +36,7 @@ from sidecar.stores.shared_items import SharedItems
 LOOKUPS = 2000
 WINDOW = 100
 PIECE = 100_000
-NO_WORDS = Vocabulary({}, {}, {}, {}, np.zeros(1, np.float32), np.zeros((1, 1), np.float32), {})
+NO_WORDS = Vocabulary({}, {}, {}, [], np.zeros(1, np.float32), np.zeros((1, 1), np.float32), {})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
