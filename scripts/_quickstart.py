@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("stopped; run scripts/quickstart again to go on", file=sys.stderr)
         return INTERRUPTED
     except (SidecarError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"quickstart: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.plot is not None:
             options.plot.write_text(_bench_plot.page(report))
     except (SidecarError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"bench: {error}", file=sys.stderr)
         return 1
     print(json.dumps(report, indent=1) if options.json else _bench_report.render(report))
     return 0

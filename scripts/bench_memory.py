@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="personalize-bench-") as folder:
             report = run(Path(folder), options)
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"bench_memory: {error}", file=sys.stderr)
         return 1
     print(json.dumps(report, indent=1) if options.json else _rendered(report))
     return 0

@@ -36,10 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.home = (options.home or reachable_home(LOCAL / "node")).absolute()
         return commands[options.command](options)
     except LaunchError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"opensearch: {error}", file=sys.stderr)
     except OSError as error:
         full = "disk full: " if error.errno == errno.ENOSPC else ""
-        print(f"error: {full}{error}", file=sys.stderr)
+        print(f"opensearch: {full}{error}", file=sys.stderr)
     return 1
 
 

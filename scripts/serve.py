@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = Settings.from_environ(environ)
         _check(settings)
     except SettingsError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"serve: {error}", file=sys.stderr)
         return 2
     print(f"sidecar at http://{settings.listen}, in front of {settings.opensearch_url}",
           file=sys.stderr, flush=True)

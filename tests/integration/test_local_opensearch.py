@@ -102,7 +102,7 @@ def test_taken_transport_port_is_named(
     with socket.create_server(("127.0.0.1", port + 100)):
         refused = launcher("up", "--home", node_home, "--port", port)
     assert refused.returncode == 1
-    assert refused.stderr.startswith(f"error: port {port + 100} is taken")
+    assert refused.stderr.startswith(f"opensearch: port {port + 100} is taken")
 
 
 def test_broken_plugin_kills_the_node_and_its_last_lines_are_shown(

@@ -39,7 +39,7 @@ def test_taken_sidecar_port_is_told_before_anything_starts(
         code = _quickstart.main(["--small", "--no-docker", "--sidecar-port", str(port)])
     assert code == 1
     assert capsys.readouterr().err == (
-        f"error: port {port} is taken; stop what listens there or choose another with "
+        f"quickstart: port {port} is taken; stop what listens there or choose another with "
         "--sidecar-port\n")
     assert not (base / "small" / "node").exists()
 
@@ -50,7 +50,7 @@ def test_taken_opensearch_port_is_told(base: Path, capsys: pytest.CaptureFixture
         code = _quickstart.main(["--small", "--no-docker", "--port", str(port),
                                  "--sidecar-port", str(find_free_port())])
     assert code == 1
-    assert f"error: port {port} is taken" in capsys.readouterr().err
+    assert f"quickstart: port {port} is taken" in capsys.readouterr().err
     assert _quickstart.main(["--reset"]) == 0
     assert not (base / "small").exists()
 
@@ -59,7 +59,7 @@ def test_full_disk_is_told(base: Path, capsys: pytest.CaptureFixture[str],
                            monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_quickstart, "SPACE_BYTES", 2**60)
     assert _quickstart.main(["--small", "--no-docker"]) == 1
-    assert capsys.readouterr().err.startswith("error: disk full: ")
+    assert capsys.readouterr().err.startswith("quickstart: disk full: ")
 
 
 def test_second_quickstart_at_once_is_refused(
