@@ -78,9 +78,8 @@ class Fit:
 
 
 def fit_segments(encoder: Encoder, events: EventLog, table: ItemTable, *, seed: int = 0,
-                 kinds: Sequence[str] | None = None,
-                 attributes: Mapping[str, Mapping[str, Any]] | None = None) -> Fit:
-    """Find segments in a log.
+                 kinds: Sequence[str] | None = None) -> Fit:
+    """Find segments in a log, in the space of the encoder's interest vectors.
 
     Args:
         encoder: trained on this catalogue; its interest vectors place the users.
@@ -88,8 +87,6 @@ def fit_segments(encoder: Encoder, events: EventLog, table: ItemTable, *, seed: 
         table: the catalogue, ``vectors`` need not be filled.
         seed: of the sample of users and of k-means.
         kinds: the event words that the encoder was trained with (default: the log's).
-        attributes: user id → {column: value}; every value counts as a word, numbers had better be
-            ranges.
 
     Returns:
         the fit; without segments where the log is too small, or none beats the shop's shares.
@@ -99,8 +96,7 @@ def fit_segments(encoder: Encoder, events: EventLog, table: ItemTable, *, seed: 
         return _nothing("too few users or events for segments")
     end = float(events.ts[-1]) + 1.0
     early, late = interests_at(encoder, events, table, users, (cut, end), kinds)
-    return fit_on_vectors(events, users, early, late, cut, len(table), seed=seed,
-                            attributes=attributes)
+    return fit_on_vectors(events, users, early, late, cut, len(table), seed=seed)
 
 
 def fit_segments_on_factors(events: EventLog, factors: FloatArray, *, seed: int = 0,
@@ -115,7 +111,8 @@ def fit_segments_on_factors(events: EventLog, factors: FloatArray, *, seed: int 
         events: the log.
         factors: (n, R) of the whole log, as the ranker has them: new users are placed by these.
         seed: of the sample of users and of k-means.
-        attributes: as for ``fit_segments``.
+        attributes: user id → {column: value}; every value counts as a word, numbers had better be
+            ranges.
     """
     users, cut = _users(events, seed), cut_of(events)
     if cut is None or len(users) < 2 * FEWEST_USERS:
@@ -124,7 +121,7 @@ def fit_segments_on_factors(events: EventLog, factors: FloatArray, *, seed: int 
     early = user_vectors(before, fit_factors(before, len(factors), seed))[users]
     late = user_vectors(events, factors)[users]
     return fit_on_vectors(events, users, early, late, cut, len(factors), seed=seed,
-                            attributes=attributes)
+                          attributes=attributes)
 
 
 def user_vectors(events: EventLog, factors: FloatArray) -> FloatArray:
