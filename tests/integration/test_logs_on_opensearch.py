@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from base64 import b64encode
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -261,13 +263,21 @@ def test_opensearch_that_is_away_costs_entries_and_no_search(node: Node) -> None
 
 
 def test_full_queue_drops_and_counts(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    gathers, may_write = threading.Event(), threading.Event()
+
+    def gather(_: float) -> None:
+        gathers.set()
+        may_write.wait(10)
+
     monkeypatch.setattr(query_log, "WAITING", 2)
-    monkeypatch.setattr(query_log, "GATHER_S", 0.5)
+    monkeypatch.setattr(query_log, "time", SimpleNamespace(time=time.time, sleep=gather))
     log = QueryLog(node.settings, node.upstream)
-    for number in range(5):
+    log.append({"query_response_id": "0"})
+    assert gathers.wait(10)  # the writer has taken the first
+    for number in range(1, 5):
         log.append({"query_response_id": str(number)})
-        time.sleep(0.02)  # the writer has taken the first and gathers
     assert log.dropped == 2
+    may_write.set()
     log.close()
     assert len(node.documents(node.settings.queries_index)) == 3
 

@@ -332,18 +332,22 @@ def test_iterated_body_keeps_a_given_length(serve, upstream_of) -> None:
 def test_early_refusal_of_a_large_body_reaches_the_caller(serve, upstream_of) -> None:
     """A node that says 413 after the head is heard, though the body was never read."""
     listener = socket.create_server(("127.0.0.1", 0))
+    is_heard = threading.Event()
 
     def refuse() -> None:
         connection, _ = listener.accept()
-        connection.recv(100)
-        connection.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
-        time.sleep(1)
-        connection.close()
+        with connection:
+            connection.recv(100)
+            connection.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+            is_heard.wait(10)
 
-    threading.Thread(target=refuse, daemon=True).start()
+    refusing = threading.Thread(target=refuse, daemon=True)
+    refusing.start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     request = HttpRequest("POST", "/_bulk", (), (b"x" * 2**20 for _ in range(64)))
     assert upstream_of(url).fetch(request, idempotent=False).status == 413
+    is_heard.set()
+    refusing.join(10)
     listener.close()
 
 

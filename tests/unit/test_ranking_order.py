@@ -428,8 +428,16 @@ def new_row(item_id, title="red cup"):
     return {"item_id": item_id, "title": title, "brand": None, "categories": []}
 
 
-def test_warm_up_ranks_without_error(ranker):
+def test_warm_up_ranks_by_a_history_plain_and_explained(monkeypatch):
+    ranker, ranked = fresh_ranker(), []
+    rank = ranker.rank
+    monkeypatch.setattr(ranker, "rank", lambda *given: ranked.append(rank(*given)))
     ranker.warm_up()
+    plain, explained = ranked
+    assert plain.parts["interest"].any()
+    np.testing.assert_array_equal(explained.order, plain.order)
+    assert not plain.reasons
+    assert any(explained.reasons)
 
 
 def with_segments(ranker):

@@ -329,26 +329,14 @@ class Pages(Changes):
             self.progress = number + 1
 
 
-class BesideRefresh(Changes):
-    """While it reads, another thread refreshes: as good as always, as each second brings one."""
+class Interrupted(CatalogueRefresh):
+    """Another of the worker's threads refreshes once the next ranker's table was read: as good as
+    always, as each second brings one."""
 
-    def __init__(self, refreshes):
-        super().__init__([], [])
-        self.refreshes = refreshes
-
-    def poll(self):
-        if self.refreshes:
-            thread = threading.Thread(target=self.refreshes.pop())
-            thread.start()
-            time.sleep(0.1)  # it waits for its turn
-        return iter(())
-
-
-class Unhurried(Telemetry):
-    """Lets another thread run."""
-
-    def catalogue(self, items, changed):
-        time.sleep(0.1)
+    def bring_up_to_date(self, ranker):
+        changed = super().bring_up_to_date(ranker)
+        self.refresh()
+        return changed
 
 
 def test_unchanged_catalogue_keeps_no_worker_waiting_for_the_next_model(
@@ -366,13 +354,11 @@ def test_unchanged_catalogue_keeps_no_worker_waiting_for_the_next_model(
 
 
 def test_refresh_beside_a_swap_stays_with_the_model_to_come(shop, shared, tmp_path):
-    new, in_use, refreshes = fresh_ranker(), [shop], []
+    new, in_use = fresh_ranker(), [shop]
     shared(shop.items, "v1")
-    refresh = CatalogueRefresh(lambda: BesideRefresh(refreshes), lambda: in_use[0], Unhurried(),
-                               refresh_s=1.0)
+    refresh = Interrupted(lambda: Changes([], []), lambda: in_use[0], Telemetry(), refresh_s=1.0)
     refresh.refresh()
     storage = shared(new.items, "v2")
-    refreshes.append(refresh.refresh)
     refresh.prepare(new)
     refresh.refresh()
     assert tables_in(tmp_path) == {"v2"}
