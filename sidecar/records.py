@@ -82,6 +82,13 @@ class History:
     def __len__(self) -> int:
         return len(self.events)
 
+    def take(self, places: slice | Sequence[int]) -> History:
+        """Return the events at some places, in the order of these."""
+        columns = (self.item_ids, self.events, self.ts, self.queries, self.event_ids)
+        if isinstance(places, slice):
+            return History(*(column[places] for column in columns))  # type: ignore[arg-type]
+        return History(*(tuple(column[k] for k in places) for column in columns))  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True, slots=True)
 class Case:

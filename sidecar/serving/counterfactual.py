@@ -125,11 +125,7 @@ def history_of(user_id: str, events: Sequence[Event], limit: int) -> History:
 def without(history: History, positions: Collection[int]) -> History:
     """Return the history less the events at ``positions``."""
     left_out = set(positions)
-    left = [k for k in range(len(history)) if k not in left_out]
-    return History(
-        tuple(history.item_ids[k] for k in left), tuple(history.events[k] for k in left),
-        tuple(history.ts[k] for k in left), tuple(history.queries[k] for k in left),
-        tuple(history.event_ids[k] for k in left))
+    return history.take([k for k in range(len(history)) if k not in left_out])
 
 
 def added(history: History, events: Sequence[Event]) -> History:

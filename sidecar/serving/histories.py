@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 
 from sidecar.ranking.kinds import is_impression
 from sidecar.records import Event, History, UserState
@@ -104,15 +104,9 @@ def _join(first: History, second: History) -> History:
 
 
 def _newest(history: History, limit: int) -> History:
-    if len(history) <= limit:
-        return history
-    cut = slice(len(history) - limit, None)
-    return History(history.item_ids[cut], history.events[cut], history.ts[cut],
-                   history.queries[cut], history.event_ids[cut])
+    return history if len(history) <= limit else history.take(slice(len(history) - limit, None))
 
 
 def _in_order(history: History) -> History:
     """Sort by time; events of equal time stay as they are."""
-    rows = zip(history.item_ids, history.events, history.ts, history.queries, history.event_ids,
-               strict=True)
-    return History(*zip(*sorted(rows, key=itemgetter(2)), strict=True))
+    return history.take(sorted(range(len(history)), key=history.ts.__getitem__))

@@ -133,14 +133,9 @@ def test_one_step_of_the_encoder(benchmark, shop, history):
     torch.manual_seed(0)
     encoder = Encoder(EncoderConfig(items=ITEMS, brands=4, categories=8, width=WIDTH)).eval()
     stepper = Stepper(encoder, shop.items, KindCodes(["purchase"]))
-    before, event, both = (events_of(history, slice(*cut)) for cut in ((0, 1), (1, 2), (0, 2)))
+    before, event, both = (history.take(slice(*cut)) for cut in ((0, 1), (1, 2), (0, 2)))
     hidden = benchmark(stepper.advance, stepper.advance(None, before), event)
     np.testing.assert_allclose(hidden, stepper.advance(None, both), rtol=1e-5, atol=1e-6)
-
-
-def events_of(history, cut):
-    return History(*(getattr(history, name)[cut] for name in
-                     ("item_ids", "events", "ts", "queries", "event_ids")))
 
 
 def test_explain_a_page_of_ten(benchmark, shop, situation, history):

@@ -55,8 +55,7 @@ def joined(*parts: History) -> History:
 
 
 def cut(history: History, start: int, stop: int) -> History:
-    return History(*(getattr(history, name)[start:stop] for name in
-                     ("item_ids", "events", "ts", "queries", "event_ids")))
+    return history.take(slice(start, stop))
 
 
 def test_prepared_state_is_ranked_the_same_and_its_history_read_no_more(ranker, history,

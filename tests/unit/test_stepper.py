@@ -44,9 +44,7 @@ def history(*numbers: int, start: float = 1.5e9) -> History:
 
 
 def part(whole: History, start: int, stop: int) -> History:
-    cut = slice(start, stop)
-    return History(whole.item_ids[cut], whole.events[cut], whole.ts[cut], whole.queries[cut],
-                   whole.event_ids[cut])
+    return whole.take(slice(start, stop))
 
 
 def close(one: FloatArray, two: FloatArray) -> None:
