@@ -192,7 +192,7 @@ def _ends(steps: Steps, names: list[str], *, first: bool) -> list[Findings]:
         edge[1:] = differs
     else:
         edge[:-1] = differs
-    overall = np.bincount(steps.state, minlength=len(names)) / len(steps.state)
+    overall = steps.shares(len(names))
     count: npt.NDArray[np.int64] = np.bincount(steps.state[edge], minlength=len(names))
     order = np.argsort(-count, kind="stable")[:MOST]
     return [{"state": names[k], "count": int(count[k]), "share": float(count[k] / edge.sum()),
