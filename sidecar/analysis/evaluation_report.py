@@ -15,7 +15,13 @@ from sidecar.analysis.page import Page, figure, heading, prose, table
 from sidecar.ranking.items import ItemTable
 from sidecar.training.diversity_effect import FACTS, diversity_effect
 from sidecar.training.evaluation import UNRELATED, Evaluated, case_is_counted
-from sidecar.training.metrics import RANKING_METRICS, curves, list_probabilities, reliability
+from sidecar.training.metrics import (
+    RANKING_METRICS,
+    curves,
+    list_probabilities,
+    mean_of,
+    reliability,
+)
 
 Figures = Mapping[str, Any]
 CURVED = ("model", "unpersonalised", "BM25+popularity")
@@ -72,7 +78,7 @@ def _orders(page: Page, rankers: Figures) -> None:
                  intervals=[tuple(rankers[n]["mrr"][1:]) for n in names]),
             "MRR over all counted cases, with its interval."),
         table(["", *(m.upper() if m in ("mrr", "map") else m for m in RANKING_METRICS)],
-              [[n, *(number(_mean(rankers[n][m])) for m in RANKING_METRICS)] for n in names]))
+              [[n, *(number(mean_of(rankers[n][m])) for m in RANKING_METRICS)] for n in names]))
 
 
 def _slices(page: Page, slices: Figures, unrelated: Figures) -> None:
@@ -185,10 +191,6 @@ def _diversity(page: Page, effect: Any) -> None:
 def _is_baseline(name: str) -> bool:
     """True for a ranker that is neither ours nor a part of ours, such as a trained baseline."""
     return not (name in PLAIN or name.endswith(" alone") or name.startswith("without "))
-
-
-def _mean(value: Any) -> float:
-    return float(value[0]) if isinstance(value, list | tuple) else float(value)
 
 
 def _spread(value: Any) -> str:

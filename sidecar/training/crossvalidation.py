@@ -17,6 +17,7 @@ from sidecar.errors import FileError
 from sidecar.training.dev_cases import cases_of_log
 from sidecar.training.evaluation import evaluate, report
 from sidecar.training.log import EventLog
+from sidecar.training.metrics import mean_of
 from sidecar.training.pipeline import Progress, TrainConfig, train_ranker
 
 FIRST_SHARE = 0.5  # of strong events, that the first fold learns from
@@ -78,17 +79,13 @@ def summary(folds: Sequence[Figures]) -> Figures:
     slices: Figures = {}
     for name in dict.fromkeys(name for fold in folds for name in fold["slices"]):
         parts = [fold["slices"][name]["rankers"] for fold in folds if name in fold["slices"]]
-        rankers = {ranker: {metric: _spread([_first(p[ranker][metric]) for p in parts])
+        rankers = {ranker: {metric: _spread([mean_of(p[ranker][metric]) for p in parts])
                             for metric in METRICS} for ranker in COMPARED}
         differences = {against: _spread([p["model"][against]["difference"] for p in parts])
                        for against in DIFFERENCES}
         slices[name] = {"folds": len(parts), "rankers": rankers, "differences": differences}
     return {"folds": len(folds), "cases": sum(fold["counted"] for fold in folds),
             "personal_folds": sum(fold["is_personal"] for fold in folds), "slices": slices}
-
-
-def _first(value: Any) -> float:
-    return float(value[0] if isinstance(value, list | tuple) else value)
 
 
 def _spread(values: Sequence[float]) -> dict[str, float | None]:

@@ -61,6 +61,11 @@ def mean_interval(values: Vector, seed: int = 0) -> tuple[float, float, float]:
     return float(values.mean()), float(low), float(high)
 
 
+def mean_of(figure: Any) -> float:
+    """Return the mean that a figure tells, be it one by itself or ``mean_interval``'s three."""
+    return float(figure[0] if isinstance(figure, list | tuple) else figure)
+
+
 @lru_cache(2)  # every figure of a slice is drawn alike, so that figures can be compared
 def _resamples(count: int, seed: int) -> npt.NDArray[np.float32]:
     """Return (RESAMPLES, count): how often each case is drawn."""

@@ -16,6 +16,7 @@ from sidecar.training.metrics import (
     curves,
     list_probabilities,
     mean_interval,
+    mean_of,
     reciprocal_ranks,
     reliability,
 )
@@ -142,3 +143,7 @@ def test_reliability_by_hand():
     assert found["bins"] == [(pytest.approx(0.1), 0.5, 2), (pytest.approx(0.7), 1.0, 2)]
     assert found["error"] == pytest.approx((0.4 + 0.3) / 2)
     assert math.isnan(reliability(np.zeros(0), np.zeros(0, bool))["error"])
+
+
+def test_mean_of_a_figure_is_told_with_and_without_its_interval():
+    assert mean_of(0.5) == mean_of([0.5, 0.4, 0.6]) == mean_of((0.5, 0.4, 0.6)) == 0.5
