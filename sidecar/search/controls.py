@@ -69,6 +69,7 @@ class Controls:
 Value = TypeVar("Value")
 
 
+# How own headers begin, in any case: no others are put into lower case and decoded.
 _OWN_INITIALS = frozenset({"X-P", "x-p", "X-p", "x-P"})
 
 

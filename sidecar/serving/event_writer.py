@@ -46,7 +46,8 @@ class Arrival:
         event that is kept already would be late by its time, and make the encoder start over.
         """
         late_s = kept.ts[-1] - (self.event.ts or 0.0) if kept.ts else 0.0
-        if not self.has_our_time or not 0.0 < late_s <= PATIENCE_S:  # a day: some client's clock
+        # No event waits longer to be written: further ahead, the kept one has a client's time.
+        if not self.has_our_time or not 0.0 < late_s <= PATIENCE_S:
             return self.event
         return dataclasses.replace(self.event, ts=kept.ts[-1])
 

@@ -65,7 +65,8 @@ class Gatherer(Generic[T]):
 
     def _lead(self, first: _Waiting[T]) -> None:
         run = self._gather(first)
-        error: Exception | None = RuntimeError("the run was cut off")  # by no mere Exception
+        # stays if the work ends by what is no Exception
+        error: Exception | None = RuntimeError("the run was cut off")
         try:
             self._work([item for waiting in run for item in waiting.items])
             error = None

@@ -149,7 +149,6 @@ class KeptHits:
             self._cache.put(self._shape, answer, self._to_be_kept(self._cache, answer, apart))
         return {position: hit.hit for position, hit in apart.items()}
 
-
     @staticmethod
     def _to_be_kept(cache: HitCache, answer: Answer | IdAnswer,
                     hits: Mapping[int, Versioned]) -> dict[int, Versioned]:

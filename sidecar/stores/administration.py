@@ -49,7 +49,7 @@ def _create(client: OpenSearch, index: str, body: dict[str, Any]) -> bool:
     try:
         client.indices.create(index=index, body=body)
     except RequestError as error:
-        if error.error != "resource_already_exists_exception":  # somebody was faster
+        if error.error != "resource_already_exists_exception":
             raise
-        return False
+        return False  # somebody was faster
     return True
