@@ -16,6 +16,8 @@ the page's hits are kept (``serving.hit_cache``) there is no second request: hen
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
 
 import msgspec
 
@@ -25,6 +27,7 @@ from sidecar.search.controls import OWN_EXT
 from sidecar.search.plans import SearchPlan, Window
 from sidecar.search.requests import SearchRequest
 from sidecar.search.shapes import hides_words
+from sidecar.search.targets import Target
 
 LEAST_SAVED = 30
 
@@ -89,6 +92,13 @@ def names_field(search: SearchRequest, field: str) -> bool:
     return field.encode() in asked or b"*" in asked
 
 
+def _shows(field: str, named: Sequence[Any], target: Target) -> bool:
+    """Return True if doc values that a client named, in body or parameter, hold a field's."""
+    names = [name.get("field") if isinstance(name, dict) else name for name in named]
+    names += (target.get("docvalue_fields") or "").split(",")
+    return any(isinstance(name, str) and fnmatchcase(field, name.strip()) for name in names)
+
+
 def whole_fetch(plan: SearchPlan, item_id_field: str) -> HttpRequest:
     """Ask for every hit from the top through window and page, as the client wants hits.
 
@@ -101,8 +111,9 @@ def whole_fetch(plan: SearchPlan, item_id_field: str) -> HttpRequest:
         if suggests_hits(search) and not names_field(search, item_id_field):
             raise UnreadableError("suggestions would show what is asked for in the place of ids")
         asked = search.get("docvalue_fields")
-        members["docvalue_fields"] = msgspec.json.encode(
-            [*(asked if isinstance(asked, list) else []), item_id_field])
+        named = asked if isinstance(asked, list) else []
+        if not _shows(item_id_field, named, search.target):  # named twice, it comes twice
+            members["docvalue_fields"] = msgspec.json.encode([*named, item_id_field])
     if search.kept_ext is not None:
         members["ext"] = search.kept_ext
     target = search.target.without(_PAGE)

@@ -248,8 +248,9 @@ def test_window_wider_than_the_index_allows_is_clamped(proxy, expected_order):
     assert proxy.search("narrow", beyond).body == proxy.engine("narrow", beyond).body
 
 
-def test_hits_without_ids_are_reordered_by_their_doc_value(proxy, expected_order):
-    body = {"query": MILK, "stored_fields": "_none_", "docvalue_fields": ["price"]}
+@pytest.mark.parametrize("fields", [["price"], ["item_id"], ["price", {"field": "item_id"}]])
+def test_hits_without_ids_are_reordered_by_their_doc_value(proxy, expected_order, fields):
+    body = {"query": MILK, "stored_fields": "_none_", "docvalue_fields": fields}
     wide = proxy.engine("one", {**body, "size": 100}).json["hits"]["hits"]
     by_id = dict(zip(proxy.engine("one", {"query": MILK, "size": 100}).ids, wide, strict=True))
     answer = proxy.search("one", body)
