@@ -16,11 +16,12 @@ from werkzeug.routing import BaseConverter
 
 from sidecar.errors import InputError
 from sidecar.records import UserState
+from sidecar.settings import SWITCH
 from sidecar.stores.protocols import Logs, StateStore
 from sidecar.stores.ubi import timestamp
 
 _encode = msgspec.json.Encoder().encode
-_TRUTH = {"": True, "true": True, "false": False}
+_OF_EVERY_PATH = ("pretty", "human", "error_trace")  # clients of OpenSearch add them out of habit
 
 
 def create_blueprint(states: StateStore, logs: Logs) -> Blueprint:
@@ -33,6 +34,7 @@ def create_blueprint(states: StateStore, logs: Logs) -> Blueprint:
 
     @blueprint.get("/<id:user_id>", merge_slashes=False)
     def show(user_id: str) -> Response:
+        _refuse_others("hidden")
         is_hidden_shown = _flag("hidden")
         state = states.get_many([user_id])[0]
         if state is None:
@@ -41,6 +43,7 @@ def create_blueprint(states: StateStore, logs: Logs) -> Blueprint:
 
     @blueprint.delete("/<id:user_id>", merge_slashes=False)
     def forget(user_id: str) -> Response:
+        _refuse_others("events")
         # The log goes first: were it to fail, the state still shows that there is work left.
         deleted = logs.forget(user_id) if _flag("events") else None
         is_known = states.delete(user_id)
@@ -81,10 +84,17 @@ def _readable(state: UserState, is_hidden_shown: bool) -> dict[str, Any]:
 
 
 def _flag(name: str) -> bool:
-    given = request.args.get(name, "false").lower()
-    if given not in _TRUTH:
+    given = request.args.get(name, "false").lower() or "true"
+    if given not in SWITCH:
         raise InputError(f"{name} is {given!r}, must be true or false")
-    return _TRUTH[given]
+    return SWITCH[given]
+
+
+def _refuse_others(known: str) -> None:
+    """Refuse parameters that mean nothing here: a misspelt one would leave a log undeleted."""
+    unknown = sorted(request.args.keys() - {known, *_OF_EVERY_PATH})
+    if unknown:
+        raise InputError(f"{unknown[0]!r} is no parameter of this path; it takes {known}")
 
 
 def _respond(document: dict[str, Any], status: int) -> Response:

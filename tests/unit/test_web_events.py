@@ -219,6 +219,16 @@ def test_forgetting_deletes_the_state_and_the_log_if_asked(shop: Shop) -> None:
     assert shop.logs.events.events == {}
 
 
+@pytest.mark.parametrize("misspelt", ["event=true", "Events=true", "events=surely"])
+def test_misspelt_wish_to_forget_events_too_forgets_nothing(shop: Shop, misspelt: str) -> None:
+    shop.post([CLICK])
+    answer = shop.client.delete(f"/_personalize/users/u?{misspelt}")
+    assert answer.status_code == 400
+    assert shop.client.get("/_personalize/users/u").status_code == 200
+    assert shop.client.delete("/_personalize/users/u?events=yes&pretty").json == {
+        "user_id": "u", "deleted": True, "log_entries_deleted": 1}
+
+
 def test_forgotten_user_starts_anew(shop: Shop) -> None:
     shop.post([CLICK])
     shop.client.delete("/_personalize/users/u")
