@@ -25,6 +25,7 @@ from scripts._inputs import counted, ranker_over, when
 from sidecar.errors import FileError, UpstreamError
 from sidecar.ranking.ranker import Ranker
 from sidecar.records import Candidates, Event, History, QueryContext
+from sidecar.search.controls import SECRET_HEADER
 from sidecar.serving.counterfactual import Replay, history_of
 from sidecar.serving.popularity import PopularityRefresh
 from sidecar.settings import Settings
@@ -150,8 +151,9 @@ def ask_sidecar(url: str, target: str, body: Any = None) -> tuple[dict[str, Any]
     """
     headers = {"Content-Type": "application/json"}
     secret = Settings.from_environ().admin_authorization
-    if secret and target.startswith("/_personalize/"):
-        headers["Authorization"] = secret
+    if secret:
+        is_own = target.startswith("/_personalize/")
+        headers["Authorization" if is_own else SECRET_HEADER] = secret
     request = urllib.request.Request(
         url.rstrip("/") + target, None if body is None else json.dumps(body).encode(), headers)
     try:

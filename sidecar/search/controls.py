@@ -6,6 +6,7 @@ refused, never guessed at. Pure; no I/O.
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
@@ -37,7 +38,9 @@ DIVERSITY = Form("x-personalize-diversity", "personalize_diversity", "diversity"
 EXPLAIN = Form("x-personalize-explain", "personalize_explain", "explain")
 STATE = Form("x-personalize-state", "personalize_state", "state")
 FORMS = (ENABLED, USER, ATTRIBUTES, SESSION, WINDOW, WEIGHT, DIVERSITY, EXPLAIN, STATE)
-HEADERS = frozenset(form.header for form in FORMS)
+# Beside Authorization, in which a client may have to name itself to OpenSearch.
+SECRET_HEADER = "x-personalize-authorization"
+HEADERS = frozenset((*(form.header for form in FORMS), SECRET_HEADER))
 PARAMETERS = frozenset(form.parameter for form in FORMS)
 _EXT_KEYS = frozenset(form.ext for form in FORMS)
 OWN_EXT = ("personalize", "personalize_request_parameters")  # sections that OpenSearch never sees
@@ -53,7 +56,11 @@ def own_sections(settings: Settings) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """One request's controls, with the defaults filled in."""
+    """One request's controls, with the defaults filled in.
+
+    ``may_read_history``: an explanation may tell what the shopper did; not where a secret guards
+    states and the request does not bring it.
+    """
 
     enabled: bool
     user_id: str | None
@@ -64,6 +71,7 @@ class Controls:
     min_state: int | None
     diversity: float = 0.0
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    may_read_history: bool = True
 
 
 Value = TypeVar("Value")
@@ -135,7 +143,14 @@ def read_controls(headers: Headers, target: Target, ext: Mapping[str, Any],
         attributes=source.read(ATTRIBUTES, _attributes, "pairs as age=35-44&region=north, in ext "
                                "an object of texts and numbers") or {},
         diversity=source.read(DIVERSITY, lambda v: _within(_number(v), 0.0, 1.0), "0-1") or 0.0,
+        may_read_history=not settings.admin_authorization
+        or _has_secret(headers, settings.admin_authorization),
     )
+
+
+def _has_secret(headers: Headers, secret: str) -> bool:
+    return any(hmac.compare_digest(text.encode(), secret.encode()) for name, text in headers
+               if name.lower() in ("authorization", SECRET_HEADER))
 
 
 def _user_of_others(ext: Mapping[str, Any]) -> str | None:
@@ -152,7 +167,7 @@ def _user_of_others(ext: Mapping[str, Any]) -> str | None:
 
 
 def _switch(given: Any) -> bool:
-    return given if isinstance(given, bool) else SWITCH[given.strip().lower()]
+    return given if isinstance(given, bool) else SWITCH[str(given).strip().lower()]
 
 
 def _identifier(given: Any) -> str:

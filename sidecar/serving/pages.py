@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -61,9 +61,10 @@ def write_page(page: Page, plan: SearchPlan, window: Answer | IdAnswer,
         body = hit_bytes.with_max_score(body, float(np.nanmax(scores)))
     if ranking is not None and is_explained:
         shown = [places[key] for key in page.keys if key in places]
+        assert plan.controls is not None
+        told = ranking if plan.controls.may_read_history else replace(ranking, reasons=())
         body = hit_bytes.with_ext(body, "personalize", explanations.applied(
-            ranking, window.candidates(len(ranking.order)), shown,
-            [index for index, _ in keys]))
+            told, window.candidates(len(ranking.order)), shown, [index for index, _ in keys]))
     return body
 
 

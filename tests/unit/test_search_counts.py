@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,8 +42,8 @@ class Reversing:
 
     def rank(self, candidates, state, context):
         count = len(candidates)
-        return Ranking(np.arange(count)[::-1].copy(), np.arange(count, dtype=np.float32), {}, (),
-                       state.version, self.version)
+        return Ranking(np.arange(count)[::-1].copy(), np.arange(count, dtype=np.float32), {},
+                       (("click of d1, 2 days ago",),) * count, state.version, self.version)
 
     def prepare(self, state):
         pass
@@ -326,3 +327,21 @@ def test_search_whose_client_hung_up_is_not_counted(counted):
     with pytest.raises(ClientGone):
         path_over(raises(ClientGone("gone"))).answer(Endpoint.SEARCH, search())
     assert counted() == {}
+
+
+@pytest.mark.parametrize(("secret", "header", "sent", "told"), [
+    ("", "Authorization", "Basic of OpenSearch", True),
+    ("Bearer s", "Authorization", "Basic of OpenSearch", False),
+    ("Bearer s", "X-Personalize-Authorization", "Bearer t", False),
+    ("Bearer s", "Authorization", "Bearer s", True),
+    ("Bearer s", "X-Personalize-Authorization", "Bearer s", True)])
+def test_what_a_shopper_did_is_told_to_whoever_may_read_states(secret: str, header: str, sent: str,
+                                                               told: bool) -> None:
+    """A secret guards states: no search that names a user's id goes round it."""
+    path = path_over(whole, admin_authorization=secret)
+    body = b'{"size":2,"ext":{"personalize":{"user_id":"u","explain":true}}}'
+    reply = path.answer(Endpoint.SEARCH, replace(search(body), headers=(JSON, (header, sent))))
+    entry = json.loads(reply.body)["ext"]["personalize"]["hits"][0]
+    assert (entry["rank"], entry["engine_rank"]) == (1, 100)
+    assert entry["events"] == (["click of d1, 2 days ago"] if told else [])
+    assert not any(name.startswith("X-P") for name, _ in path._upstream.asked[0].headers)

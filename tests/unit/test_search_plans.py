@@ -131,10 +131,18 @@ def test_user_in_a_header_is_read_as_utf8():
     {"personalize": 1}, {"personalize": {"windowsize": 3}}, {"personalize": {"weight": "much"}},
     {"personalize": {"window_size": 1.5}}, {"personalize": {"user_id": True}},
     {"personalize": {"enabled": "perhaps"}}, {"personalize": {"state": -2}},
+    {"personalize": {"enabled": 2}}, {"personalize": {"explain": ["on"]}},
 ])
 def test_impossible_control_is_an_error_not_a_guess(ext):
     with pytest.raises(ControlError):
         plan({"ext": ext}, X_Personalize_User="")
+
+
+@pytest.mark.parametrize(("given", "meant"), [(1, True), (0, False), ("off", False), (True, True)])
+def test_switch_in_ext_takes_what_the_header_takes(given, meant):
+    controls = plan({"ext": {"personalize": {"explain": given}}}).controls
+    assert controls is not None
+    assert controls.explain is meant
 
 
 def test_preference_is_the_users_own_and_never_overrides():
