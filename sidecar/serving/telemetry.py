@@ -24,6 +24,9 @@ from sidecar.records import SkipReason
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 TIMED_STAGES = ("upstream", "history", "rank", "total")
+EVENT_OUTCOMES = ("taken", "refused", "duplicate", "failed")
+LOAD_OUTCOMES = ("loaded", "refused")
+SCORER_OUTCOMES = ("answered", "late", "refused", "unreachable")
 
 # Bounds in seconds. Half a millisecond to ten seconds: below is noise, above is an outage.
 _BOUNDS = (.0005, .001, .002, .003, .005, .0075, .01, .015, .02, .03, .05, .1, .25, .5, 1., 2.5,
@@ -50,12 +53,19 @@ _SHOWN_DROPPED = Counter("personalize_shown_orders_dropped",
 
 
 class Telemetry:
-    """Counts outcomes and times stages; thread-safe, cheap enough for every request."""
+    """Counts outcomes and times stages; thread-safe, cheap enough for every request.
+
+    Every label is there from the start, at 0: Prometheus's ``increase()`` does not see the first
+    count of a series that begins with it.
+    """
 
     def __init__(self) -> None:
         self._searches = {reason: _SEARCHES.labels("skipped", str(reason)) for reason in SkipReason}
         self._applied = _SEARCHES.labels("applied", "")
         self._stages = {stage: _STAGES.labels(stage) for stage in TIMED_STAGES}
+        self._events = {outcome: _EVENTS.labels(outcome) for outcome in EVENT_OUTCOMES}
+        self._loads = {outcome: _SWAPS.labels(outcome) for outcome in LOAD_OUTCOMES}
+        self._scorer = {outcome: _SCORER.labels(outcome) for outcome in SCORER_OUTCOMES}
         self._model: str | None = None
 
     def searched(self, reason: SkipReason | None) -> None:
@@ -72,7 +82,7 @@ class Telemetry:
         for outcome, count in (("taken", taken), ("refused", refused), ("duplicate", duplicates),
                                ("failed", failed)):
             if count:
-                _EVENTS.labels(outcome).inc(count)
+                self._events[outcome].inc(count)
 
     def state_conflict(self, count: int = 1) -> None:
         """Count state writes that have to be done again on a newer version."""
@@ -88,7 +98,7 @@ class Telemetry:
             _MODEL.labels(self._model).set(0)
         _MODEL.labels(version).set(1)
         self._model = version
-        _SWAPS.labels("loaded").inc()
+        self._loads["loaded"].inc()
         _ITEMS.set(items)
 
     def shown_orders_dropped(self, count: int) -> None:
@@ -96,12 +106,12 @@ class Telemetry:
         _SHOWN_DROPPED.inc(count)
 
     def scorer_asked(self, outcome: str) -> None:
-        """Count one request to the scorer: answered, late, refused or unreachable."""
-        _SCORER.labels(outcome).inc()
+        """Count one request to the scorer, by one of ``SCORER_OUTCOMES``."""
+        self._scorer[outcome].inc()
 
     def model_refused(self) -> None:
         """Count a model directory that could not be loaded."""
-        _SWAPS.labels("refused").inc()
+        self._loads["refused"].inc()
 
     def catalogue(self, items: int, changed: int) -> None:
         """Note the item table's size after ``changed`` rows were taken in."""
