@@ -27,6 +27,8 @@ TIMED_STAGES = ("upstream", "history", "rank", "total")
 EVENT_OUTCOMES = ("taken", "refused", "duplicate", "failed")
 LOAD_OUTCOMES = ("loaded", "refused")
 SCORER_OUTCOMES = ("answered", "late", "refused", "unreachable")
+REFUSALS = ("too_many_requests", "not_allowed", "bad_control", "bad_events", "bad_request",
+            "body_too_large", "upstream_timeout", "upstream_unavailable", "internal_error")
 
 # Bounds in seconds. Half a millisecond to ten seconds: below is noise, above is an outage.
 _BOUNDS = (.0005, .001, .002, .003, .005, .0075, .01, .015, .02, .03, .05, .1, .25, .5, 1., 2.5,
@@ -37,6 +39,8 @@ _SEARCHES = Counter("personalize_searches", "searches by what was done to their 
 _STAGES = Histogram("personalize_stage_seconds", "time a search spends in each stage",
                     ("stage",), buckets=_BOUNDS)
 _EVENTS = Counter("personalize_events", "events by what became of them", ("outcome",))
+_REFUSED = Counter("personalize_refused_requests", "requests answered with an error of the "
+                   "sidecar's own, by reason; OpenSearch's errors are answers", ("reason",))
 _CONFLICTS = Counter("personalize_state_conflicts", "state writes that somebody else had overtaken")
 _RECOMPUTED = Counter("personalize_states_recomputed", "states stepped anew for another model")
 _MODEL = Gauge("personalize_model_info", "1 for the model that ranks, by its version",
@@ -64,6 +68,7 @@ class Telemetry:
         self._applied = _SEARCHES.labels("applied", "")
         self._stages = {stage: _STAGES.labels(stage) for stage in TIMED_STAGES}
         self._events = {outcome: _EVENTS.labels(outcome) for outcome in EVENT_OUTCOMES}
+        self._refused = {reason: _REFUSED.labels(reason) for reason in REFUSALS}
         self._loads = {outcome: _SWAPS.labels(outcome) for outcome in LOAD_OUTCOMES}
         self._scorer = {outcome: _SCORER.labels(outcome) for outcome in SCORER_OUTCOMES}
         self._model: str | None = None
@@ -83,6 +88,10 @@ class Telemetry:
                                ("failed", failed)):
             if count:
                 self._events[outcome].inc(count)
+
+    def refused(self, reason: str) -> None:
+        """Count one request that the sidecar itself refused, by one of ``REFUSALS``."""
+        self._refused[reason].inc()
 
     def state_conflict(self, count: int = 1) -> None:
         """Count state writes that have to be done again on a newer version."""

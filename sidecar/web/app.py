@@ -41,7 +41,7 @@ def create_app(services: Services) -> Flask:
     settings = services.settings
     app.extensions[EXTENSION] = services
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
-    errors.register(app)
+    errors.register(app, services.telemetry)
     app.register_blueprint(rescore.create_blueprint(settings, services.personalizer))
     app.register_blueprint(events.create_blueprint(settings, services.intake))
     app.register_blueprint(users.create_blueprint(services.states, services.logs))

@@ -9,19 +9,21 @@ from __future__ import annotations
 import logging
 
 import msgspec
-from flask import Flask, Response
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from sidecar.errors import (
     BadRequest,
     BodyTooLarge,
     ClientGone,
+    ControlError,
     InputError,
     SidecarError,
     UpstreamError,
     UpstreamTimeout,
     VersionConflict,
 )
+from sidecar.serving.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,17 @@ _KINDS: tuple[tuple[type[SidecarError], int, str], ...] = (
     (ClientGone, 499, "client_closed_request_exception"),  # nobody reads it
     (SidecarError, 500, "exception"),
 )
+# The word that counts it; as above. Whoever has gone was refused nothing.
+_REFUSALS: tuple[tuple[type[Exception], str | None], ...] = (
+    (ControlError, "bad_control"),
+    (BodyTooLarge, "body_too_large"),
+    (InputError, "bad_request"),
+    (UpstreamTimeout, "upstream_timeout"),
+    (UpstreamError, "upstream_unavailable"),
+    (ClientGone, None),
+    (Exception, "internal_error"),
+)
+_HTTP_REFUSALS = {400: "bad_request", 413: "body_too_large", 415: "bad_request"}
 
 
 def describe(error: Exception) -> tuple[int, str, str]:
@@ -46,6 +59,11 @@ def describe(error: Exception) -> tuple[int, str, str]:
         if isinstance(error, kind):
             return status, word, str(error)
     return 500, "exception", f"internal error: {type(error).__name__}; see the sidecar's log"
+
+
+def refusal(error: Exception) -> str | None:
+    """Return which of ``telemetry.REFUSALS`` an error is; None: nobody was refused anything."""
+    return next(word for kind, word in _REFUSALS if isinstance(error, kind))
 
 
 def error_body(status: int, kind: str, reason: str) -> bytes:
@@ -62,10 +80,24 @@ def error_response(error: Exception) -> Response:
     return _response(status, kind, reason)
 
 
-def register(app: Flask) -> None:
-    """Answer every exception of the application in OpenSearch's shape."""
-    app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(Exception, error_response)
+def register(app: Flask, telemetry: Telemetry) -> None:
+    """Answer every exception of the application in OpenSearch's shape, and count it."""
+    def count(word: str | None) -> None:
+        if word == "bad_request" and request.blueprint == "events":
+            word = "bad_events"
+        if word is not None:
+            telemetry.refused(word)
+
+    def http_error(error: HTTPException) -> Response:
+        count(_HTTP_REFUSALS.get(error.code or 500))
+        return _http_error(error)
+
+    def any_error(error: Exception) -> Response:
+        count(refusal(error))
+        return error_response(error)
+
+    app.register_error_handler(HTTPException, http_error)
+    app.register_error_handler(Exception, any_error)
 
 
 def _http_error(error: HTTPException) -> Response:

@@ -28,7 +28,7 @@ from sidecar.serving.search_path import SearchPath
 from sidecar.serving.shown import ShownLog
 from sidecar.settings import Settings
 from sidecar.stores.upstream import Upstream
-from sidecar.web.errors import describe, error_body
+from sidecar.web.errors import describe, error_body, refusal
 from sidecar.web.http_requests import HEADERS
 
 log = logging.getLogger(__name__)
@@ -45,11 +45,13 @@ class SearchGateway:
                  shown: ShownLog | None = None, hits: HitCache | None = None) -> None:
         self._settings = settings
         self._searches = SearchPath(settings, upstream, personalizer, shown, hits)
+        self._telemetry = personalizer.telemetry
         self._places = threading.BoundedSemaphore(settings.max_requests)
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
         if not self._places.acquire(blocking=False):
+            self._telemetry.refused("too_many_requests")
             return _refusal(environ, start_response, 429, "rejected_execution_exception",
                             f"{self._settings.max_requests} requests are being served; "
                             "retry later, or raise SIDECAR_MAX_REQUESTS",
@@ -68,11 +70,13 @@ class SearchGateway:
             kind = endpoint(method, path)
             if kind is Endpoint.OTHER and self._settings.passthrough != "all" \
                     and not is_allowed(method, path):
+                self._telemetry.refused("not_allowed")
                 return self._not_allowed(environ, start_response, method, path)
             is_closing = method == "DELETE" and self._settings.passthrough != "all"
             request = self._request(environ, method, target,
                                     is_streamed=kind is Endpoint.OTHER and not is_closing)
             if is_closing and _closes_all(request):
+                self._telemetry.refused("not_allowed")
                 return _refusal(environ, start_response, 403, "security_exception",
                                 "closing all scrolls or points in time is not on the sidecar's "
                                 "read-only list, as others' are among them; name your own")
@@ -84,6 +88,7 @@ class SearchGateway:
             start_response("499 Client Closed Request", [("Content-Length", "0")])
             return ()
         except Exception as error:
+            self._telemetry.refused(refusal(error) or "internal_error")
             return _failure(environ, start_response, error)
 
     def _request(self, environ: dict[str, Any], method: str, target: str, *,

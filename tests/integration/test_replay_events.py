@@ -32,7 +32,7 @@ class Sidecar:
         self.states = MemoryStateStore()
         self.logs = Logs(MemoryEventLog(), MemoryEventLog())
         app = Flask(__name__)
-        errors.register(app)
+        errors.register(app, Telemetry())
         intake = EventIntake(Settings(), self.states, self.logs, lambda: None, Telemetry())
         app.register_blueprint(events.create_blueprint(Settings(), intake))
         self.server = make_server("127.0.0.1", 0, app, threaded=True)

@@ -56,7 +56,7 @@ def states():
 def client(states):
     settings, ranker = Settings(max_window=5, timeout_ms=5000), Preferring()
     app = Flask(__name__)
-    errors.register(app)
+    errors.register(app, Telemetry())
     app.register_blueprint(rescore.create_blueprint(
         settings, Personalizer(settings, states, lambda: ranker, Telemetry())))
     app.register_blueprint(metrics.create_blueprint())
@@ -166,7 +166,7 @@ def test_internal_errors_do_not_leak():
 
 def test_large_body_is_told_what_to_do():
     app = Flask(__name__)
-    errors.register(app)
+    errors.register(app, Telemetry())
     with app.test_request_context():
         response = app.make_response(app.handle_user_exception(RequestEntityTooLarge("too big")))
     assert response.status_code == 413

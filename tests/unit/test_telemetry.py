@@ -17,6 +17,10 @@ FIRST = [
     *(f'personalize_model_loads_total{{outcome="{word}"}}' for word in ("loaded", "refused")),
     *(f'personalize_scorer_requests_total{{outcome="{word}"}}'
       for word in ("answered", "late", "refused", "unreachable")),
+    *(f'personalize_refused_requests_total{{reason="{word}"}}'
+      for word in ("too_many_requests", "not_allowed", "bad_control", "bad_events", "bad_request",
+                   "body_too_large", "upstream_timeout", "upstream_unavailable",
+                   "internal_error")),
     'personalize_searches_total{reason="overload",status="skipped"}',
     "personalize_state_conflicts_total",
 ]

@@ -36,7 +36,7 @@ class Shop:
         self.logs = Logs(MemoryEventLog(), MemoryEventLog())
         app = Flask(__name__)
         app.config["MAX_CONTENT_LENGTH"] = LIMIT
-        errors.register(app)
+        errors.register(app, Telemetry())
         intake = EventIntake(settings, self.states, self.logs, lambda: None, Telemetry())
         app.register_blueprint(events.create_blueprint(settings, intake))
         app.register_blueprint(users.create_blueprint(self.states, self.logs))
