@@ -2,9 +2,10 @@
 
 FILE is JSON lines (optionally .gz), Parquet or CSV. Each row is validated; rows that cannot be
 taken are written, with line number and reason, to FILE.refused.jsonl (in the working directory if
-FILE's is not writable). The alias moves to the new version once every row is there; a load that
-was killed goes on where it was, and loading the same file again changes nothing. The indices of
-states, events and queries are made first if they are absent.
+FILE's is not writable). The alias moves to the new version once every row is there, unless more
+than a share of the rows was refused: then it stays as it was, and the load fails. A load that was
+killed goes on where it was, and loading the same file again changes nothing. The indices of states,
+events and queries are made first if they are absent.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ from opensearchpy.exceptions import (
 )
 from tqdm import tqdm
 
-from scripts._arguments import server_urls
+from scripts._arguments import number, server_urls
 from scripts._program import exit_code
 from sidecar.errors import SettingsError, SidecarError, UpstreamUnavailable
 from sidecar.settings import OWN_INDEX, Settings, variable
 from sidecar.stores.administration import administration_client, create_indices
-from sidecar.stores.catalogue_loader import CatalogueLoader, Loaded
+from sidecar.stores.catalogue_loader import MOST_REFUSED, CatalogueLoader, Loaded
 from sidecar.stores.catalogue_survey import Encoder
 from sidecar.stores.files import RefusedRows
 
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.index is not None:
             settings = dataclasses.replace(settings, products_index=options.index)
         _check_alias(settings.products_index)
-        loaded = _load(settings, options.catalogue, options.model)
+        loaded = _load(settings, options.catalogue, options.model, options.most_refused)
     except SettingsError as error:
         print(f"load_catalog: {error}", file=sys.stderr)
         return 2
@@ -80,6 +81,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--catalogue", type=Path, required=True, metavar="FILE")
     parser.add_argument("--model", type=Path, metavar="DIR",
                         help="check that the model knows the items, and store its item vectors")
+    parser.add_argument("--most-refused", type=number(0.0, 1.0), default=MOST_REFUSED,
+                        metavar="SHARE",
+                        help="share of the rows, 0 to 1, that may be refused; with more the load "
+                             "fails and the alias stays (default: %(default)s)")
     return parser
 
 
@@ -98,14 +103,16 @@ def _check_alias(name: str) -> None:
                             f"{variable('products_index')}")
 
 
-def _load(settings: Settings, catalogue: Path, model: Path | None) -> Loaded:
+def _load(settings: Settings, catalogue: Path, model: Path | None,
+          most_refused: float) -> Loaded:
     client = administration_client(settings)
     _check_reachable(client, settings)
     encoder = _encoder(model) if model else None
     for name in create_indices(client, settings):
         _say(f"made index {name}")
     with RefusedRows(_refused_path(catalogue)) as refused, Bars() as bars:
-        loader = CatalogueLoader(client, settings.products_index, catalogue, refused, encoder)
+        loader = CatalogueLoader(client, settings.products_index, catalogue, refused, encoder,
+                                 most_refused=most_refused)
         loaded = loader.load(bars.show)
     _tell(loaded, refused, settings, encoder)
     return loaded

@@ -9,7 +9,7 @@
     │   ├── BadRequest         what came is no HTTP request, or does not come in time
     │   ├── EventError         one event; the rest of its batch is taken
     │   ├── RowError           one row of a catalogue, events or cases file (path, line, reason)
-    │   └── FileError          a whole file: absent, unreadable, or without one good row
+    │   └── FileError          a whole file: absent, unreadable, without a good row, too many bad
     ├── ModelError             a model directory that does not fit: what was found and expected
     ├── UpstreamError          OpenSearch could not be asked
     │   ├── UpstreamUnavailable    no node took the connection

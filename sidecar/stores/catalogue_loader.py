@@ -32,6 +32,7 @@ from sidecar.stores.files import RefusedRows, read_catalogue
 from sidecar.stores.mappings import mapping
 
 BATCH_ROWS = 5000  # rows between two checkpoints
+MOST_REFUSED = 0.1  # share of a file's rows: an export that broke is not served
 REFUSED_ROWS = 1000  # by OpenSearch, before the load is given up; they are kept in _meta
 NOT_FOUND = 404
 REQUEST_ROWS = 500
@@ -54,23 +55,28 @@ class Loaded:
 
 
 class CatalogueLoader:
-    """Loads one catalogue file behind one alias."""
+    """Loads one catalogue file behind one alias.
+
+    ``most_refused`` is the share of the file's rows that may be refused, by the reader and by
+    OpenSearch together; with more the alias stays where it is.
+    """
 
     def __init__(self, client: OpenSearch, alias: str, path: Path, refused: RefusedRows,
-                 encoder: Encoder | None = None) -> None:
+                 encoder: Encoder | None = None, *, most_refused: float = MOST_REFUSED) -> None:
         self._client = client
         self._versions = CatalogueVersions(client, alias)
         self._path = path
         self._refused = refused
         self._encoder = encoder
+        self._most_refused = most_refused
         self._body = mapping("products")
 
     def load(self, progress: Progress) -> Loaded:
         """Load the file unless it is what is searched already.
 
         Raises:
-            FileError: the file cannot be read, or holds no row that can be taken, here or there;
-                or refused rows cannot be written down.
+            FileError: the file cannot be read, or holds no row that can be taken, here or there,
+                or too many that cannot; or refused rows cannot be written down.
             ModelError: the model knows none of the items.
             InputError: the alias is an index.
             UpstreamError: OpenSearch could not be asked, or does not hold what it took.
@@ -84,10 +90,12 @@ class CatalogueLoader:
                 self._refused.flush()
                 taken = survey.items - len(version.load.refused)
                 return Loaded(version.name, taken, refused + len(version.load.refused), False)
+        self._check_share(refused, survey.items + refused)  # nothing has been made yet
         version, load = self._begin(survey)
         start = load.lines
         load = self._fill(version, load, survey, progress)
         self._check_taken(version, load, survey.items)
+        self._check_share(refused + len(load.refused), survey.items + refused, version)
         self._check_count(version, survey.items - len(load.refused))
         self._refused.flush()  # while the alias is as it was
         self._versions.note(version, replace(load, is_complete=True))
@@ -196,6 +204,22 @@ class CatalogueLoader:
             self._versions.drop(version.name)
             raise FileError(f"{self._path} holds no row that opensearch takes, the first because "
                             f"{load.refused[0][1]}; the alias was left as it was")
+
+    def _check_share(self, refused: int, rows: int, filled: Version | None = None) -> None:
+        """Fail if too many rows were refused; what was filled with the others is deleted."""
+        if refused / rows <= self._most_refused:
+            return
+        if filled is not None:
+            self._versions.drop(filled.name)
+        self._refused.flush()
+        alias = self._versions.alias
+        served = " and ".join(version.name for version in self._versions.current())
+        state = f"{alias} still serves {served}" if served else f"{alias} was not made"
+        raise FileError(
+            f"{refused} of {rows} rows of {self._path} were refused, more than the share of "
+            f"{self._most_refused:g} that may be; they are listed with their reasons in "
+            f"{self._refused.path}; {state}; mend the file and load it again, or say with "
+            "--most-refused SHARE that more may be left out")
 
     def _check_count(self, version: Version, wanted: int) -> None:
         found = self._versions.count(version)

@@ -250,7 +250,7 @@ def test_refused_rows_are_written_with_line_reason_and_row(
         capsys: pytest.CaptureFixture[str]) -> None:
     long = {"item_id": "long", "title": "x", "currency": "x" * 40_000}  # Lucene's term limit
     path = write(tmp_path / "c.jsonl", [*items(2), {"item_id": "b"}, "{", long])
-    assert load(path) == 0
+    assert load(path, "--most-refused", "0.6") == 0
     entries = refused(path)
     assert [(entry["line"], entry["reason"][:20]) for entry in entries[:2]] == [
         (3, "title is None, must "), (4, "Input data was trunc")]
@@ -262,6 +262,59 @@ def test_refused_rows_are_written_with_line_reason_and_row(
     assert client.count(index=alias)["count"] == 2
     load(path)
     assert sorted(entry["line"] for entry in refused(path)) == [3, 4, 5]
+
+
+def test_broken_export_leaves_the_alias_and_no_version_behind(
+        client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    assert load(write(tmp_path / "c.jsonl", items(500))) == 0
+    path = write(tmp_path / "d.jsonl", [*items(1), *[{"item_id": f"b{n}"} for n in range(499)]])
+    assert load(path) == 1
+    said = capsys.readouterr().err
+    for words in ("499 of 500 rows", f"listed with their reasons in {path}.refused.jsonl",
+                  f"{alias} still serves {alias}-v1", "--most-refused SHARE"):
+        assert words in said
+    assert len(refused(path)) == 499
+    assert client.count(index=alias)["count"] == 500
+    assert versions(client, alias) == {"-v1": True}
+    assert load(write(path, items(400))) == 0
+    assert versions(client, alias) == {"-v1": False, "-v2": True}
+    assert client.count(index=alias)["count"] == 400
+
+
+def test_rows_that_opensearch_refuses_count_towards_the_share(
+        client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    """One that the reader refuses and one that OpenSearch does: 2 of 12."""
+    load(write(tmp_path / "c.jsonl", items(5)))
+    long = {"item_id": "long", "title": "x", "currency": "x" * 40_000}
+    path = write(tmp_path / "d.jsonl", [*items(10), "{", long])
+    assert load(path) == 1
+    assert "2 of 12 rows" in capsys.readouterr().err
+    assert sorted(entry["line"] for entry in refused(path)) == [11, 12]
+    assert versions(client, alias) == {"-v1": True}
+    assert load(path, "--most-refused", "0.2") == 0
+    assert versions(client, alias) == {"-v1": False, "-v2": True}
+    assert load(path) == 0, "what is served already is served on"
+
+
+def test_first_load_of_a_broken_export_makes_no_alias(
+        client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = items(9), [{"item_id": f"b{n}"} for n in range(2)]
+    path = write(tmp_path / "c.jsonl", [*good, *bad])
+    assert load(path) == 1
+    assert f"{alias} was not made" in capsys.readouterr().err
+    assert not client.indices.exists(index=f"{alias}-v1")
+    assert load(write(path, [*good, *bad[:1]])) == 0, "a tenth is not too much"
+    assert client.count(index=alias)["count"] == 9
+
+
+@pytest.mark.parametrize("share", ["-0.1", "1.1", "nan", "half"])
+def test_share_that_is_none_is_misuse(
+        load: Callable[..., int], tmp_path: Path, share: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        load(write(tmp_path / "c.jsonl", items(1)), f"--most-refused={share}")
 
 
 def test_file_without_a_good_row_leaves_the_alias_alone(
