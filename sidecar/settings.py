@@ -19,6 +19,10 @@ from sidecar.errors import SettingsError
 PREFIX = "SIDECAR_"
 MOST = 1e6  # of a fraction, seconds above all: eleven days; the system's waits take few more
 LAST_PORT = 65_535
+# What Kubernetes tells every pod beside a Service called "sidecar": NAME=VALUE.
+OF_KUBERNETES = re.compile(
+    PREFIX + r"(SERVICE_HOST=.*|SERVICE_PORT(_[A-Z0-9_]+)?=.*|PORT=(tcp|udp|sctp)://.*"
+    r"|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=.*)")
 # Words for on and off, here and in the controls of a request.
 SWITCH = {"on": True, "true": True, "1": True, "yes": True,
           "off": False, "false": False, "0": False, "no": False}
@@ -120,13 +124,16 @@ class Settings:
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read ``SIDECAR_*``; unknown names under the prefix are errors, so that a typo shows.
 
+        Those that Kubernetes makes for a Service called ``sidecar`` are passed over.
+
         Raises:
             SettingsError: naming the variable, its value and what it must be.
         """
         source = os.environ if environ is None else environ
         by_variable = {PREFIX + ALIASES.get(f.name, f.name).upper(): f
                        for f in dataclasses.fields(cls)}
-        given = {name: text for name, text in source.items() if name.startswith(PREFIX)}
+        given = {name: text for name, text in source.items()
+                 if name.startswith(PREFIX) and not OF_KUBERNETES.fullmatch(f"{name}={text}")}
         unknown = sorted(set(given) - set(by_variable))
         if unknown:
             raise SettingsError(f"{unknown[0]} is not a setting; see the README's settings table")

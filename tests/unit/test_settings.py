@@ -9,7 +9,7 @@ import pytest
 
 from scripts import settings_table
 from sidecar.errors import SettingsError
-from sidecar.settings import Settings, variable
+from sidecar.settings import OF_KUBERNETES, Settings, variable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,6 +20,30 @@ def test_defaults_hold_in_an_empty_environment():
 
 def test_other_programs_variables_are_left_alone():
     assert Settings.from_environ({"PATH": "/bin", "SIDE": "1"}) == Settings()
+
+
+def test_what_kubernetes_tells_of_a_service_called_sidecar_is_passed_over():
+    assert Settings.from_environ({
+        "SIDECAR_SERVICE_HOST": "10.0.0.7", "SIDECAR_SERVICE_PORT": "8080",
+        "SIDECAR_SERVICE_PORT_HTTP_MAIN": "8080", "SIDECAR_PORT": "tcp://10.0.0.7:8080",
+        "SIDECAR_PORT_8080_TCP": "tcp://10.0.0.7:8080", "SIDECAR_PORT_8080_TCP_PROTO": "tcp",
+        "SIDECAR_PORT_8080_TCP_PORT": "8080", "SIDECAR_PORT_8080_TCP_ADDR": "10.0.0.7",
+    }) == Settings()
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("SIDECAR_PORT", "9000"), ("SIDECAR_PORTS", "tcp://10.0.0.7:8080"),
+    ("SIDECAR_PORT_TCP", "8080"), ("SIDECAR_PORT_8080_TCP_HOST", "10.0.0.7"),
+    ("SIDECAR_PORT_8080_HTTP", "8080"), ("SIDECAR_SERVICE", "a"),
+    ("SIDECAR_SERVICE_NAME", "a"), ("SIDECAR_SERVICE_PORTS", "8080")])
+def test_name_that_only_resembles_one_of_kubernetes_is_refused(name, value):
+    with pytest.raises(SettingsError, match=f"{name} is not a setting"):
+        Settings.from_environ({name: value})
+
+
+def test_no_setting_bears_a_name_of_kubernetes():
+    assert not [field.name for field in dataclasses.fields(Settings)
+                if OF_KUBERNETES.match(f"{variable(field.name)}=tcp://a")]
 
 
 def test_values_are_read_in_their_type():
