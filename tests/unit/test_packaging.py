@@ -86,6 +86,19 @@ def test_container_is_told_of_another_cluster(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SIDECARS)
+def test_container_is_told_every_setting_of_the_env_file(name: str) -> None:
+    assert service(name, {})["env_file"] == [{"path": ".env", "required": False}]
+
+
+@pytest.mark.parametrize("name", SIDECARS)
+def test_container_listens_where_its_port_is_published(name: str) -> None:
+    """Also where .env has SIDECAR_LISTEN for a sidecar outside of containers."""
+    told = service(name, {"PERSONALIZE_PORT": "9000", "PERSONALIZE_GPU_PORT": "9000"})
+    assert told["ports"] == ["127.0.0.1:9000:8080"]
+    assert Settings.from_environ(told["environment"]).listen == "0.0.0.0:8080"
+
+
+@pytest.mark.parametrize("name", SIDECARS)
 def test_docker_makes_no_folder_of_this_machine(name: str) -> None:
     mounts = service(name, {})["volumes"]
     assert "/model" in [mount["target"] for mount in mounts]
