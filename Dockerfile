@@ -10,7 +10,9 @@ RUN --mount=type=cache,target=/var/cache/pip \
     /venv/bin/pip install --cache-dir /var/cache/pip --require-hashes --no-deps -r /requirements-serve.lock
 
 FROM python:3.11-slim AS sidecar
-RUN useradd --system --uid 10001 --no-create-home sidecar
+# The first start compiles into /var/cache/numba. A new named volume takes its owner from the image.
+RUN useradd --system --uid 10001 --no-create-home sidecar \
+    && install --directory --owner=10001 --group=10001 /var/cache/numba
 COPY --from=packages /venv /venv
 WORKDIR /app
 COPY sidecar sidecar
@@ -19,7 +21,7 @@ COPY mappings mappings
 ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    NUMBA_CACHE_DIR=/tmp/numba \
+    NUMBA_CACHE_DIR=/var/cache/numba \
     SIDECAR_LISTEN=0.0.0.0:8080
 USER sidecar
 EXPOSE 8080

@@ -100,7 +100,18 @@ def test_container_listens_where_its_port_is_published(name: str) -> None:
 
 @pytest.mark.parametrize("name", SIDECARS)
 def test_docker_makes_no_folder_of_this_machine(name: str) -> None:
-    mounts = service(name, {})["volumes"]
+    mounts = [mount for mount in service(name, {})["volumes"] if mount["type"] == "bind"]
     assert "/model" in [mount["target"] for mount in mounts]
     assert all(mount["bind"] == {"create_host_path": False} and mount["read_only"]
                for mount in mounts)
+
+
+@pytest.mark.parametrize("name", SIDECARS)
+def test_container_keeps_its_machine_code_on_a_volume_that_its_user_owns(name: str) -> None:
+    told = service(name, {})
+    [(source, target)] = [(mount["source"], mount["target"]) for mount in told["volumes"]
+                          if mount["type"] == "volume"]
+    assert source in yaml.safe_load(read("docker-compose.yml"))["volumes"]
+    assert f"NUMBA_CACHE_DIR={target} " in read("Dockerfile")
+    user, group = told["user"].split(":")
+    assert f"--owner={user} --group={group} {target}\n" in read("Dockerfile")
