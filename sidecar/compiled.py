@@ -3,7 +3,7 @@
 numba's cache looks at the time of the file that a function stands in, and not at those of the
 functions it calls: what calls each other stands in one file. The machine code is kept beside the
 source, or in NUMBA_CACHE_DIR; where neither can be written (a read-only image), each process
-compiles anew, in some ten seconds.
+compiles anew, for a minute or so.
 """
 
 from __future__ import annotations
