@@ -55,7 +55,8 @@ class CatalogueRefresh:
     """Brings product changes to the ranker in use; one a worker process."""
 
     def __init__(self, open_changes: Callable[[], Changes], ranker_source: RankerSource,
-                 telemetry: Telemetry, *, refresh_s: float) -> None:
+                 telemetry: Telemetry, *, refresh_s: float, index: str = "") -> None:
+        """``index`` is what the log calls the catalogue."""
         self._open_changes = open_changes
         self._ranker_source = ranker_source
         self._telemetry = telemetry
@@ -73,6 +74,8 @@ class CatalogueRefresh:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._is_failing = False
+        self._is_absent = False
+        self._index = index
 
     def uuid_of(self, index: str) -> str | None:
         """Return the uuid that one of the catalogue's indices had a moment ago; None: not known."""
@@ -141,8 +144,18 @@ class CatalogueRefresh:
         else:
             self._changes.look()
         self._uuids, self._polled_at = dict(self._changes.uuids), began
+        self._tell_whether_there()
         self._telemetry.catalogue(len(ranker.items), changed)
         return changed
+
+    def _tell_whether_there(self) -> None:
+        """Log once that there is no such index: it may be made yet, or be misspelt."""
+        if self._uuids and self._is_absent:
+            log.info("catalogue is there", extra={"index": self._index})
+        elif not self._uuids and not self._is_absent:
+            log.warning("catalogue is not there; load it, or set SIDECAR_PRODUCTS_INDEX",
+                        extra={"index": self._index})
+        self._is_absent = not self._uuids
 
     def _turn_to(self, ranker: Ranks) -> None:
         if self._storage is not None:
@@ -212,4 +225,6 @@ class CatalogueRefresh:
                 log.warning("catalogue refresh failed", extra={"error": repr(error)})
             self._is_failing = True
         else:
+            if self._is_failing:
+                log.info("catalogue refresh works again")
             self._is_failing = False

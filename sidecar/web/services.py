@@ -108,7 +108,7 @@ def build(settings: Settings, loader: ModelLoader | None = None) -> Services:
     scorer = _scorer(settings, telemetry)
     models = ModelSource(settings.model_dir, loader or _loader(settings, scorer), telemetry)
     catalogue = CatalogueRefresh(lambda: ProductChanges(settings, upstream), models, telemetry,
-                                 refresh_s=settings.refresh_s)
+                                 refresh_s=settings.refresh_s, index=settings.products_index)
     popularity = _popularity(settings, upstream, models)
 
     def prepare(ranker: Ranks) -> None:

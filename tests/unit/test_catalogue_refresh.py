@@ -30,6 +30,7 @@ class Catalogue:
 
     def __init__(self):
         self.rows = []
+        self.uuids = {"products-1": "u1"}
         self.error = None
 
     def open(self):
@@ -37,15 +38,15 @@ class Catalogue:
 
 
 class Reader:
-    uuids = {"products-1": "u1"}  # noqa: RUF012 (never written)
-
     def __init__(self, catalogue):
         self.catalogue = catalogue
+        self.uuids = {}
         self.read = 0
 
     def poll(self):
         if self.catalogue.error:
             raise self.catalogue.error
+        self.uuids = self.catalogue.uuids
         while self.read < len(self.catalogue.rows):
             self.read += 1
             yield [self.catalogue.rows[self.read - 1]]
@@ -63,7 +64,8 @@ def in_use():
 
 @pytest.fixture
 def refresh(catalogue, in_use):
-    return CatalogueRefresh(catalogue.open, lambda: in_use[0], Telemetry(), refresh_s=0.01)
+    return CatalogueRefresh(catalogue.open, lambda: in_use[0], Telemetry(), refresh_s=0.01,
+                            index="products")
 
 
 def test_changes_are_taken_once(catalogue, in_use, refresh):
@@ -99,5 +101,22 @@ def test_failing_catalogue_is_said_once_and_tried_again(catalogue, in_use, refre
     assert len(caplog.records) == 1
     catalogue.error = None
     catalogue.rows.append({"item_id": "a"})
-    refresh._refresh_or_log()
+    with caplog.at_level(logging.INFO, "sidecar"):
+        refresh._refresh_or_log()
+        refresh._refresh_or_log()
     assert set(in_use[0].items) == {"a"}
+    assert [record.message for record in caplog.records[1:]] == ["catalogue refresh works again"]
+
+
+def test_catalogue_that_is_not_there_is_said_once_and_so_is_its_return(
+        catalogue, refresh, caplog):
+    """A misspelt name and an alias that vanished look like a catalogue that is yet to be made."""
+    there = catalogue.uuids
+    with caplog.at_level(logging.INFO, "sidecar"):
+        for uuids in (there, {}, {}, there, there, {}):
+            catalogue.uuids = uuids
+            refresh._refresh_or_log()
+    absent = "catalogue is not there; load it, or set SIDECAR_PRODUCTS_INDEX"
+    assert [(record.levelname, record.message, record.index) for record in caplog.records] == [
+        ("WARNING", absent, "products"), ("INFO", "catalogue is there", "products"),
+        ("WARNING", absent, "products")]
