@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sidecar.errors import EventError, UpstreamError
+from sidecar.ranking.kinds import is_impression
 from sidecar.records import Event
 from sidecar.serving.event_forms import parse_event, parse_query
 from sidecar.serving.event_writer import Arrival, EventWriter
@@ -73,6 +74,7 @@ class EventIntake:
 
         self._events = _Door(parse_event, into(logs.events))
         self._queries = _Door(parse_query, into(logs.queries))
+        self._ranker_source = ranker_source
         self._telemetry = telemetry
         self._clock = clock
         self._limit = RateLimit()
@@ -101,10 +103,23 @@ class EventIntake:
         except UpstreamError as error:
             self._tell_of(error, len(arrivals))
             raise
+        self._count_without_effect(arrivals)
         answer = _answer(entries)
         self._telemetry.events(taken=answer.taken - answer.duplicates,
                                refused=len(answer.refused), duplicates=answer.duplicates)
         return answer
+
+    def _count_without_effect(self, arrivals: Sequence[Arrival]) -> None:
+        """Count what was taken and does little: ids that are not the catalogue's, for one, look
+        like any others to who sends them. Impressions are of no history, and do what they must."""
+        taken = [arrival.event for arrival in arrivals
+                 if arrival.refusal is None and not arrival.is_duplicate]
+        items, ranker = [event.item_id for event in taken if event.item_id], self._ranker_source()
+        self._telemetry.events_without_effect(
+            names_nothing=sum(event.item_id is None and event.query is None
+                              and not is_impression(event.event) for event in taken),
+            unknown_item=0 if ranker is None or not items
+            else int((ranker.items.rows(items) < 0).sum()))
 
     def _tell_of(self, error: UpstreamError, count: int) -> None:
         self._telemetry.events(failed=count)

@@ -9,10 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from sidecar.records import Candidates, FloatArray, History, QueryContext, Ranking, UserState
 from sidecar.serving.telemetry import Telemetry
@@ -27,6 +30,10 @@ class Items(Protocol):
     """What serving asks of an item table (``sidecar.ranking.items.ItemTable``)."""
 
     def __len__(self) -> int: ...
+
+    def rows(self, item_ids: Iterable[str | None]) -> npt.NDArray[np.int64]:
+        """Return the rows of some items, -1 for unknown ids."""
+        ...
 
     def upsert(self, rows: Sequence[Mapping[str, Any]], *, anew: bool = False) -> int:
         """Take catalogue rows in, ``anew`` even those that are as they were; returns how many items

@@ -25,6 +25,7 @@ from sidecar.records import SkipReason
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 TIMED_STAGES = ("upstream", "history", "rank", "total")
 EVENT_OUTCOMES = ("taken", "refused", "duplicate", "failed")
+WITHOUT_EFFECT = ("names_nothing", "unknown_item")
 LOAD_OUTCOMES = ("loaded", "refused")
 SCORER_OUTCOMES = ("answered", "late", "refused", "unreachable")
 REFUSALS = ("too_many_requests", "not_allowed", "bad_control", "bad_events", "bad_request",
@@ -39,6 +40,9 @@ _SEARCHES = Counter("personalize_searches", "searches by what was done to their 
 _STAGES = Histogram("personalize_stage_seconds", "time a search spends in each stage",
                     ("stage",), buckets=_BOUNDS)
 _EVENTS = Counter("personalize_events", "events by what became of them", ("outcome",))
+_WITHOUT_EFFECT = Counter(
+    "personalize_events_without_effect", "events taken that name neither item nor query, or an "
+    "item that the ranking does not know (yet)", ("reason",))
 _REFUSED = Counter("personalize_refused_requests", "requests answered with an error of the "
                    "sidecar's own, by reason; OpenSearch's errors are answers", ("reason",))
 _CONFLICTS = Counter("personalize_state_conflicts", "state writes that somebody else had overtaken")
@@ -68,6 +72,7 @@ class Telemetry:
         self._applied = _SEARCHES.labels("applied", "")
         self._stages = {stage: _STAGES.labels(stage) for stage in TIMED_STAGES}
         self._events = {outcome: _EVENTS.labels(outcome) for outcome in EVENT_OUTCOMES}
+        self._without_effect = {reason: _WITHOUT_EFFECT.labels(reason) for reason in WITHOUT_EFFECT}
         self._refused = {reason: _REFUSED.labels(reason) for reason in REFUSALS}
         self._loads = {outcome: _SWAPS.labels(outcome) for outcome in LOAD_OUTCOMES}
         self._scorer = {outcome: _SCORER.labels(outcome) for outcome in SCORER_OUTCOMES}
@@ -88,6 +93,12 @@ class Telemetry:
                                ("failed", failed)):
             if count:
                 self._events[outcome].inc(count)
+
+    def events_without_effect(self, *, names_nothing: int, unknown_item: int) -> None:
+        """Count events that were taken and that the ranking can do nothing, or little, with."""
+        for reason, count in (("names_nothing", names_nothing), ("unknown_item", unknown_item)):
+            if count:
+                self._without_effect[reason].inc(count)
 
     def refused(self, reason: str) -> None:
         """Count one request that the sidecar itself refused, by one of ``REFUSALS``."""

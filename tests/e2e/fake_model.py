@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from flask import Flask
 
 from sidecar.errors import ModelError
@@ -26,6 +28,9 @@ from sidecar.web.services import build
 
 class Table(dict[str, Any]):
     """Item id → row."""
+
+    def rows(self, item_ids: Iterable[str | None]) -> npt.NDArray[np.int64]:
+        return np.array([0 if item_id in self else -1 for item_id in item_ids], np.int64)
 
     def upsert(self, rows: Any, *, anew: bool = False) -> int:
         changed = sum(self.get(row["item_id"]) != row for row in rows)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+from prometheus_client import REGISTRY
 
 from sidecar.errors import EventError, UpstreamError, UpstreamUnavailable
 from sidecar.records import (
@@ -24,12 +26,26 @@ from sidecar.records import (
 from sidecar.serving import event_writer
 from sidecar.serving.events import CHUNK_EVENTS, EventIntake, Refusal
 from sidecar.serving.models import Items
-from sidecar.serving.telemetry import Telemetry
+from sidecar.serving.telemetry import WITHOUT_EFFECT, Telemetry
 from sidecar.settings import Settings
 from sidecar.stores.in_memory import Appended, MemoryEventLog, MemoryStateStore
 from sidecar.stores.protocols import Logs
 
 NOW = 1_760_000_000.0
+
+
+class Numbered:
+    """A table of the items 0 to 99."""
+
+    def __len__(self) -> int:
+        return 100
+
+    def rows(self, item_ids: Iterable[str | None]) -> npt.NDArray[np.int64]:
+        rows = np.array([int(item_id or -1) for item_id in item_ids], np.int64)
+        return np.where(rows < len(self), rows, -1)
+
+    def upsert(self, rows: Sequence[Mapping[str, Any]], *, anew: bool = False) -> int:
+        raise NotImplementedError
 
 
 class ChainRanker:
@@ -40,6 +56,7 @@ class ChainRanker:
     def __init__(self, version: str = "m1", weight: float = 0.5) -> None:
         self.version = version
         self.weight = weight
+        self.items = Numbered()
         self.steps = 0
 
     def advance(self, hidden: FloatArray | None, events: History) -> FloatArray:
@@ -115,6 +132,28 @@ def test_batch_is_taken_logged_and_stepped(world: World) -> None:
     assert world.state().model_version == "m1"
     assert world.state().event_count == 2
     assert set(world.events.events) == {"u-1", "u-2", "v-3"}
+
+
+def without_effect() -> dict[str, float]:
+    return {word: REGISTRY.get_sample_value("personalize_events_without_effect_total",
+                                            {"reason": word}) or 0.0 for word in WITHOUT_EFFECT}
+
+
+def test_events_that_do_nothing_are_counted_once_and_no_others(world: World) -> None:
+    def counted(*events: dict[str, Any]) -> tuple[float, ...]:
+        before = without_effect()
+        assert world.intake.take(events).taken == len(events)
+        return tuple(count - before[word] for word, count in without_effect().items())
+
+    search = raw(1, item_id=None, query="milk", event="search", event_id="s")
+    nothing = raw(2, item_id=None, event="page_view", event_id="n")
+    unknown = raw(3, item_id="991", event_id="x")
+    seen = raw(4, item_id="4", event="impression", event_id="i")
+    assert counted(raw(1), search, seen) == (0, 0)
+    assert counted(raw(5), nothing, unknown, unknown) == (1, 1)
+    assert counted(unknown) == (0, 0)  # sent again
+    world.ranker = None
+    assert counted(raw(6, item_id="992", event_id="y")) == (0, 0)  # no model to know any item
 
 
 def test_batch_longer_than_a_history_keeps_its_newest_events_without_times(world: World) -> None:

@@ -14,6 +14,8 @@ FRESH = ("from sidecar.serving.telemetry import Telemetry, exposition; Telemetry
 FIRST = [
     *(f'personalize_events_total{{outcome="{word}"}}'
       for word in ("taken", "refused", "duplicate", "failed")),
+    *(f'personalize_events_without_effect_total{{reason="{word}"}}'
+      for word in ("names_nothing", "unknown_item")),
     *(f'personalize_model_loads_total{{outcome="{word}"}}' for word in ("loaded", "refused")),
     *(f'personalize_scorer_requests_total{{outcome="{word}"}}'
       for word in ("answered", "late", "refused", "unreachable")),

@@ -5,10 +5,12 @@ everything that a search sends along: its words, its weight, its session and its
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from flask import Flask
 
 from sidecar.errors import Skip
@@ -29,6 +31,9 @@ from sidecar.web.services import build
 
 class Table(dict[str, Any]):
     """No item is known: candidates are scored by their ids."""
+
+    def rows(self, item_ids: Iterable[str | None]) -> npt.NDArray[np.int64]:
+        return np.array([-1 for _ in item_ids], np.int64)
 
     def upsert(self, rows: Any, *, anew: bool = False) -> int:
         return 0
