@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import os
+import select
 import sys
 from collections.abc import Callable
 
 INTERRUPTED = 130  # what a shell makes of SIGINT
+NOT_READ = 141  # and of SIGPIPE
 
 
 def exit_code(main: Callable[[], int]) -> int:
-    """Run a program; Ctrl-C ends it with one line."""
+    """Run a program; Ctrl-C ends it with one line, and a reader that has enough without any."""
     try:
-        return main()
+        code = main()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        if not _has_lost_its_reader():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the exit
+        return NOT_READ
+    return code
+
+
+def _has_lost_its_reader() -> bool:
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))

@@ -1,0 +1,29 @@
+"""How programs end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = "import sys; from scripts._program import exit_code; sys.exit(exit_code(lambda: {}))"
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_reader_that_has_enough_ends_a_program_without_a_trace(lines: int) -> None:
+    """As ``head`` does; few lines are written at the very end."""
+    shell = f"{sys.executable} -c \"$1\" | true; echo ${{PIPESTATUS[0]}}"
+    told = subprocess.run(
+        ["bash", "-c", shell, "-", PROGRAM.format(f"print('word\\n' * {lines}) or 0")],
+        capture_output=True, text=True, check=True, timeout=60)
+    assert told.stderr == ""
+    assert told.stdout.strip() in ("141", "0")  # 0: it had written before its reader went
+
+
+def test_broken_connection_is_no_reader_that_has_enough() -> None:
+    program = PROGRAM.format("(_ for _ in ()).throw(BrokenPipeError(32, 'a node'))")
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
+                          check=False, timeout=60)
+    assert told.returncode == 1
+    assert "a node" in told.stderr
