@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from scripts._distribution import OPENSEARCH_VERSION
-from sidecar.settings import Settings
+from sidecar.settings import Settings, variable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,8 +51,9 @@ def interpolated(node: Any, environ: dict[str, str]) -> Any:
         given, word = environ.get(found[1], ""), found[3]
         return (given or word) if found[2] == "-" else (word if given else "")
 
-    if isinstance(node, dict):
-        return {key: interpolated(entry, environ) for key, entry in node.items()}
+    if isinstance(node, dict):  # a variable without a value is handed on if it is there
+        return {key: environ[key] if entry is None else interpolated(entry, environ)
+                for key, entry in node.items() if entry is not None or key in environ}
     if isinstance(node, list):
         return [interpolated(entry, environ) for entry in node]
     return VARIABLE.sub(value, node) if isinstance(node, str) else node
@@ -86,8 +88,14 @@ def test_container_is_told_of_another_cluster(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SIDECARS)
-def test_container_is_told_every_setting_of_the_env_file(name: str) -> None:
-    assert service(name, {})["env_file"] == [{"path": ".env", "required": False}]
+def test_container_is_told_every_setting_but_paths_of_this_machine(name: str) -> None:
+    every = {variable(field.name): "x" for field in dataclasses.fields(Settings)}
+    told = service(name, every)["environment"]
+    assert every.keys() - told.keys() == {
+        variable("opensearch_client_cert"), variable("shared_dir")}
+    secret = {variable("admin_authorization"): "Bearer of the secret"}
+    settings = Settings.from_environ(service(name, secret)["environment"])
+    assert settings.admin_authorization == "Bearer of the secret"
 
 
 @pytest.mark.parametrize("name", SIDECARS)
