@@ -7,6 +7,7 @@ sidecar's own errors look the same, so that no client needs a second parser.
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 import msgspec
 from flask import Flask, Response, request
@@ -23,7 +24,9 @@ from sidecar.errors import (
     UpstreamTimeout,
     VersionConflict,
 )
-from sidecar.serving.telemetry import Telemetry
+
+if TYPE_CHECKING:  # the master imports this module, and must not choose where workers count
+    from sidecar.serving.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
