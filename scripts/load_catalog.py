@@ -2,8 +2,9 @@
 
 FILE is JSON lines (optionally .gz), Parquet or CSV. Each row is validated; rows that cannot be
 taken are written, with line number and reason, to FILE.refused.jsonl (in the working directory if
-FILE's is not writable). The alias moves to the new version once every row is there, unless more
-than a share of the rows was refused: then it stays as it was, and the load fails. A load that was
+FILE's is not writable). The alias moves to the new version once every row is there, unless it
+serves one already and more than a share of the rows was refused: then it stays there, and the load
+fails. A load that was
 killed goes on where it was, and loading the same file again changes nothing. The indices of states,
 events and queries are made first if they are absent.
 """
@@ -83,8 +84,9 @@ def _parser() -> argparse.ArgumentParser:
                         help="check that the model knows the items, and store its item vectors")
     parser.add_argument("--most-refused", type=number(0.0, 1.0), default=MOST_REFUSED,
                         metavar="SHARE",
-                        help="share of the rows, 0 to 1, that may be refused; with more the load "
-                             "fails and the alias stays (default: %(default)s)")
+                        help="share of the rows, 0 to 1, that may be refused where the alias "
+                             "serves a version; with more the load fails and the alias stays "
+                             "(default: %(default)s)")
     return parser
 
 

@@ -106,7 +106,8 @@ class Settings:
         "read", "other requests let through: read-only ones, or all", choices=("read", "all"))
     admin_authorization: str = _setting(
         "", "Authorization header that callers of /_personalize/users and /_personalize/rescore "
-        "must send; empty: none", form=HEADER)
+        "must send, and whoever is to be told in explanations what shoppers did; empty: none",
+        form=HEADER)
     cors_origins: str = _setting(
         "", "origins whose pages may post events, comma-separated, or *; empty: none",
         form=ORIGINS)

@@ -6,7 +6,7 @@ that a part reads, the strongest part first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import overload
 
@@ -17,7 +17,7 @@ from sidecar.ranking.association import Association
 from sidecar.ranking.kernels import ASSOCIATIONS
 from sidecar.ranking.signals import Knowledge, Situation
 from sidecar.ranking.statistics import DAY_S
-from sidecar.records import FloatArray, History
+from sidecar.records import FloatArray, History, IntArray
 
 MOST = 3  # reasons told a hit
 TELLING = 0.1  # a part below this moved nothing worth telling
@@ -91,7 +91,7 @@ class _Past:
         return self.knowledge.items.texts(self.rows)
 
     @cached_property
-    def items(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def items(self) -> tuple[IntArray, IntArray]:
         """The known items (M), ascending, and how many events there are of each (M)."""
         items, times = np.unique(self.rows[self.rows >= 0], return_counts=True)
         return items, times
@@ -107,7 +107,7 @@ class _Past:
                 f"{self._ago(last)}"]
 
     @property
-    def _known(self) -> npt.NDArray[np.int64]:
+    def _known(self) -> IntArray:
         return np.maximum(self.rows, 0)
 
     def tell(self, mask: npt.NDArray[np.bool_], what: str) -> list[str]:
@@ -163,25 +163,30 @@ def _goes_with(past: _Past, row: int) -> list[str]:
     knowledge, (items, times) = past.knowledge, past.items
     is_other = items != row
     others, times = items[is_other], times[is_other]
-    for name in (*ASSOCIATIONS, "factors"):
-        tie = (_likeness(knowledge.factors, row, others) if name == "factors" else
-               _ties(knowledge.associations.get(name), row, others) * np.log1p(times))
-        if tie.max(initial=0.0) > 0.0:
-            break
-    else:
+    ties = _all_ties(knowledge, row, others, times)
+    tie = next((tie for tie in ties if tie.max(initial=0.0) > 0.0), None)
+    if tie is None:
         return []
     best = int(others[int(tie.argmax())])
     return past.tell(past.rows == best, f"{knowledge.items.ids[best]}, taken with it")
 
 
-def _ties(table: Association | None, row: int, others: npt.NDArray[np.int64]) -> FloatArray:
+def _all_ties(knowledge: Knowledge, row: int, others: IntArray,
+              times: IntArray) -> Iterator[FloatArray]:
+    """Yield how much other items (m), each taken so many times, are tied to an item: by one table
+    after the other, and by the factors."""
+    for name in ASSOCIATIONS:
+        if name in knowledge.associations:
+            yield _ties(knowledge.associations[name], row, others) * np.log1p(times)
+    yield _likeness(knowledge.factors, row, others)
+
+
+def _ties(table: Association, row: int, others: IntArray) -> FloatArray:
     """Return the weights (m) of other items, ascending, in an item's line of the table, 0 where
     absent."""
     found = np.zeros(len(others), np.float32)
-    if table is None or row >= len(table.slot) or not len(others):
-        return found
-    slot = int(table.slot[row])
-    if slot >= 0:
+    slot = int(table.slot[row]) if row < len(table.slot) else -1
+    if slot >= 0 and len(others):
         neighbours = table.neighbours[slot]
         place = np.minimum(np.searchsorted(others, neighbours), len(others) - 1)
         is_there = others[place] == neighbours
@@ -189,7 +194,7 @@ def _ties(table: Association | None, row: int, others: npt.NDArray[np.int64]) ->
     return found
 
 
-def _likeness(factors: FloatArray, row: int, others: npt.NDArray[np.int64]) -> FloatArray:
+def _likeness(factors: FloatArray, row: int, others: IntArray) -> FloatArray:
     """Return the products (m) of other items' factors (n, R) with an item's, 0 where unknown."""
     found = np.zeros(len(others), np.float32)
     if row < len(factors):

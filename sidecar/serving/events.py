@@ -26,6 +26,7 @@ from sidecar.serving.event_forms import parse_event, parse_query
 from sidecar.serving.event_writer import Arrival, EventWriter
 from sidecar.serving.faults import RateLimit
 from sidecar.serving.gathering import Gatherer
+from sidecar.serving.histories import leaves_trace
 from sidecar.serving.models import RankerSource
 from sidecar.serving.telemetry import Telemetry
 from sidecar.settings import Settings
@@ -116,8 +117,8 @@ class EventIntake:
                  if arrival.refusal is None and not arrival.is_duplicate]
         items, ranker = [event.item_id for event in taken if event.item_id], self._ranker_source()
         self._telemetry.events_without_effect(
-            names_nothing=sum(event.item_id is None and event.query is None
-                              and not is_impression(event.event) for event in taken),
+            names_nothing=sum(not leaves_trace(event) and not is_impression(event.event)
+                              for event in taken),
             unknown_item=0 if ranker is None or not items
             else int((ranker.items.rows(items) < 0).sum()))
 

@@ -67,14 +67,16 @@ def _news(state: UserState, events: Sequence[Event], limit: int,
     for position, event in enumerate(events):
         if event.event_id in seen:
             duplicates.add(position)
-        elif _leaves_trace(event) and not _is_before(kept, event, state.event_count, limit):
+        elif leaves_trace(event) and not _is_before(kept, event, state.event_count, limit):
             new.append(event)
         seen.add(event.event_id or "")
     new.sort(key=_ts)
     return new, frozenset(duplicates)
 
 
-def _leaves_trace(event: Event) -> bool:
+def leaves_trace(event: Event) -> bool:
+    """Return True for an event that belongs into a history: it names an item or a query, and tells
+    more than that the item was shown."""
     has_content = event.item_id is not None or event.query is not None
     return has_content and not is_impression(event.event)
 

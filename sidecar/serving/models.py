@@ -14,10 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from sidecar.records import Candidates, FloatArray, History, QueryContext, Ranking, UserState
+from sidecar.records import (
+    Candidates,
+    FloatArray,
+    History,
+    IntArray,
+    QueryContext,
+    Ranking,
+    UserState,
+)
 from sidecar.serving.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -31,8 +36,8 @@ class Items(Protocol):
 
     def __len__(self) -> int: ...
 
-    def rows(self, item_ids: Iterable[str | None]) -> npt.NDArray[np.int64]:
-        """Return the rows of some items, -1 for unknown ids."""
+    def rows(self, item_ids: Iterable[str | None]) -> IntArray:
+        """Return the rows (m) of some items, -1 for unknown ids."""
         ...
 
     def upsert(self, rows: Sequence[Mapping[str, Any]], *, anew: bool = False) -> int:

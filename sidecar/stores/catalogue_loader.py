@@ -57,8 +57,8 @@ class Loaded:
 class CatalogueLoader:
     """Loads one catalogue file behind one alias.
 
-    ``most_refused`` is the share of the file's rows that may be refused, by the reader and by
-    OpenSearch together; with more the alias stays where it is.
+    ``most_refused`` is the share (0 to 1) of the file's rows that may be refused, by the reader and
+    by OpenSearch together, where the alias serves a version already: with more it stays there.
     """
 
     def __init__(self, client: OpenSearch, alias: str, path: Path, refused: RefusedRows,
@@ -206,20 +206,19 @@ class CatalogueLoader:
                             f"{load.refused[0][1]}; the alias was left as it was")
 
     def _check_share(self, refused: int, rows: int, filled: Version | None = None) -> None:
-        """Fail if too many rows were refused; what was filled with the others is deleted."""
-        if refused / rows <= self._most_refused:
+        """Fail if too many rows were refused to replace what is served; what was filled with the
+        others is deleted."""
+        served = " and ".join(version.name for version in self._versions.current())
+        if not served or refused / rows <= self._most_refused:
             return
         if filled is not None:
             self._versions.drop(filled.name)
         self._refused.flush()
-        alias = self._versions.alias
-        served = " and ".join(version.name for version in self._versions.current())
-        state = f"{alias} still serves {served}" if served else f"{alias} was not made"
         raise FileError(
             f"{refused} of {rows} rows of {self._path} were refused, more than the share of "
             f"{self._most_refused:g} that may be; they are listed with their reasons in "
-            f"{self._refused.path}; {state}; mend the file and load it again, or say with "
-            "--most-refused SHARE that more may be left out")
+            f"{self._refused.path}; {self._versions.alias} still serves {served}; mend the file "
+            "and load it again, or say with --most-refused SHARE that more may be left out")
 
     def _check_count(self, version: Version, wanted: int) -> None:
         found = self._versions.count(version)

@@ -34,7 +34,6 @@ def create_blueprint(states: StateStore, logs: Logs) -> Blueprint:
 
     @blueprint.get("/<id:user_id>", merge_slashes=False)
     def show(user_id: str) -> Response:
-        _refuse_others("hidden")
         is_hidden_shown = _flag("hidden")
         state = states.get_many([user_id])[0]
         if state is None:
@@ -43,7 +42,6 @@ def create_blueprint(states: StateStore, logs: Logs) -> Blueprint:
 
     @blueprint.delete("/<id:user_id>", merge_slashes=False)
     def forget(user_id: str) -> Response:
-        _refuse_others("events")
         # The log goes first: were it to fail, the state still shows that there is work left.
         deleted = logs.forget(user_id) if _flag("events") else None
         is_known = states.delete(user_id)
@@ -84,17 +82,17 @@ def _readable(state: UserState, is_hidden_shown: bool) -> dict[str, Any]:
 
 
 def _flag(name: str) -> bool:
+    """Return whether the path's one parameter is on.
+
+    Any other is refused: a misspelt one would leave a log undeleted.
+    """
+    unknown = sorted(request.args.keys() - {name, *_OF_EVERY_PATH})
+    if unknown:
+        raise InputError(f"{unknown[0]!r} is no parameter of this path; it takes {name}")
     given = request.args.get(name, "false").lower() or "true"
     if given not in SWITCH:
         raise InputError(f"{name} is {given!r}, must be true or false")
     return SWITCH[given]
-
-
-def _refuse_others(known: str) -> None:
-    """Refuse parameters that mean nothing here: a misspelt one would leave a log undeleted."""
-    unknown = sorted(request.args.keys() - {known, *_OF_EVERY_PATH})
-    if unknown:
-        raise InputError(f"{unknown[0]!r} is no parameter of this path; it takes {known}")
 
 
 def _respond(document: dict[str, Any], status: int) -> Response:

@@ -97,33 +97,23 @@ def test_as_many_runs_as_allowed_go_at_once(pool: ThreadPoolExecutor) -> None:
     assert sorted(item for run in runs.runs for item in run) == [0, 0, 1, 2]
 
 
-def test_error_reaches_every_caller_of_its_run_and_no_other(pool: ThreadPoolExecutor) -> None:
+@pytest.mark.parametrize("error", [
+    ValueError("full"),
+    RowError("events.jsonl", 3, "full")])  # cannot be copied: of its message alone it is not made
+def test_error_reaches_every_caller_of_its_run_and_no_other(pool: ThreadPoolExecutor,
+                                                            error: Exception) -> None:
     runs = Runs()
-    runs.error = ValueError("full")
+    runs.error = error
     gatherer = Gatherer[int](runs, runs=1, most=2)
     first = held(gatherer, runs, pool)
     failed = waiting(gatherer, pool, [1], [2])
     runs.may_end.set()
     first.result(LONG_S)
     for future in failed:
-        with pytest.raises(ValueError, match="full"):
+        with pytest.raises(type(error), match="full"):
             future.result(LONG_S)
     runs.error = None
     gatherer.submit([3])
-
-
-def test_error_that_cannot_be_copied_reaches_every_caller(pool: ThreadPoolExecutor) -> None:
-    """Made again of its message alone, as ``copy`` does, it lacks an argument."""
-    runs = Runs()
-    runs.error = RowError("events.jsonl", 3, "is broken")
-    gatherer = Gatherer[int](runs, runs=1, most=2)
-    first = held(gatherer, runs, pool)
-    failed = waiting(gatherer, pool, [1], [2])
-    runs.may_end.set()
-    first.result(LONG_S)
-    for future in failed:
-        with pytest.raises(RowError, match="is broken"):
-            future.result(LONG_S)
 
 
 def test_run_that_is_cut_off_leaves_nobody_waiting(pool: ThreadPoolExecutor) -> None:

@@ -10,15 +10,18 @@ import pytest
 PROGRAM = "import sys; from scripts._program import exit_code; sys.exit(exit_code(lambda: {}))"
 
 
-@pytest.mark.parametrize("lines", [1, 100_000])
-def test_reader_that_has_enough_ends_a_program_without_a_trace(lines: int) -> None:
-    """As ``head`` does; few lines are written at the very end."""
+@pytest.mark.parametrize(("lines", "codes"), [
+    (1, {"0", "141"}),  # written at the very end, perhaps before its reader has gone
+    (100_000, {"141"})])  # more than a pipe holds
+def test_reader_that_has_enough_ends_a_program_without_a_trace(lines: int,
+                                                               codes: set[str]) -> None:
+    """As ``head`` does."""
     shell = f"{sys.executable} -c \"$1\" | true; echo ${{PIPESTATUS[0]}}"
     told = subprocess.run(
         ["bash", "-c", shell, "-", PROGRAM.format(f"print('word\\n' * {lines}) or 0")],
         capture_output=True, text=True, check=True, timeout=60)
     assert told.stderr == ""
-    assert told.stdout.strip() in ("141", "0")  # 0: it had written before its reader went
+    assert told.stdout.strip() in codes
 
 
 def test_broken_connection_is_no_reader_that_has_enough() -> None:
