@@ -6,6 +6,7 @@ says which were taken: it leaves after they are written, and the next search see
 
 from __future__ import annotations
 
+import gzip
 import io
 import zlib
 from collections.abc import Callable, Sequence
@@ -91,19 +92,16 @@ def _body(limit: int) -> bytes:
 
 def _gunzip(body: bytes, limit: int) -> bytes:
     """Unpack gzip of one member or several, and stop where it grows beyond ``limit``."""
-    unpacked, packed = io.BytesIO(), body
+    unpacked = io.BytesIO()
     try:
-        while packed:
-            member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-            while not member.eof:
-                unpacked.write(member.decompress(packed, _READ_BYTES))
-                packed = member.unconsumed_tail
+        with gzip.GzipFile(fileobj=io.BytesIO(body)) as members:
+            while piece := members.read(_READ_BYTES):
+                unpacked.write(piece)
                 if unpacked.tell() > limit:
                     raise _too_large(limit)
-                if not packed and not member.eof:
-                    raise InputError("body is gzip that breaks off")
-            packed = member.unused_data
-    except zlib.error as error:
+    except EOFError as error:
+        raise InputError("body is gzip that breaks off") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"body is not gzip: {error}") from error
     return unpacked.getvalue()
 

@@ -30,12 +30,12 @@ VIEW = CLICK | {"event": "view", "item_id": "2", "ts": 1735787046, "event_id": "
 class Shop:
     """The blueprints over in-memory stores."""
 
-    def __init__(self) -> None:
-        settings = Settings(max_body_bytes=LIMIT)
+    def __init__(self, limit: int = LIMIT) -> None:
+        settings = Settings(max_body_bytes=limit)
         self.states = MemoryStateStore()
         self.logs = Logs(MemoryEventLog(), MemoryEventLog())
         app = Flask(__name__)
-        app.config["MAX_CONTENT_LENGTH"] = LIMIT
+        app.config["MAX_CONTENT_LENGTH"] = limit
         errors.register(app, Telemetry())
         intake = EventIntake(settings, self.states, self.logs, lambda: None, Telemetry())
         app.register_blueprint(events.create_blueprint(settings, intake))
@@ -123,6 +123,13 @@ def test_unreadable_body_is_refused_as_a_whole(shop: Shop, body: bytes, reason: 
 def test_gzip_is_understood(shop: Shop, coding: str) -> None:
     shop.post(gzip.compress(lines(CLICK)) + gzip.compress(b"\n" + lines(VIEW)),
               **{"Content-Encoding": coding})
+    assert shop.items() == ("1", "2")
+
+
+def test_gzip_of_many_pieces_is_read_to_its_end() -> None:
+    shop = Shop(limit=2**20)
+    shop.post(gzip.compress(lines(CLICK) + b"\n" * 500_000 + lines(VIEW)),
+              **{"Content-Encoding": "gzip"})
     assert shop.items() == ("1", "2")
 
 
