@@ -27,7 +27,6 @@ from sidecar.search.controls import OWN_EXT
 from sidecar.search.plans import SearchPlan, Window
 from sidecar.search.requests import SearchRequest
 from sidecar.search.shapes import hides_words
-from sidecar.search.targets import Target
 
 LEAST_SAVED = 30
 
@@ -85,17 +84,22 @@ def suggests_hits(search: SearchRequest) -> bool:
 
 
 def names_field(search: SearchRequest, field: str) -> bool:
-    """Return True if the client itself asked for this doc value, by name or wildcard."""
-    asked = (search.members.get("docvalue_fields", b"") + search.members.get("fields", b"")
-             + search.members.get("script_fields", b"")
-             + (search.target.get("docvalue_fields") or "").encode())
-    return field.encode() in asked or b"*" in asked
+    """Return True if the client itself asked for what hits show under a field's name: the doc value
+    or the field, by name or wildcard, or a script's result."""
+    scripts = search.get("script_fields")
+    return (_names_doc_value(search, field) or _is_among(search.get("fields"), field)
+            or (isinstance(scripts, dict) and field in scripts))
 
 
-def _shows(field: str, named: Sequence[Any], target: Target) -> bool:
-    """Return True if doc values that a client named, in body or parameter, hold a field's."""
+def _names_doc_value(search: SearchRequest, field: str) -> bool:
+    in_parameter = (search.target.get("docvalue_fields") or "").split(",")
+    return _is_among(search.get("docvalue_fields"), field) or _is_among(in_parameter, field)
+
+
+def _is_among(asked: Any, field: str) -> bool:
+    """Return True if a list of fields, each a name or an object with one, has this field."""
+    named = asked if isinstance(asked, list) else []
     names = [name.get("field") if isinstance(name, dict) else name for name in named]
-    names += (target.get("docvalue_fields") or "").split(",")
     return any(isinstance(name, str) and fnmatchcase(field, name.strip()) for name in names)
 
 
@@ -110,9 +114,9 @@ def whole_fetch(plan: SearchPlan, item_id_field: str) -> HttpRequest:
     if hides_ids(search) and item_id_field:
         if suggests_hits(search) and not names_field(search, item_id_field):
             raise UnreadableError("suggestions would show what is asked for in the place of ids")
-        asked = search.get("docvalue_fields")
-        named = asked if isinstance(asked, list) else []
-        if not _shows(item_id_field, named, search.target):  # named twice, it comes twice
+        if not _names_doc_value(search, item_id_field):  # named twice, it comes twice
+            asked = search.get("docvalue_fields")
+            named = asked if isinstance(asked, list) else []
             members["docvalue_fields"] = msgspec.json.encode([*named, item_id_field])
     if search.kept_ext is not None:
         members["ext"] = search.kept_ext

@@ -174,6 +174,22 @@ def test_ids_come_first_where_that_gives_the_same_hits(body, parameters, is_spli
     assert not fetches.can_split(plan(body, parameters), "")
 
 
+@pytest.mark.parametrize(("body", "parameters", "is_named"), [
+    ({"docvalue_fields": ["price", "item_id"]}, "", True), ({}, "?docvalue_fields=p,item_id", True),
+    ({"docvalue_fields": [{"field": "item_*"}]}, "", True), ({"fields": ["*"]}, "", True),
+    ({"script_fields": {"item_id": {"script": "1"}}}, "", True), ({}, "", False),
+    ({"docvalue_fields": ["parent_item_id"]}, "", False), ({"fields": ["item_id.raw"]}, "", False),
+    ({"script_fields": {"twice": {"script": "2 * doc['item_id'].size()"}}}, "", False),
+    ({"docvalue_fields": "item_id"}, "", False),
+])
+def test_field_that_the_client_names_is_told_from_those_spelt_like_it(body, parameters, is_named):
+    """What it does not name is asked for beside, and cut out of each hit again."""
+    found = plan({"stored_fields": "_none_", **body}, parameters)
+    assert fetches.names_field(found.search, "item_id") is is_named
+    asked = sent(fetches.whole_fetch(found, "item_id")).get("docvalue_fields")
+    assert is_named or asked[-1] == "item_id"
+
+
 def test_id_fetch_asks_for_ids_and_everything_around_the_hits():
     found = plan({"query": MILK, "aggs": {"a": {}}, "from": 5, "_source": ["t"], "fields": ["x"],
                   "highlight": {}, "track_total_hits": True}, "?_source=t&typed_keys&size=3")
