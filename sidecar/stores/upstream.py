@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from sidecar.errors import UpstreamTimeout, UpstreamUnavailable
-from sidecar.records import HttpRequest, HttpResponse, StreamedResponse
+from sidecar.records import Headers, HttpRequest, HttpResponse, StreamedResponse
 from sidecar.settings import Settings
 from sidecar.stores.addresses import Address, addresses
 from sidecar.stores.http import Connection, NothingReceived
@@ -157,7 +157,19 @@ class Exchange:
             raise
         self._node.give_back(self._connection)
 
-    def _read_head(self, deadline: float) -> tuple[int, tuple[tuple[str, str], ...]]:
+    def _read_head(self, deadline: float) -> tuple[int, Headers]:
+        try:
+            return self._head(deadline)
+        except NothingReceived:
+            self._connection.close()
+            if not self._may_repeat:
+                raise
+        self._node, self._connection = self._upstream.connect(deadline, fresh=True)
+        self._send()
+        return self._head(deadline)
+
+    def _head(self, deadline: float) -> tuple[int, Headers]:
+        """Read status and headers; a node that hangs, or closes a new connection, is left alone."""
         try:
             return self._connection.read_head(deadline, self._client)
         except UpstreamTimeout:
@@ -165,14 +177,9 @@ class Exchange:
                 self._node.failed()
             raise
         except NothingReceived:
-            self._connection.close()
             if not self._connection.is_reused:
                 self._node.failed()
-            if not self._may_repeat:
-                raise
-            self._node, self._connection = self._upstream.connect(deadline, fresh=True)
-            self._send()
-            return self._connection.read_head(deadline, self._client)
+            raise
 
 
 class Upstream:

@@ -302,6 +302,19 @@ def test_caller_in_a_hurry_says_nothing_about_the_node(serve, upstream_of) -> No
     assert upstream.fetch(SEARCH, idempotent=True).status == 200
 
 
+def test_node_that_hangs_on_what_is_sent_again_is_left_alone_too(serve, upstream_of) -> None:
+    over = threading.Event()
+    broken_off = serve(answer(OK), close_at_once, answer(OK))
+    hung = serve(answer(OK), lambda _connection, _request: over.wait(20))
+    upstream = upstream_of(broken_off, hung)
+    for _ in range(2):  # each node has a kept connection
+        upstream.fetch(SEARCH, idempotent=True)
+    with pytest.raises(UpstreamTimeout):
+        upstream.fetch(SEARCH, idempotent=True, deadline=soon())
+    assert {upstream.fetch(SEARCH, idempotent=True).status for _ in range(4)} == {200}
+    over.set()
+
+
 def test_no_node_at_all_is_unavailable(upstream_of) -> None:
     with pytest.raises(UpstreamUnavailable, match="took no connection"):
         upstream_of(free_port_url()).fetch(SEARCH, idempotent=True)
