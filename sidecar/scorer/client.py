@@ -92,7 +92,8 @@ class Scorer:
             log.warning("scorer cannot be started", extra={"error": repr(error)})
 
     def close(self) -> None:
-        """Close the idle connections; the scorer stays, for other workers."""
+        """Close the idle connections; the scorer stays, for other workers, and for this one's next
+        request."""
         with self._lock:
             idle, self._idle = self._idle, []
         for sock in idle:
@@ -110,6 +111,7 @@ class Scorer:
             outcome, told = "late", str(error)
         except (OSError, EOFError) as error:
             outcome, told = "unreachable", repr(error)
+            self.close()  # whatever is idle leads to the scorer that is gone
             self.start()
         except FrameError as error:
             outcome, told = "refused", str(error)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,8 @@ from sidecar.ranking.ranker import Ranker
 from sidecar.ranking.signals import CONTEXT, FEATURES
 from sidecar.records import FloatArray
 from sidecar.scorer import client
-from sidecar.scorer.client import SOCKET, Launch, Scorer
+from sidecar.scorer.client import LOCK, SOCKET, Launch, Scorer
+from sidecar.scorer.frames import LENGTH_BYTES, Answer, frame, length, packed
 from sidecar.serving.telemetry import Telemetry
 from sidecar.stores.models import load_ranker, save_ranker
 from tests.processes import scorers_of
@@ -110,6 +114,33 @@ def counted(outcome: str) -> float:
                                      {"outcome": outcome}) or 0.0
 
 
+@contextmanager
+def answering(folder: Path, requests: int) -> Iterator[None]:
+    """A scorer that answers so many requests, all at once when they are there, and then ends."""
+    def serve() -> None:
+        with suppress(OSError):
+            peers.extend(listener.accept()[0] for _ in range(requests))
+            for peer in peers:
+                peer.recv(length(peer.recv(LENGTH_BYTES, socket.MSG_WAITALL)), socket.MSG_WAITALL)
+            for peer in peers:
+                peer.sendall(frame(Answer(packed(np.zeros((1, 1), np.float32)))))
+
+    peers: list[socket.socket] = []
+    (folder / SOCKET).unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / SOCKET))
+        listener.listen()
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        try:
+            yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            serving.join(SECONDS)
+            for peer in peers:
+                peer.close()
+
+
 def test_ranking_with_the_scorer_is_the_worker_s_own(starts: Starts, model_dir: Path) -> None:
     alone, helped = (load_ranker(model_dir, "cpu") for _ in range(2))
     scorer = starts()
@@ -153,6 +184,22 @@ def test_there_is_one_scorer_and_another_when_it_was_killed(
         np.testing.assert_array_equal(answered(scorer, version, job_of(1)), expected)
     [successor] = scorers_of(owner.pid)
     assert successor != pid
+
+
+def test_connections_to_a_scorer_that_has_ended_are_given_up_together(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tried one by one, each would cost a pause in which the worker computes by itself."""
+    monkeypatch.setattr(client, "PAUSE_S", 0.0)
+    scorer = Scorer(tmp_path, Launch("", "cpu", os.getpid(), 0, "INFO"), Telemetry(), SECONDS)
+    with (tmp_path / LOCK).open("w") as lock, ThreadPoolExecutor(2) as pool:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as a scorer holds it: nobody starts another
+        with answering(tmp_path, requests=2):
+            found = list(pool.map(lambda k: scorer.parts("any", job_of(k)), (1, 2)))
+            assert all(parts is not None for parts in found)
+        with answering(tmp_path, requests=1):
+            assert scorer.parts("any", job_of(1)) is None
+            assert scorer.parts("any", job_of(1)) is not None
+    scorer.close()
 
 
 def test_scorer_ends_with_its_owner_though_another_process_bears_the_owners_id(
