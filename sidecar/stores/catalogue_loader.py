@@ -139,9 +139,11 @@ class CatalogueLoader:
         documents = _with_numbers(self._documents([row for _, row in rows]), numbers)
         refused: list[tuple[int, str]] = []
         waiting = list(zip(rows, documents, strict=True))
+        reason = ""
         for attempt in range(ATTEMPTS):
+            if attempt:
+                pause(attempt, reason)
             again: list[tuple[Numbered, Item]] = []
-            reason = ""
             for entry, info in zip(waiting, self._bulk(version, waiting), strict=True):
                 if info["status"] in RETRIED:
                     again.append(entry)
@@ -153,7 +155,6 @@ class CatalogueLoader:
             if not again:
                 return refused
             waiting = again
-            pause(attempt, reason)
         raise UpstreamUnavailable(f"opensearch did not take {len(waiting)} rows in {ATTEMPTS} "
                                   f"attempts: {reason}")
 

@@ -208,20 +208,23 @@ def patiently(call: Callable[[], T]) -> T:
     Raises:
         UpstreamUnavailable: it still was after ``ATTEMPTS``, some two minutes.
     """
+    reason = ""
     for attempt in range(ATTEMPTS):
+        if attempt:
+            pause(attempt, reason)
         try:
             return call()
         except TransportError as error:
             if error.status_code not in RETRIED:
                 raise
-            reason = error
-        pause(attempt, str(reason))
+            reason = str(error)
     raise UpstreamUnavailable(f"opensearch did not take {ATTEMPTS} attempts in a row: {reason}")
 
 
-def pause(attempt: int, reason: str) -> None:
-    """Wait half a second, then twice as long at each attempt, up to half a minute."""
-    wait = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** attempt) * random.uniform(0.75, 1.25)
+def pause(failed: int, reason: str) -> None:
+    """Wait after so many failed attempts: half a second after the first, then twice as long after
+    each, up to half a minute."""
+    wait = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** (failed - 1)) * random.uniform(0.75, 1.25)
     log.warning("opensearch did not take a request, trying again",
-                extra={"attempt": attempt + 1, "wait_s": round(wait, 1), "reason": reason[:200]})
+                extra={"attempt": failed, "wait_s": round(wait, 1), "reason": reason[:200]})
     time.sleep(wait)
