@@ -172,7 +172,7 @@ class Ticket:
         self.refusal = refusal
         self._release = release
         self._pending: PendingState | None = None
-        self._early: UserState | UpstreamError | _NotYet | None = _NOT_YET
+        self._early: UserState | Exception | _NotYet | None = _NOT_YET
 
     def __del__(self) -> None:
         self.cancel()
@@ -198,7 +198,7 @@ class Ticket:
         self._pending = None
         try:
             state = pending.result(time.monotonic() + self._personalizer.timeout_s)
-        except UpstreamError as error:
+        except Exception as error:  # raised here, it would cost the answer that is still to come
             self._early = error
             return
         self._early = state
@@ -282,7 +282,7 @@ class Ticket:
         early, self._early = self._early, _NOT_YET
         pending, self._pending = self._pending, None
         try:
-            if isinstance(early, UpstreamError):
+            if isinstance(early, Exception):
                 raise early
             if not isinstance(early, _NotYet):
                 return early

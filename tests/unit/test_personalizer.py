@@ -296,7 +296,8 @@ def test_history_that_comes_first_is_taken_in_while_opensearch_searches():
 
 @pytest.mark.parametrize(("error", "reason"), [
     (UpstreamTimeout("late"), SkipReason.TIMEOUT),
-    (UpstreamUnavailable("gone"), SkipReason.STATE_UNAVAILABLE)])
+    (UpstreamUnavailable("gone"), SkipReason.STATE_UNAVAILABLE),
+    (RuntimeError("a bug"), SkipReason.RANKING_ERROR)])
 def test_history_that_breaks_off_while_opensearch_searches_is_a_skip(error, reason):
     def fail(deadline):
         raise error
