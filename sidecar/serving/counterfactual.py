@@ -98,14 +98,12 @@ class Replay:
         groups = _groups(shown.history)
         rests = [without(shown.history, positions) for positions in groups.values()]
         hiddens = self._ranker.advance_many([None] * len(rests), rests) if rests else []
-        for (item_id, query), rest, hidden in zip(groups, rests, hiddens, strict=True):
-            other = self.show(rest, hidden)
-            positions = groups[item_id, query]
-            last = positions[-1]
-            scores = None if other.ranking is None else other.ranking.scores
-            # Without its last event of a known item, a history leaves the engine's order.
-            change = (shown.ranking.scores - scores if scores is not None
-                      else np.full(len(told), np.nan, np.float32))
+        for ((item_id, query), positions), rest, hidden in zip(
+                groups.items(), rests, hiddens, strict=True):
+            other, last = self.show(rest, hidden).ranking, positions[-1]
+            if other is None:  # the engine's order: no event of a known item is left, no score
+                continue
+            change = shown.ranking.scores - other.scores
             for k in np.flatnonzero(np.abs(change) >= TELLING).tolist():
                 told[k].append({
                     "item_id": item_id, "query": query, "event": shown.history.events[last],
