@@ -20,7 +20,7 @@ from typing import Any
 
 from scripts._arguments import new_directory, whole
 from scripts._inputs import bar, counted, digest, when, write_whole
-from scripts._program import INTERRUPTED
+from scripts._program import INTERRUPTED, exit_code
 from scripts.evaluate import known
 from scripts.train import add_config, config_of
 from sidecar.errors import FileError, SidecarError
@@ -140,4 +140,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

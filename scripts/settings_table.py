@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from scripts._program import exit_code
 from sidecar.settings import Settings, variable
 
 
@@ -46,4 +47,4 @@ def _meaning(field: dataclasses.Field[Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

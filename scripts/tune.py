@@ -24,7 +24,7 @@ from typing import Any
 
 from scripts._arguments import instant, new_directory, seed, whole
 from scripts._inputs import bar, counted, digest, write_whole
-from scripts._program import INTERRUPTED
+from scripts._program import INTERRUPTED, exit_code
 from scripts.train import requirement
 from sidecar.errors import FileError, SidecarError
 from sidecar.records import Case
@@ -192,4 +192,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

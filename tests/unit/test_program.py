@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -30,3 +31,14 @@ def test_broken_connection_is_no_reader_that_has_enough() -> None:
                           check=False, timeout=60)
     assert told.returncode == 1
     assert "a node" in told.stderr
+
+
+def test_table_of_settings_whose_reader_has_gone_ends_without_a_trace() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        told = subprocess.run([sys.executable, "-m", "scripts.settings_table"], stdout=writer,
+                              stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    finally:
+        os.close(writer)
+    assert (told.returncode, told.stderr) == (141, "")
