@@ -28,8 +28,8 @@ from scripts._asked import (
     history_rows,
     search_body,
     user_document,
-    when,
 )
+from scripts._inputs import when
 from scripts._program import exit_code
 from sidecar.errors import SettingsError, SidecarError
 from sidecar.ranking.explain import ago

@@ -19,8 +19,9 @@ from typing import Any
 
 from opensearchpy.exceptions import OpenSearchException
 
-from scripts._asked import Asked, add_arguments, ask, event_words, history_rows, when
+from scripts._asked import Asked, add_arguments, ask, event_words, history_rows
 from scripts._cells import cell
+from scripts._inputs import when
 from scripts._program import exit_code
 from sidecar.errors import InputError, SettingsError, SidecarError
 from sidecar.records import Event, History
