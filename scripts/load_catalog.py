@@ -4,9 +4,8 @@ FILE is JSON lines (optionally .gz), Parquet or CSV. Each row is validated; rows
 taken are written, with line number and reason, to FILE.refused.jsonl (in the working directory if
 FILE's is not writable). The alias moves to the new version once every row is there, unless it
 serves one already and more than a share of the rows was refused: then it stays there, and the load
-fails. A load that was
-killed goes on where it was, and loading the same file again changes nothing. The indices of states,
-events and queries are made first if they are absent.
+fails. A load that was killed goes on where it was, and loading the same file again changes nothing.
+The indices of states, events and queries are made first if they are absent.
 """
 
 from __future__ import annotations
