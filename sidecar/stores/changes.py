@@ -14,7 +14,7 @@ from urllib.parse import quote
 import msgspec
 
 from sidecar.records import HttpRequest, HttpResponse
-from sidecar.stores.documents import check
+from sidecar.stores.documents import check, decode_answer
 from sidecar.stores.upstream import Upstream
 
 PAGE = 1000  # documents a request: some 300 KB of grocery products, a few ms
@@ -177,7 +177,7 @@ class ShardReader:
     def _behind_alias(self) -> set[str]:
         """Return the uuids of the alias's indices, whether they are up or not."""
         response = self._fetch("GET", self._alias, _UUIDS)
-        found = {} if response.status == 404 else _uuids_decoder.decode(check(response).body)
+        found = {} if response.status == 404 else decode_answer(_uuids_decoder, response)
         return {index.settings.index.uuid for index in found.values()}
 
     def _shards(self) -> dict[tuple[str, str], _Shard]:
@@ -185,7 +185,7 @@ class ShardReader:
         if response.status == 404:  # there is no such index yet
             self.uuids = {}
             return {}
-        stats = _stats_decoder.decode(check(response).body)
+        stats = decode_answer(_stats_decoder, response)
         self.uuids = {name: index.uuid for name, index in stats.indices.items()}
         return {(index.uuid, shard): _Shard(name, copy.seq_no.global_checkpoint,
                                             copy.seq_no.max_seq_no if copy.is_up else -1)
@@ -213,7 +213,7 @@ class ShardReader:
                 "track_total_hits": False,
                 "_source": self._source,
             })
-            page = _page_decoder.decode(check(self._fetch("POST", index, path, body)).body)
+            page = decode_answer(_page_decoder, self._fetch("POST", index, path, body))
             hits = page.hits.hits
             if hits:
                 yield hits

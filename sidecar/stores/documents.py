@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -23,6 +23,8 @@ _OVERLOADED = frozenset({429, 502, 503, 504})  # of one document; these pass
 _BLOCKED = " blocked by: ["
 _QUOTED = re.compile(r"(?<!field )(?<!of type )\[|\[(?![\w.-]+\])")
 _INDEX_FAULTS = ("no write index is defined for alias", "pipeline with id [")
+
+T = TypeVar("T")
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -109,10 +111,8 @@ class PendingBulk:
             raise self.failure
         if self.exchange is None:
             return []
-        response = self.exchange.result()
-        check(response)
-        outcomes = [outcome for item in _bulk_decoder.decode(response.body).items
-                    for outcome in item.values()]
+        answer = decode_answer(_bulk_decoder, self.exchange.result())
+        outcomes = [outcome for item in answer.items for outcome in item.values()]
         if len(outcomes) != self.count:
             raise UpstreamError(f"bulk answered {len(outcomes)} items for {self.count} lines")
         if self.again is not None and any(outcome.is_homeless for outcome in outcomes):
@@ -200,6 +200,21 @@ def check(response: HttpResponse) -> HttpResponse:
     if response.status in _OVERLOADED:
         raise UpstreamUnavailable(message)
     raise UpstreamError(message)
+
+
+def decode_answer(decoder: msgspec.json.Decoder[T], response: HttpResponse) -> T:
+    """Return what a response says, if it is a success.
+
+    Raises:
+        UpstreamError: it is none, see ``check``; or no OpenSearch wrote it, but a page of whatever
+            stands before it, as a proxy's that asks to log in.
+    """
+    body = check(response).body
+    try:
+        return decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:  # their words quote no values
+        raise UpstreamError(
+            f"opensearch answered {response.status} with what it never says: {error}") from error
 
 
 def without_values(reason: str) -> str:

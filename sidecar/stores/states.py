@@ -22,7 +22,14 @@ from cachetools import LRUCache
 from sidecar.errors import UpstreamError, UpstreamUnavailable, VersionConflict
 from sidecar.records import FloatArray, History, HttpResponse, UserState
 from sidecar.settings import Settings
-from sidecar.stores.documents import Documents, Outcome, Reason, check, document_path
+from sidecar.stores.documents import (
+    Documents,
+    Outcome,
+    Reason,
+    check,
+    decode_answer,
+    document_path,
+)
 from sidecar.stores.upstream import Exchange, Upstream
 
 log = logging.getLogger(__name__)
@@ -176,7 +183,7 @@ class OpenSearchStateStore:
         response = self._documents.fetch("POST", "/_mget", _encode({"ids": list(user_ids)}))
         if response.status == 404:
             return [None] * len(user_ids)
-        docs = _documents_decoder.decode(check(response).body).docs
+        docs = decode_answer(_documents_decoder, response).docs
         return [_state(user_id, doc) for user_id, doc in zip(user_ids, docs, strict=True)]
 
     def put_many(self, states: Sequence[UserState]) -> list[UserState | Exception]:
@@ -207,7 +214,7 @@ def _read_one(user_id: str, response: HttpResponse,
     body = check(response).body
     state = decoded.get(user_id, body) if decoded is not None else None
     if state is None:
-        state = _state(user_id, _document_decoder.decode(body))
+        state = _state(user_id, decode_answer(_document_decoder, response))
         if decoded is not None and state is not None:
             decoded.put(body, state)
     return state

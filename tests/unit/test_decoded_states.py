@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
+from sidecar.errors import UpstreamError
 from sidecar.records import HttpResponse
 from sidecar.stores.states import Decoded, _read_one
 
@@ -45,3 +47,12 @@ def test_no_more_events_are_kept_than_allowed():
     for user in "wxyz":
         _read_one(user, answer(3, events=4), kept)
     assert _read_one("v", answer(3, events=2), kept) is not first
+
+
+@pytest.mark.parametrize("body", [b"<html>Please log in</html>", b"",
+                                  b'{"found": "jane"}', b"\xff"])
+def test_answer_that_is_none_of_opensearchs_is_a_failure_of_opensearch(body):
+    """A proxy before it has pages of its own, with status 200."""
+    with pytest.raises(UpstreamError, match="opensearch answered 200") as told:
+        _read_one("u", HttpResponse(200, (), body), Decoded(100))
+    assert "jane" not in str(told.value)
