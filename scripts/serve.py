@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         print(f"serve: {error}", file=sys.stderr)
         return 2
-    print(f"sidecar at http://{settings.listen}, in front of {settings.opensearch_url}",
+    print(f"sidecar listens on {settings.listen}, in front of {settings.opensearch_url}",
           file=sys.stderr, flush=True)
     return _become_gunicorn(environ)
 
