@@ -151,7 +151,7 @@ class _Body:
 
 
 def _closes_all(request: HttpRequest) -> bool:
-    kind = http_headers.get(request.headers, "content-type") or ""
+    kind = http_headers.get(request.headers, "content-type")
     body = request.body if isinstance(request.body, bytes) else b""
     return closes_all(request.target, body, is_json="json" in kind.lower())
 
