@@ -1,7 +1,9 @@
 """Keeps the items' counts as fresh as the event log, so that serving sees what evaluation sees.
 
 A model brings the counts of the events that it was trained on, up to an instant; events since then,
-whoever took them, are read from OpenSearch in the background and counted on top.
+whoever took them, are read from OpenSearch in the background and counted on top. All workers of all
+sidecars read at the same instants of the clock: two pages of one search then come of the same
+counts, whichever workers answer them, unless such an instant falls between the two.
 """
 
 from __future__ import annotations
@@ -90,7 +92,8 @@ class PopularityRefresh:
         return self._open_events(ranker.knowledge.statistics.clock)
 
     def start(self) -> None:
-        """Refresh every ``refresh_s`` in a thread of its own; the first time at once."""
+        """Refresh in a thread of its own: at once, then whenever the clock shows a multiple of
+        ``refresh_s``."""
         threading.Thread(target=self._run, name="popularity-refresh", daemon=True).start()
 
     def stop(self) -> None:
@@ -106,7 +109,12 @@ class PopularityRefresh:
                 if not self._is_failing:
                     log.warning("popularity refresh failed", extra={"error": repr(error)})
                 self._is_failing = True
-            self._stopped.wait(self._refresh_s)
+            self._stopped.wait(seconds_to_next(time.time(), self._refresh_s))
+
+
+def seconds_to_next(now: float, every_s: float) -> float:
+    """Return how long it is from ``now`` (seconds) to the next multiple of ``every_s``."""
+    return every_s - now % every_s
 
 
 def _count_all(ranker: Ranker, batches: Iterable[Sequence[ItemEvent]]) -> int:

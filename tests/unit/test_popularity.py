@@ -11,7 +11,12 @@ from sidecar.errors import UpstreamUnavailable
 from sidecar.ranking.kinds import strength
 from sidecar.ranking.statistics import ItemStatistics
 from sidecar.serving import popularity as popularity_module
-from sidecar.serving.popularity import PATIENCE_S, PopularityRefresh
+from sidecar.serving.popularity import (
+    PATIENCE_S,
+    REFRESH_S,
+    PopularityRefresh,
+    seconds_to_next,
+)
 from sidecar.stores.changes import Hit
 from sidecar.stores.event_changes import ItemEvent, _item_event
 from tests.shops import LEARNT, fresh_ranker
@@ -206,6 +211,13 @@ class Paged:
         while self.pages:
             yield self.pages[0]
             self.pages = self.pages[1:]
+
+
+def test_workers_that_started_apart_look_at_the_same_instants():
+    """Apart by up to ten seconds, they had shown pages of two orders while others bought."""
+    started = np.random.default_rng(0).uniform(1_800_000_000, 1_800_000_000 + REFRESH_S, 20)
+    looks = {round(now + seconds_to_next(now, REFRESH_S), 3) for now in started}
+    assert looks == {1_800_000_000 + REFRESH_S}
 
 
 def test_without_a_model_nothing_is_read(log):
