@@ -75,13 +75,15 @@ class CatalogueLoader:
         """Load the file unless it is what is searched already.
 
         Raises:
-            FileError: the file cannot be read, or holds no row that can be taken, here or there,
-                or too many that cannot; or refused rows cannot be written down.
+            FileError: the file cannot be read, or was written to meanwhile, or holds no row that
+                can be taken, here or there, or too many that cannot; or refused rows cannot be
+                written down.
             ModelError: the model knows none of the items.
             InputError: the alias is an index.
             UpstreamError: OpenSearch could not be asked, or does not hold what it took.
         """
         rows = read_catalogue(self._path, self._refused.write)
+        found = self._stamp()
         survey = survey_of(self._path, rows, self._body, self._encoder, progress)
         refused = len(rows.refused)
         for version in self._versions.current():
@@ -94,6 +96,7 @@ class CatalogueLoader:
         version, load = self._begin(survey)
         start = load.lines
         load = self._fill(version, load, survey, progress)
+        self._check_unchanged(version, found)
         self._check_taken(version, load, survey.items)
         self._check_share(refused + len(load.refused), survey.items + refused, version)
         self._check_count(version, survey.items - len(load.refused))
@@ -199,6 +202,19 @@ class CatalogueLoader:
             raise UpstreamError(f"opensearch refused {len(load.refused)} rows up to line "
                                 f"{load.lines}, the last because {load.refused[-1][1]}; the alias "
                                 f"was left as it was, see {self._refused.path}")
+
+    def _stamp(self) -> tuple[int, int]:
+        """Return what changes with whatever is written to the file."""
+        found = self._path.stat()
+        return found.st_mtime_ns, found.st_size
+
+    def _check_unchanged(self, version: Version, found: tuple[int, int]) -> None:
+        """Fail where the rows that were written may be others than those that were looked over."""
+        if self._stamp() != found:
+            self._versions.drop(version.name)
+            raise FileError(f"{self._path} was written to while it was loaded; {version.name} was "
+                            "deleted and the alias left as it was; load the file again once it is "
+                            "complete")
 
     def _check_taken(self, version: Version, load: Load, items: int) -> None:
         if len(load.refused) == items:

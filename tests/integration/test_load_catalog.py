@@ -601,6 +601,21 @@ def test_dropped_connections_are_made_again(
     assert client.count(index=alias)["count"] == 250
 
 
+def test_file_that_is_written_to_while_it_is_loaded_is_not_served(
+        client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path) -> None:
+    path = write(tmp_path / "c.jsonl", items(20))
+    assert load(path) == 0
+    write(path, items(30))
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if stage == "loading" and not done:
+            write(path, [row | {"price": 1.0} for row in items(30)])
+
+    with pytest.raises(FileError, match=r"was written to while it was loaded.*load the file again"):
+        load_with(client, alias, path, progress)
+    assert versions(client, alias) == {"-v1": True}
+
+
 @pytest.mark.usefixtures("small_batches")
 def test_version_that_does_not_hold_what_it_must_is_not_served(
         client: OpenSearch, alias: str, tmp_path: Path) -> None:
