@@ -41,6 +41,7 @@ final class SidecarClient implements Closeable {
     private static final Logger logger = LogManager.getLogger(SidecarClient.class);
 
     private static final String PATH = "/_personalize/rescore";
+    private static final String AUTHORIZATION = "Authorization";
     private static final int HTTP_THREADS = 2;
     /** Explanations of the largest window take some ten megabytes. */
     private static final int MOST_ANSWER_BYTES = 32 * 1024 * 1024;
@@ -58,6 +59,7 @@ final class SidecarClient implements Closeable {
     private final Map<String, SidecarBreaker> breakers = new ConcurrentHashMap<>();
 
     SidecarClient(Settings settings, ThreadPool threadPool) {
+        this.authorization = secret(settings);
         this.threadPool = threadPool;
         this.httpThreads = Executors.newFixedThreadPool(
             HTTP_THREADS,
@@ -68,13 +70,23 @@ final class SidecarClient implements Closeable {
             .followRedirects(HttpClient.Redirect.NEVER)
             .executor(httpThreads)
             .build();
-        try (SecureString secret = PersonalizeSettings.AUTHORIZATION.get(settings)) {
-            this.authorization = secret.toString(); // the keystore is closed once the node is up
-        }
         this.maxInFlight = PersonalizeSettings.MAX_IN_FLIGHT.get(settings);
         this.places = new Semaphore(maxInFlight);
         this.breakerFailures = PersonalizeSettings.BREAKER_FAILURES.get(settings);
         this.breakerPauseMs = PersonalizeSettings.BREAKER_PAUSE_MS.get(settings);
+    }
+
+    /** Reads the secret now: the keystore is closed once the node is up. */
+    private static String secret(Settings settings) {
+        try (SecureString secret = PersonalizeSettings.AUTHORIZATION.get(settings)) {
+            HttpRequest.newBuilder().header(AUTHORIZATION, secret.toString());
+            return secret.toString();
+        } catch (IllegalArgumentException e) { // not as the cause: its message quotes the secret
+            throw new IllegalArgumentException(
+                "[" + PersonalizeSettings.AUTHORIZATION.getKey() + "] in the keystore holds a "
+                    + "character that a header may not, such as a line's end; add it again"
+            );
+        }
     }
 
     /**
@@ -92,7 +104,7 @@ final class SidecarClient implements Closeable {
                 .header("Content-Type", "application/json")
                 .POST(HttpRequest.BodyPublishers.ofByteArray(body));
             if (authorization.isEmpty() == false && mayKnow) {
-                request.header("Authorization", authorization);
+                request.header(AUTHORIZATION, authorization);
             }
             return request.build();
         }

@@ -21,6 +21,7 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertInstanceOf;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 /** The client against a server that misbehaves in each way that it must survive. */
@@ -217,9 +218,23 @@ class SidecarClientTests {
         assertEquals(0, client.inFlight());
     }
 
+    @Test
+    void secretThatNoHeaderCanHoldIsRefusedAtTheStartAndNotTold() {
+        for (String secret : List.of("Bearer of\na line's end", "Bearer \u4e2d")) {
+            var error = assertThrows(IllegalArgumentException.class, () -> learn(secret));
+            assertTrue(error.getMessage().contains("[plugins.personalize.authorization]"));
+            assertFalse(String.valueOf(error.getCause()).contains("Bearer"));
+            assertFalse(error.getMessage().contains("Bearer"));
+        }
+    }
+
     private void learnTheSecret() throws IOException {
+        learn("Bearer of the secret");
+    }
+
+    private void learn(String secret) throws IOException {
         MockSecureSettings keystore = new MockSecureSettings();
-        keystore.setString("plugins.personalize.authorization", "Bearer of the secret");
+        keystore.setString("plugins.personalize.authorization", secret);
         client.close();
         client = new SidecarClient(
             Settings.builder().put(SETTINGS).setSecureSettings(keystore).build(),
