@@ -35,6 +35,7 @@ from sidecar.training.schedule import one_cycle
 BATCH_USERS = 64
 CHUNK_STEPS = 64
 LEAST_LONG = 10  # events a shopper, from which on little of a chunk is padding
+MOST_TAUGHT = 10_000  # events of a shopper, the latest: more are no shopper's, but a crawler's
 NEGATIVES = 512
 LEARNING_RATE = 3e-3
 DENSE_ROWS = 2**18  # ids beyond which a step moves only those that it reads
@@ -162,10 +163,12 @@ class _Descent:
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """Positions (B, T) into the sequences, -1 for padding, and target rows (B, T), -1 for none."""
+    """Positions (B, T) into the sequences, -1 for padding, and target rows (B, T), -1 for none.
+    ``goes_on`` (of the chunk before): which of its users are in this one; the others have ended."""
 
     at: IntArray
     target: IntArray
+    goes_on: npt.NDArray[np.bool_]
 
 
 class _Sampler:
@@ -191,7 +194,7 @@ class _Sampler:
 def _step(encoder: Encoder, tensors: TableTensors, sequences: Sequences, sampler: _Sampler,
           chunk: _Chunk, hidden: Tensor | None) -> tuple[Tensor | None, Tensor]:
     device = tensors.row.device
-    states, last = _run(encoder, tensors, sequences, chunk.at, hidden)
+    states, last = _run(encoder, tensors, sequences, chunk.at, _going_on(hidden, chunk))
     has_target = torch.from_numpy(chunk.target >= 0).to(device)
     if not has_target.any():
         return None, last.detach()
@@ -208,6 +211,13 @@ def _step(encoder: Encoder, tensors: TableTensors, sequences: Sequences, sampler
     loss = torch.nn.functional.cross_entropy(logits, torch.zeros(len(target), dtype=torch.long,
                                                                 device=device))
     return loss, last.detach()
+
+
+def _going_on(hidden: Tensor | None, chunk: _Chunk) -> Tensor | None:
+    """Return the hidden states (L, B, W) of a chunk's users out of those of the chunk before."""
+    if hidden is None or chunk.goes_on.all():
+        return hidden
+    return hidden[:, torch.from_numpy(chunk.goes_on).to(hidden.device)]
 
 
 def _run(encoder: Encoder, tensors: TableTensors, sequences: Sequences, at: IntArray,
@@ -238,6 +248,7 @@ def states_at(encoder: Encoder, events: EventLog, table: ItemTable, users: IntAr
     sequences, tensors = Sequences.of(events, table, kinds), TableTensors(table, device)
     found = np.zeros((len(users), encoder.config.hidden), np.float32)
     wanted: dict[int, list[tuple[int, int]]] = {}
+    is_wanted = np.zeros(len(sequences.item), bool)
     for k, (user, instant) in enumerate(zip(users.tolist(), instants.tolist(), strict=True)):
         if user < 0:
             continue
@@ -245,6 +256,7 @@ def states_at(encoder: Encoder, events: EventLog, table: ItemTable, users: IntAr
         end = start + int(np.searchsorted(sequences.ts[start:stop], instant, side="left"))
         if end > start:
             wanted.setdefault(int(end - 1), []).append((k, user))
+            is_wanted[end - 1] = True
     who = np.array(sorted({user for pairs in wanted.values() for _, user in pairs}), np.int64)
     lengths = sequences.offsets[who + 1] - sequences.offsets[who] if len(who) else who
     who = who[np.argsort(-lengths, kind="stable")]
@@ -253,9 +265,10 @@ def states_at(encoder: Encoder, events: EventLog, table: ItemTable, users: IntAr
         for first in range(0, len(who), BATCH_USERS):
             hidden = None
             for chunk in _walk(who[first:first + BATCH_USERS], sequences, None):
-                states, hidden = _run(encoder, tensors, sequences, chunk.at, hidden)
+                states, hidden = _run(encoder, tensors, sequences, chunk.at,
+                                      _going_on(hidden, chunk))
                 values = states.cpu().numpy()
-                for b, t in zip(*np.nonzero(np.isin(chunk.at, list(wanted))), strict=True):
+                for b, t in zip(*np.nonzero(is_wanted[chunk.at] & (chunk.at >= 0)), strict=True):
                     for k, _ in wanted[int(chunk.at[b, t])]:
                         found[k] = values[b, t]
     return found
@@ -275,26 +288,37 @@ def _batches(users: IntArray, sequences: Sequences,
         yield ordered[start:start + BATCH_USERS]
 
 
+def _span(batch: IntArray, sequences: Sequences, most: int | None) -> tuple[IntArray, IntArray]:
+    """Return where the last ``most`` events (None: all) of each user (B) start and stop."""
+    starts, stops = sequences.offsets[batch], sequences.offsets[batch + 1]
+    return (starts if most is None else np.maximum(starts, stops - most)), stops
+
+
 def _chunks(batch: IntArray, sequences: Sequences) -> int:
-    longest = int((sequences.offsets[batch + 1] - sequences.offsets[batch]).max())
-    return -(-longest // CHUNK_STEPS)
+    starts, stops = _span(batch, sequences, MOST_TAUGHT)
+    return -(-int((stops - starts).max()) // CHUNK_STEPS)
 
 
 def _walk(batch: IntArray, sequences: Sequences,
           rng: np.random.Generator | None) -> Iterator[_Chunk]:
-    """Yield a batch's steps, CHUNK_STEPS at a time. Where a log's histories are short, most of them
-    would be padding: there are no more than the longest has, ten times as fast at two events."""
-    starts, stops = sequences.offsets[batch], sequences.offsets[batch + 1]
+    """Yield a batch's steps, CHUNK_STEPS at a time; with ``rng`` the last MOST_TAUGHT of each user,
+    and targets. Where a log's histories are short, most of them would be padding: there are no more
+    than the longest has, ten times as fast at two events. A user whose history has ended takes no
+    further part, or one of 100,000 events would take as long as 64 of them."""
+    starts, stops = _span(batch, sequences, None if rng is None else MOST_TAUGHT)
     longest = int((stops - starts).max())
     shoppers = np.count_nonzero(np.diff(sequences.offsets))
     is_long = len(sequences.item) >= LEAST_LONG * shoppers
-    for k in range(_chunks(batch, sequences)):
-        width = CHUNK_STEPS if is_long else min(CHUNK_STEPS, longest - k * CHUNK_STEPS)
-        at = starts[:, None] + k * CHUNK_STEPS + np.arange(width)[None, :]
+    was_on = np.ones(len(batch), bool)
+    for first in range(0, longest, CHUNK_STEPS):
+        width = CHUNK_STEPS if is_long else min(CHUNK_STEPS, longest - first)
+        at = starts[:, None] + first + np.arange(width)[None, :]
         at = np.where(at < stops[:, None], at, -1)
         target = np.full(at.shape, -1, np.int64) if rng is None else _targets(
             at, stops, sequences, rng)
-        yield _Chunk(at, target)
+        is_on = at[:, 0] >= 0
+        yield _Chunk(at[is_on], target[is_on], is_on[was_on])
+        was_on = is_on
 
 
 def _targets(at: IntArray, stops: IntArray, sequences: Sequences,

@@ -79,6 +79,35 @@ def test_short_histories_are_walked_without_padding_and_end_in_the_same_states(t
     np.testing.assert_allclose(trimmed, found, atol=1e-6)
 
 
+def test_crawler_walks_on_alone_once_the_others_have_ended(table):
+    """Else each of its thousand steps would be taken for 64 shoppers, most of whom have ended."""
+    crawled = [Event("bot", "view", f"i{k % 30}", EVENTS[0].ts + k) for k in range(700)]
+    together, alone = log_of([*EVENTS, *crawled], table), log_of(crawled, table)
+    encoder = encoder_of(table)
+    chunks = list(training._walk(np.arange(len(together.users)),
+                                 training.Sequences.of(together, table), None))
+    assert [len(chunk.at) for chunk in chunks] == [7, *[1] * 10]
+    for user, log in (("bot", alone), ("u3", log_of(EVENTS, table))):
+        np.testing.assert_allclose(states_before(encoder, together, table, user, 1e10),
+                                   states_before(encoder, log, table, user, 1e10), atol=1e-5)
+    instants = np.full(len(together.users), 1e10)
+    found = training.states_at(encoder, together, table, np.arange(len(instants)), instants)
+    for code, user in enumerate(together.users):
+        np.testing.assert_allclose(found[code],
+                                   states_before(encoder, together, table, user, 1e10), atol=1e-5)
+
+
+def test_crawler_teaches_its_latest_events_alone(table, monkeypatch):
+    monkeypatch.setattr(training, "MOST_TAUGHT", 100)
+    crawled = [Event("bot", "view", f"i{k % 30}", float(k)) for k in range(700)]
+    sequences = training.Sequences.of(log_of(crawled, table), table)
+    taught = [chunk.at for chunk in training._walk(np.array([0]), sequences,
+                                                   np.random.default_rng(0))]
+    assert [int(at[0, 0]) for at in taught] == [600, 664]
+    assert max(int(at.max()) for at in taught) == 699
+    assert len(list(training._walk(np.array([0]), sequences, None))) == 11
+
+
 def test_stranger_and_user_without_earlier_events_have_a_zero_state(table):
     encoder, log = encoder_of(table), log_of(EVENTS, table)
     found = training.states_at(encoder, log, table, np.array([-1, 0]), np.array([1e10, 0.0]))
