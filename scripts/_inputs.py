@@ -15,8 +15,10 @@ from tqdm import tqdm
 
 from sidecar.errors import ModelError
 from sidecar.ranking.ranker import Ranker
-from sidecar.stores.files import Rows, row_count_hint
+from sidecar.records import Case
+from sidecar.stores.files import Rows, read_cases, row_count_hint
 from sidecar.stores.models import load_ranker
+from sidecar.training.retrieval import with_scores
 
 LAST_INSTANT = 253_402_300_799.0  # a moment after it has no date: 9999-12-31 stands for "never"
 
@@ -27,6 +29,11 @@ def counted(rows: Rows, what: str):  # type: ignore[type-arg, no-untyped-def]
     if rows.refused:
         logging.warning("%s: %d rows refused, the first: %s", rows.path, len(rows.refused),
                         rows.refused[0])
+
+
+def scored_cases(path: Path, rows: Sequence[dict[str, Any]]) -> list[Case]:
+    """Read a file of cases over a catalogue; BM25's scores stand in where it leaves them out."""
+    return with_scores(list(counted(read_cases(path), "cases")), rows)
 
 
 def bar(step: str, *, leave: bool = True) -> Callable[[int, float], None]:

@@ -22,13 +22,13 @@ from typing import Any
 import msgspec
 
 from scripts._arguments import new_file, number
-from scripts._inputs import bar, counted, ranker_over
+from scripts._inputs import bar, counted, ranker_over, scored_cases
 from scripts._program import exit_code
 from sidecar.analysis.evaluation_report import evaluation_page, more_figures
 from sidecar.errors import InputError, SidecarError
 from sidecar.ranking.items import ItemTable
 from sidecar.records import Case
-from sidecar.stores.files import read_cases, read_catalogue, read_events
+from sidecar.stores.files import read_catalogue, read_events
 from sidecar.training.evaluation import (
     THRESHOLD,
     TRAINED,
@@ -77,7 +77,7 @@ def _evaluate(options: argparse.Namespace) -> tuple[list[Case], Evaluated, ItemT
     rows = list(counted(read_catalogue(options.catalogue), "catalogue"))
     ranker = ranker_over(options.model, options.device, options.catalogue, rows)
     ranker.orders_strangers = options.without_history == "model"
-    cases = list(counted(read_cases(options.cases), "cases"))
+    cases = scored_cases(options.cases, rows)
     learnt = ranker.knowledge.statistics.clock - 1.0  # the last event that training saw
     early = sum(0 < case.ts <= learnt for case in cases)
     if early:

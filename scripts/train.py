@@ -21,19 +21,14 @@ from typing import Any
 import torch
 
 from scripts._arguments import LARGEST_SEED, instant, new_directory, seed
-from scripts._inputs import bar, counted, when
+from scripts._inputs import bar, counted, scored_cases, when
 from scripts._program import exit_code
 from sidecar.errors import FileError, SidecarError
 from sidecar.ranking.encoder import CELLS
 from sidecar.ranking.imputation import DEFAULT_RULES, RULES, rules_named
 from sidecar.ranking.signals import HYBRID, SIGNALS, signals_named
 from sidecar.serving.event_forms import MAX_AHEAD_S
-from sidecar.stores.files import (
-    read_cases,
-    read_catalogue,
-    read_events,
-    read_users,
-)
+from sidecar.stores.files import read_catalogue, read_events, read_users
 from sidecar.stores.models import pick_device, save_ranker
 from sidecar.training.log import EventLog
 from sidecar.training.merging import merged_events
@@ -62,7 +57,7 @@ def _train(options: argparse.Namespace) -> dict[str, object]:
     config = config_of(options)
     rows = list(counted(read_catalogue(options.catalogue), "catalogue"))
     by_id = {row["item_id"]: k for k, row in enumerate(rows)}
-    cases = list(counted(read_cases(options.cases), "cases")) if options.cases else []
+    cases = scored_cases(options.cases, rows) if options.cases else []
     if options.until is not None:
         cases = [case for case in cases if case.ts < options.until]
     log = EventLog.from_events(

@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from scripts._arguments import instant, new_directory, seed, whole
-from scripts._inputs import bar, counted, digest, write_whole
+from scripts._inputs import bar, counted, digest, scored_cases, write_whole
 from scripts._program import INTERRUPTED, exit_code
 from scripts.train import requirement
 from sidecar.errors import FileError, SidecarError
 from sidecar.records import Case
-from sidecar.stores.files import read_cases, read_catalogue, read_events
+from sidecar.stores.files import read_catalogue, read_events
 from sidecar.stores.models import pick_device
 from sidecar.training.dev_cases import cases_of_log
 from sidecar.training.log import EventLog
@@ -88,13 +88,13 @@ def _window(options: argparse.Namespace) -> DevWindow:
     if not options.cases:
         return DevWindow(rows, taught, log, cases_of_log(
             log, rows, since=options.until, until=end, most=options.most_cases, seed=options.seed))
-    cases = _cases(options, end)
+    cases = _cases(options, rows, end)
     told = merged_events(counted(read_events(options.events), "events, for the cases"), cases)
     return DevWindow(rows, taught, EventLog.from_events(told, by_id).until(end), cases)
 
 
-def _cases(options: argparse.Namespace, end: float) -> list[Case]:
-    cases = [case for case in counted(read_cases(options.cases), "cases")
+def _cases(options: argparse.Namespace, rows: Sequence[dict[str, Any]], end: float) -> list[Case]:
+    cases = [case for case in scored_cases(options.cases, rows)
              if options.until <= case.ts < end]
     if not cases:
         raise FileError(f"{options.cases} has no case between --until and --dev-until")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import bm25s
@@ -11,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.ranking.vocabulary import item_words, words_of
+from sidecar.records import Case
 
 DEPTH = 100
+log = logging.getLogger(__name__)
 logging.getLogger("bm25s").setLevel(logging.WARNING)  # it logs its progress at DEBUG
 
 
@@ -59,3 +63,24 @@ class Retrieval:
             hits, keys = hits[keep], keys[keep]
         order = np.argsort(-keys, kind="stable")
         return hits[order], scores[hits[order]].astype(np.float32)
+
+
+def with_scores(cases: Sequence[Case], rows: Sequence[Mapping[str, Any]]) -> list[Case]:
+    """Return the cases, those that tell not one score of the engine with BM25's over a catalogue.
+
+    Candidates stand in the engine's order, so the greatest of those scores is the first's.
+    """
+    unscored = [k for k, case in enumerate(cases)
+                if case.candidates and all(map(math.isnan, case.bm25))]
+    if not unscored:
+        return list(cases)
+    log.warning("%d cases have no bm25: scores of BM25 over the catalogue stand in for the "
+                "engine's", len(unscored))
+    retrieval, row_of = Retrieval(rows), {row["item_id"]: k for k, row in enumerate(rows)}
+    found = list(cases)
+    for k in unscored:
+        known = np.array([row_of[i] for i in cases[k].candidates if i in row_of], np.int64)
+        scores = np.zeros(len(cases[k].candidates))
+        scores[:len(known)] = np.sort(retrieval.scores(cases[k].query, known))[::-1]
+        found[k] = replace(cases[k], bm25=tuple(scores.tolist()))
+    return found

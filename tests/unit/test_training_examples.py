@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import math
+
 import pytest
 
-from sidecar.records import Event
+from sidecar.records import Case, Event, History
 from sidecar.training.dev_cases import cases_of_log
 from sidecar.training.examples import make_examples
 from sidecar.training.log import VISIT_GAP_S, EventLog
 from sidecar.training.query_recalls import Recalls
-from sidecar.training.retrieval import Retrieval
+from sidecar.training.retrieval import Retrieval, with_scores
 from sidecar.training.walk import Walk
 
 ROWS = [{"item_id": f"{colour} {noun}", "title": f"{colour} {noun}", "brand": None,
@@ -115,3 +118,22 @@ def test_lists_know_of_a_query_what_a_model_trained_before_them_would():
     kept = Recalls(log.until(10.0), strong).memory(10.0).recall("cup", 30.0)
     assert known.rows.tolist() == kept.rows.tolist() == [BY_ID["red cup"]]
     assert known.strong.tolist() == pytest.approx(kept.strong.tolist())
+
+
+def test_case_without_scores_gets_those_of_bm25_in_the_order_of_its_candidates(caplog):
+    """Else the model would read every hit as one that matches nothing."""
+    def case(candidates, bm25=None):
+        return Case("c", "u", "red cup", 1.0, History(), tuple(candidates),
+                    tuple(bm25 or [math.nan] * len(candidates)), (), False, False)
+
+    found, scores = Retrieval(ROWS).search("red cup")
+    ids, scored = [ROWS[k]["item_id"] for k in found.tolist()], case(["red cup"], [0.5])
+    with caplog.at_level(logging.WARNING):
+        made = with_scores([case(ids), case(ids[::-1]), case(["gone", *ids]), case([]), scored],
+                           ROWS)
+    assert "3 cases have no bm25" in caplog.text
+    assert made[0].bm25 == made[1].bm25 == pytest.approx(scores.tolist())
+    assert made[0].bm25[0] > made[0].bm25[-1] > 0
+    assert made[2].bm25 == pytest.approx([*scores.tolist(), 0.0])
+    assert made[3].bm25 == ()
+    assert made[4] is scored
