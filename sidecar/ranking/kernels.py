@@ -379,13 +379,17 @@ def _log_days(seconds: float) -> float:
 
 @compiled
 def _engine(window: Window, out: F32) -> None:
-    top = 1e-9
+    """Scores are read beside the window's best. One below zero is a rescorer's margin or
+    log-probability: the window's are read as odds against it then."""
+    best = -np.inf
     for k in range(len(window.rows)):
-        if math.isfinite(window.engine[k]) and window.engine[k] > top:
-            top = window.engine[k]
+        if math.isfinite(window.engine[k]):
+            best = max(best, window.engine[k])
     for k in range(len(window.rows)):
-        score = window.engine[k] if math.isfinite(window.engine[k]) else 0.0
-        out[k, _ENGINE.score_ratio] = score / top
+        score = 0.0
+        if math.isfinite(window.engine[k]):
+            score = math.exp(window.engine[k] - best) if best < 0 else window.engine[k]
+        out[k, _ENGINE.score_ratio] = score / (1.0 if best < 0 else max(best, 1e-9))
         out[k, _ENGINE.reciprocal_rank] = 1.0 / math.log2(k + 2.0)
         out[k, _ENGINE.log_score] = math.log1p(max(score, 0.0))
 

@@ -128,6 +128,17 @@ def test_memory_knows_what_followed_a_query_however_it_is_spelt(shop):
     assert told(knowledge, query="red")[1]["memory"] == 0
 
 
+def test_scores_below_zero_are_odds_against_the_best(shop):
+    """Margins and log-probabilities of rescorers; beside a best of 1e-9, -5 was five billion."""
+    columns, context = told(shop, scores=(-5.0, -6.0, np.nan, -7.0))
+    odds = [1.0, math.exp(-1), 0.0, math.exp(-2)]
+    assert columns["engine.score_ratio"].tolist() == pytest.approx(odds)
+    assert columns["engine.log_score"].tolist() == pytest.approx(np.log1p(odds).tolist())
+    assert context["score_spread"] == pytest.approx(np.std(odds))
+    alike, _ = told(shop, scores=(-7.0,) * 4)
+    assert alike["engine.score_ratio"].tolist() == [1.0] * 4
+
+
 def test_a_stranger_s_context_is_what_an_empty_history_gives(shop):
     _, context = told(shop)
     for name, value in zip(kernels.CONTEXT, kernels.STRANGER, strict=True):
