@@ -31,6 +31,8 @@ from sidecar.records import Case
 from sidecar.stores.files import read_catalogue, read_events
 from sidecar.stores.models import pick_device
 from sidecar.training.dev_cases import cases_of_log
+from sidecar.training.evaluation import case_is_counted
+from sidecar.training.examples import FEWEST_CANDIDATES
 from sidecar.training.log import EventLog
 from sidecar.training.merging import merged_events
 from sidecar.training.pipeline import TrainConfig
@@ -100,7 +102,11 @@ def _cases(options: argparse.Namespace, rows: Sequence[dict[str, Any]], end: flo
         raise FileError(f"{options.cases} has no case between --until and --dev-until")
     # In the order of a hash, so that a cut keeps cases of the whole window.
     cases.sort(key=lambda case: hashlib.sha256(case.case_id.encode()).digest())
-    return cases[:options.most_cases]
+    cases = cases[:options.most_cases]
+    if not any(map(case_is_counted, cases)):
+        raise FileError(f"{options.cases} has no case to judge by: one needs a relevant item among "
+                        f"{FEWEST_CANDIDATES} candidates or more")
+    return cases
 
 
 def _read_space(path: Path) -> object:

@@ -180,6 +180,15 @@ def test_window_or_file_that_gives_nothing_is_told(files, tmp_path, more, said, 
     assert said in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_cases_that_none_can_judge_by_are_told_before_a_trial_is_trained(files, tmp_path, capsys):
+    unjudged = [json.loads(line) | {"relevant": ["other"], "in_candidates": False}
+                for line in (files / "cases.jsonl").read_text().splitlines()]
+    cases = write_lines(tmp_path / "cases.jsonl", unjudged)
+    assert tune.main(arguments(files, tmp_path / "out", "--cases", str(cases))) == 1
+    assert "has no case to judge by" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "study.db").exists()
+
+
 def test_dev_window_that_ends_before_it_starts_is_misuse(files, tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
         tune.main(arguments(files, tmp_path, "--dev-until", instant(LEARNT - 1)))
