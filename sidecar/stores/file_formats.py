@@ -33,6 +33,7 @@ _IDS = frozenset({"item_id", "user_id", "case_id", "order_id", "session_id"})
 _TEXTS = _IDS | {"event_id", "title", "brand", "description", "query"}  # never JSON
 _FLOAT_ID = re.compile(r"\d+\.0")  # how pandas writes whole numbers where some of a column are null
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON escapes it
+_OTHER_SEPARATOR = re.compile("[;\t|]")  # as spreadsheets write where the comma is a decimal one
 _BEYOND = "\n"  # key of the cells beyond a CSV's header
 BROKEN = (OSError, EOFError, zlib.error, UnicodeDecodeError, OverflowError, pa.ArrowException)
 
@@ -215,6 +216,9 @@ def _values(column: pa.Array) -> list[Any]:
 
 def _check_columns(path: Path, columns: list[str], required: tuple[str, ...]) -> None:
     missing = [name for name in required if name not in columns]
+    if missing and len(columns) == 1 and (parted := _OTHER_SEPARATOR.search(columns[0])):
+        raise FileError(f"{path} has its columns parted by {parted[0]!r}, must be by ','; export "
+                        "it with commas")
     if missing:
         found = ", ".join(columns) or "none"
         raise FileError(f"{path} has no column {missing[0]}; its columns are {found}")

@@ -396,6 +396,13 @@ def test_missing_file_is_a_file_error(tmp_path: Path, name: str) -> None:
         read_events(tmp_path / name)
 
 
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_csv_that_is_parted_otherwise_is_told_so(tmp_path: Path, separator: str) -> None:
+    (tmp_path / "e.csv").write_text(separator.join(("user_id", "event")) + "\n")
+    with pytest.raises(FileError, match=r"has its columns parted by .*, must be by ','; export"):
+        read_events(tmp_path / "e.csv")
+
+
 def test_table_without_a_required_column_is_a_file_error(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text("user,event\nu,click\n")
     with pytest.raises(FileError, match="has no column user_id; its columns are user, event"):
