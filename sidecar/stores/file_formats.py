@@ -33,6 +33,7 @@ _IDS = frozenset({"item_id", "user_id", "case_id", "order_id", "session_id"})
 _TEXTS = _IDS | {"event_id", "title", "brand", "description", "query"}  # never JSON
 _FLOAT_ID = re.compile(r"\d+\.0")  # how pandas writes whole numbers where some of a column are null
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON escapes it
+_NO_NUMBER = re.compile(rb"\b(NaN|Infinity)\b")
 _OTHER_SEPARATOR = re.compile("[;\t|]")  # as spreadsheets write where the comma is a decimal one
 _BEYOND = "\n"  # key of the cells beyond a CSV's header
 BROKEN = (OSError, EOFError, zlib.error, UnicodeDecodeError, OverflowError, pa.ArrowException)
@@ -75,7 +76,8 @@ def open_bytes(path: Path) -> BinaryIO:
 
 
 class JsonLinesSource:
-    """One JSON object a line; blank lines are passed over."""
+    """One JSON object a line; blank lines are passed over. NaN and Infinity, which are no JSON but
+    what Python writes of pandas' missing numbers, are nulls."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -92,15 +94,29 @@ class JsonLinesSource:
 
     def parse(self, raw: bytes) -> Row:
         """Decode one line."""
-        row = self._decode(raw)
+        try:
+            row = self._decode(raw)
+        except msgspec.DecodeError as error:
+            row = _without_nan(raw, error)
         if type(row) is not dict:
             raise ValueError(f"row is a {type(row).__name__}, must be a JSON object")
         return row
 
 
+def _without_nan(raw: bytes, error: msgspec.DecodeError) -> Any:
+    """Decode a line that Python wrote with a number that is none; raise what is wrong with others.
+    """
+    if not _NO_NUMBER.search(raw) or _SURROGATE.search(raw.decode(errors="replace")):
+        raise error
+    try:
+        return json.loads(raw, parse_constant=lambda _: None)
+    except ValueError:
+        raise error from None
+
+
 class CsvSource:
-    """Comma-separated with a header line. An empty cell is a null; JSON text stands for
-    itself, but in columns that are text anyway."""
+    """Comma-separated with a header line. An empty cell is a null, and so is nan; JSON text stands
+    for itself. In columns that are text anyway, both are text."""
 
     def __init__(self, path: Path, required: tuple[str, ...]) -> None:
         self._path = path
@@ -159,7 +175,11 @@ def _is_open(lines: Sequence[str]) -> bool:
 def _cell(column: str, text: str | None) -> Any:
     if not text:
         return None
-    if text[0] in "[{" and column not in _TEXTS:
+    if column in _TEXTS:
+        return text
+    if text.lower() == "nan":
+        return None
+    if text[0] in "[{":
         try:
             value = json.loads(text)
         except ValueError:

@@ -359,6 +359,28 @@ def test_csv_column_without_a_name_is_left_out(tmp_path: Path) -> None:
     assert [error.line for error in rows.refused] == [3]
 
 
+def test_numbers_that_pandas_lacks_are_null_in_json_lines(tmp_path: Path) -> None:
+    """json.dumps writes its NaN as it is; half a catalogue would be refused for its ratings."""
+    lacking = ITEM | {"title": "NaN or Infinity", "rating": math.nan, "price": -math.inf, "cover": {
+        "width": math.inf}}
+    rows = read_catalogue(write_lines(tmp_path / "c.jsonl", [
+        json.dumps(lacking), '{"item_id": NaN, "title": "b"}', '{"item_id": "c", "rating": NaN,}',
+        '{"item_id": "d", "title": "\\ud800", "rating": NaN}']))
+    assert list(rows) == [ITEM | {"title": "NaN or Infinity", "cover": {"width": None}}]
+    assert [error.reason.split(":")[0] for error in rows.refused] == [
+        "item_id is missing", "JSON is malformed", "JSON is malformed"]
+    [event] = read_events(write_lines(tmp_path / "e.jsonl", [EVENT | {"quantity": math.nan}]))
+    assert event.quantity is None
+
+
+@pytest.mark.parametrize("cell", ["nan", "NaN"])
+def test_nan_of_a_csv_is_null_but_in_texts(tmp_path: Path, cell: str) -> None:
+    (tmp_path / "c.csv").write_text(f"item_id,title,brand,categories,rating,colour\n"
+                                    f"a,{cell},{cell},{cell},{cell},{cell}\n")
+    assert list(read_catalogue(tmp_path / "c.csv")) == [
+        {"item_id": "a", "title": cell, "brand": cell, "categories": []}]
+
+
 def test_parquet_times_nans_and_numeric_ids_are_read(tmp_path: Path) -> None:
     table = pa.table({
         "user_id": pa.array([1, 2]), "event": ["click", "click"],
