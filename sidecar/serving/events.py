@@ -28,6 +28,7 @@ from sidecar.serving.faults import RateLimit
 from sidecar.serving.gathering import Gatherer
 from sidecar.serving.histories import leaves_trace
 from sidecar.serving.models import RankerSource
+from sidecar.serving.standstill import Standstill
 from sidecar.serving.telemetry import Telemetry
 from sidecar.settings import Settings
 from sidecar.stores.documents import without_values
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 CHUNK_EVENTS = 500  # written at once: with full histories at most some 20 MB of states
 FEW_EVENTS = 20  # a batch that may join others; a larger one would hold them up
 APART_S = 1e-6  # events without a time, so that each of a batch is later than the one before it
+WAITING_SHARE = 4  # a quarter of the threads may wait at each door where nothing gets through
 RUNS = 2  # one would make two clients wait for each other, more would race about busy users
 
 
@@ -73,8 +75,9 @@ class EventIntake:
         def into(one: EventLog) -> EventWriter:
             return EventWriter(states, one, ranker_source, telemetry, settings.history_events)
 
-        self._events = _Door(parse_event, into(logs.events))
-        self._queries = _Door(parse_query, into(logs.queries))
+        most = max(1, settings.threads // WAITING_SHARE)
+        self._events = _Door(parse_event, into(logs.events), Standstill(most))
+        self._queries = _Door(parse_query, into(logs.queries), Standstill(most))
         self._ranker_source = ranker_source
         self._telemetry = telemetry
         self._clock = clock
@@ -88,7 +91,8 @@ class EventIntake:
                 equal or unknown. An entry that is an ``EventError`` is refused with its message.
 
         Raises:
-            UpstreamError: OpenSearch could not take them; nothing is acknowledged, send all again.
+            UpstreamError: OpenSearch could not take them, or takes none at present and enough wait
+                for it; nothing is acknowledged, send all again.
         """
         return self._take(raw, self._events)
 
@@ -132,10 +136,13 @@ class EventIntake:
 class _Door:
     """One way in: how its entries are read, and who writes them."""
 
-    def __init__(self, parse: Callable[[object, float], Event], writer: EventWriter) -> None:
+    def __init__(self, parse: Callable[[object, float], Event], writer: EventWriter,
+                 standstill: Standstill) -> None:
         self._parse = parse
         self._writer = writer
-        self._gatherer = Gatherer(writer.write, runs=RUNS, most=CHUNK_EVENTS)
+        self._standstill = standstill
+        self._gatherer = Gatherer(self._write, runs=RUNS, most=CHUNK_EVENTS,
+                                  check=standstill.check)
 
     def read(self, raw: Sequence[object], now: float) -> list[Arrival | EventError]:
         """Parse entries one by one; a bad one leaves the others alone."""
@@ -153,11 +160,18 @@ class _Door:
 
     def write(self, arrivals: list[Arrival]) -> None:
         """Write in order; few events join what others are sending."""
-        if 0 < len(arrivals) <= FEW_EVENTS:
-            self._gatherer.submit(arrivals)
+        if not arrivals:
             return
-        for start in range(0, len(arrivals), CHUNK_EVENTS):
-            self._writer.write(arrivals[start:start + CHUNK_EVENTS])
+        with self._standstill.wait():
+            if len(arrivals) <= FEW_EVENTS:
+                self._gatherer.submit(arrivals)
+                return
+            for start in range(0, len(arrivals), CHUNK_EVENTS):
+                self._write(arrivals[start:start + CHUNK_EVENTS])
+
+    def _write(self, arrivals: list[Arrival]) -> None:
+        self._writer.write(arrivals)
+        self._standstill.moved()
 
 
 def _answer(entries: Sequence[Arrival | EventError]) -> IntakeAnswer:

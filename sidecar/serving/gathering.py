@@ -15,6 +15,8 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+CHECK_S = 0.5  # between two looks whether it is worth waiting on
+
 
 class _Waiting(Generic[T]):
     """One caller: what it handed in, and how its run went."""
@@ -35,9 +37,15 @@ class Gatherer(Generic[T]):
     then it hands the lead to the next and leaves.
     """
 
-    def __init__(self, work: Callable[[list[T]], None], *, runs: int, most: int) -> None:
-        """Allow ``runs`` runs at once, of at most ``most`` items, or of one caller's."""
+    def __init__(self, work: Callable[[list[T]], None], *, runs: int, most: int,
+                 check: Callable[[], None] = lambda: None) -> None:
+        """Allow ``runs`` runs at once, of at most ``most`` items, or of one caller's.
+
+        ``check`` is called now and then while a caller waits; one that is in no run yet gets what
+        it raises.
+        """
         self._work = work
+        self._check = check
         self._most = most
         self._free_runs = runs
         self._lock = threading.Lock()
@@ -47,7 +55,7 @@ class Gatherer(Generic[T]):
         """Return when ``work`` is done with the items.
 
         Raises:
-            Exception: what ``work`` raised; all callers of that run get it.
+            Exception: what ``work`` raised; all callers of that run get it. Or what ``check`` did.
         """
         mine = _Waiting(items)
         with self._lock:
@@ -57,11 +65,27 @@ class Gatherer(Generic[T]):
             else:
                 self._queue.append(mine)
         if not leads:
-            mine.turn.wait()
+            self._await_turn(mine)
         if not mine.is_done:
             self._lead(mine)
         if mine.error is not None:
             raise mine.error
+
+    def _await_turn(self, mine: _Waiting[T]) -> None:
+        while not mine.turn.wait(CHECK_S):
+            try:
+                self._check()
+            except Exception:
+                if self._has_left(mine):
+                    raise
+
+    def _has_left(self, mine: _Waiting[T]) -> bool:
+        """Take a caller out of the queue; False if it is in a run, or leads one, by now."""
+        with self._lock:
+            if mine not in self._queue:
+                return False
+            self._queue.remove(mine)
+            return True
 
     def _lead(self, first: _Waiting[T]) -> None:
         run = self._gather(first)

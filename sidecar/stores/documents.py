@@ -19,6 +19,8 @@ from sidecar.stores.own_index import OwnIndex
 from sidecar.stores.upstream import Exchange, Upstream
 
 _BULK_ANSWER = "filter_path=items.*.status,items.*._seq_no,items.*._primary_term,items.*.error"
+# OpenSearch would wait a minute for a shard that is not there, and whoever writes with it.
+_FOR_A_SHARD = "timeout=2s&"
 _OVERLOADED = frozenset({429, 502, 503, 504})  # of one document; these pass
 _BLOCKED = " blocked by: ["
 _QUOTED = re.compile(r"(?<!field )(?<!of type )\[|\[(?![\w.-]+\])")
@@ -172,7 +174,7 @@ class Documents:
                    again: Callable[[], PendingBulk] | None = None) -> PendingBulk:
         try:
             place = self._index.place()
-            target = f"{place.path}/_bulk?{place.parameters}{_BULK_ANSWER}"
+            target = f"{place.path}/_bulk?{place.parameters}{_FOR_A_SHARD}{_BULK_ANSWER}"
             request = HttpRequest("POST", target, self._bulk_headers, body)
             return PendingBulk(count, self._upstream.begin(request, idempotent=True), again=again)
         except UpstreamError as error:

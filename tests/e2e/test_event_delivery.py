@@ -197,6 +197,25 @@ def test_indices_deleted_while_events_come_are_made_again_and_miss_nothing(
         assert wanted <= {entry["event_id"] for entry in shown(pair[0], user)["events"]}
 
 
+def test_log_without_a_shard_takes_no_search_with_it(sidecars, shop, model_dir, until, ask):
+    """Events then get nowhere; those that wait for it leave searches the threads that they need."""
+    index, nowhere = f"{sidecars.prefix}events", "index.routing.allocation.require._name"
+    ask(sidecars.opensearch, "PUT", f"/{index}?wait_for_active_shards=0",
+        {"settings": {nowhere: "no-such-node"}})
+    sidecar = sidecars.start(FAKE, model_dir=model_dir, workers=1, threads=4)
+    with ThreadPoolExecutor(12) as pool:
+        began = time.monotonic()
+        events = [pool.submit(sidecar.request, "POST", EVENTS, event(number))
+                  for number in range(12)]
+        until(lambda: any(future.done() for future in events), "no event was turned away")
+        assert sidecar.search(X_Personalize_User="u1").status == 200
+        assert time.monotonic() - began < 10.0
+        assert {future.result().status for future in events} == {503}
+    assert time.monotonic() - began < 25.0
+    ask(sidecars.opensearch, "PUT", f"/{index}/_settings", {nowhere: None})
+    until(lambda: sidecar.request("POST", EVENTS, event(1)).status == 200, "no event is taken")
+
+
 @pytest.fixture
 def own_node(launcher, free_port, node_home):
     """Give the URL of a node that the test may kill, and a way to start it again."""

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from sidecar.errors import RowError
+from sidecar.errors import EventError, RowError
 from sidecar.serving.gathering import Gatherer
 
 LONG_S = 10.0
@@ -143,3 +143,24 @@ def test_many_threads_each_get_their_own_done() -> None:
     with ThreadPoolExecutor(16) as pool:
         assert all(pool.map(work, range(2000)))
     assert done == set(range(2000))
+
+
+def test_caller_in_no_run_yet_may_leave(pool: ThreadPoolExecutor) -> None:
+    runs, is_in_vain = Runs(), threading.Event()
+
+    def check() -> None:
+        if is_in_vain.is_set():
+            raise EventError("in vain")
+
+    gatherer = Gatherer[int](runs, runs=1, most=10, check=check)
+    first = held(gatherer, runs, pool)
+    [waits] = waiting(gatherer, pool, [1])
+    is_in_vain.set()
+    with pytest.raises(EventError):
+        waits.result(LONG_S)
+    is_in_vain.clear()
+    later = waiting(gatherer, pool, [2])
+    runs.may_end.set()
+    for future in (first, *later):
+        future.result(LONG_S)
+    assert runs.runs == [[0], [2]]
