@@ -2,7 +2,8 @@
 
 Nodes are taken in turn. One that took no connection, broke off before it answered, or let the time
 for an answer pass, is left alone for a while that doubles with each failure in a row, unless every
-node is in that state.
+node is in that state. Then one request tries it, and the others when that one has got its answer: a
+node that hangs would hold them all until their time is up.
 A request is sent again only where that is safe: no connection was made, so nothing was sent; or
 not one byte of an answer came and asking twice changes nothing (``idempotent``).
 Make one ``Upstream`` a process, after the fork; it is safe to use from many threads.
@@ -38,11 +39,14 @@ class Node:
         self._idle: deque[Connection] = deque(maxlen=IDLE_CONNECTIONS)
 
     def connect(self, deadline: float, *, fresh: bool = False) -> Connection:
-        """Return an idle connection that is still good, or a new one.
+        """Return an idle connection that is still good, or a new one; for the first request after
+        a failure, which the others let try.
 
         Raises:
             UpstreamUnavailable: the node took no connection; it counts as dead for a while.
         """
+        if self.failures:
+            self.dead_until = min(deadline, time.monotonic() + LONGEST_BACKOFF_S)
         while not fresh:
             try:
                 connection = self._idle.pop()

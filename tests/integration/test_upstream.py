@@ -18,7 +18,7 @@ import pytest
 from sidecar.errors import ClientGone, SettingsError, UpstreamTimeout, UpstreamUnavailable
 from sidecar.records import HttpRequest
 from sidecar.settings import Settings
-from sidecar.stores.upstream import Upstream
+from sidecar.stores.upstream import BACKOFF_S, Upstream
 
 Script = Callable[[socket.socket, bytes], bool | None]  # answers one request; True: close after it
 SEARCH = HttpRequest("POST", "/i/_search", (("Content-Type", "application/json"),), b"{}")
@@ -292,6 +292,24 @@ def test_node_that_hangs_is_left_alone_for_a_while(serve, upstream_of) -> None:
         upstream.fetch(SEARCH, idempotent=True, deadline=soon())
     assert {upstream.fetch(SEARCH, idempotent=True).status for _ in range(4)} == {200}
     over.set()
+
+
+def test_node_that_failed_is_tried_by_one_request_while_others_go_elsewhere(
+        serve, upstream_of) -> None:
+    over = threading.Event()
+    servers = serve(stall, lambda connection, request: (
+        over.wait(20), answer(OK)(connection, request))[1]), serve(answer(OK))
+    upstream = upstream_of(*servers)
+    with pytest.raises(UpstreamTimeout):
+        upstream.fetch(SEARCH, idempotent=True, deadline=soon())
+    time.sleep(BACKOFF_S)
+    under_way = [upstream.begin(SEARCH, idempotent=True) for _ in range(6)]
+    over.set()
+    assert {exchange.result().status for exchange in under_way} == {200}
+    assert [len(server.requests) for server in servers] == [2, 5]
+    for _ in range(6):
+        upstream.fetch(SEARCH, idempotent=True)
+    assert [len(server.requests) for server in servers] == [5, 8]
 
 
 def test_caller_in_a_hurry_says_nothing_about_the_node(serve, upstream_of) -> None:
