@@ -28,8 +28,9 @@ EVENT_OUTCOMES = ("taken", "refused", "duplicate", "failed")
 WITHOUT_EFFECT = ("names_nothing", "unknown_item")
 LOAD_OUTCOMES = ("loaded", "refused")
 SCORER_OUTCOMES = ("answered", "late", "refused", "unreachable")
-REFUSALS = ("too_many_requests", "not_allowed", "bad_control", "bad_events", "bad_request",
-            "body_too_large", "upstream_timeout", "upstream_unavailable", "internal_error")
+REFUSALS = ("too_many_requests", "not_allowed", "unauthorized", "bad_control", "bad_events",
+            "bad_request", "body_too_large", "upstream_timeout", "upstream_unavailable",
+            "internal_error")
 
 # Bounds in seconds. Half a millisecond to ten seconds: below is noise, above is an outage.
 _BOUNDS = (.0005, .001, .002, .003, .005, .0075, .01, .015, .02, .03, .05, .1, .25, .5, 1., 2.5,

@@ -11,6 +11,7 @@ import hmac
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from sidecar.serving.telemetry import Telemetry
 from sidecar.settings import Settings
 from sidecar.web.errors import error_body
 
@@ -22,21 +23,22 @@ OPEN_PATHS = EVENT_PATHS | {"/_personalize/health/live", "/_personalize/health/r
 PREFLIGHT_S = "7200"  # the longest that browsers remember an answer
 
 
-def guarded(settings: Settings, own: WsgiApp) -> WsgiApp:
+def guarded(settings: Settings, own: WsgiApp, telemetry: Telemetry) -> WsgiApp:
     """Return the application over the own paths, behind what the settings demand of callers."""
     if settings.admin_authorization:
-        own = Secret(settings.admin_authorization, own)
+        own = Secret(settings.admin_authorization, own, telemetry)
     origins = frozenset(o.strip() for o in settings.cors_origins.split(",") if o.strip())
     return Cors(origins, own) if origins else own
 
 
 class Secret:
-    """Answers 401 to whoever asks for a guarded path without the secret."""
+    """Answers 401 to whoever asks for a guarded path without the secret, and counts it."""
 
-    def __init__(self, authorization: str, own: WsgiApp) -> None:
+    def __init__(self, authorization: str, own: WsgiApp, telemetry: Telemetry) -> None:
         self._expected = authorization.encode()
         self._scheme = authorization.split(" ", 1)[0]
         self._own = own
+        self._telemetry = telemetry
 
     def __call__(self, environ: dict[str, Any],
                  start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -46,6 +48,7 @@ class Secret:
         if (path in OPEN_PATHS or not path.startswith("/_personalize/")
                 or hmac.compare_digest(given, self._expected)):
             return self._own(environ, start_response)
+        self._telemetry.refused("unauthorized")
         body = error_body(401, "security_exception",
                           "missing or wrong authorization; send the header that "
                           "SIDECAR_ADMIN_AUTHORIZATION holds")

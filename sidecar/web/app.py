@@ -48,7 +48,7 @@ def create_app(services: Services) -> Flask:
     app.register_blueprint(health.create_blueprint(services.upstream, services.models))
     app.register_blueprint(metrics.create_blueprint())
     app.wsgi_app = Front(  # type: ignore[method-assign]
-        access.guarded(settings, app.wsgi_app), services.gateway)
+        access.guarded(settings, app.wsgi_app, services.telemetry), services.gateway)
     return app
 
 

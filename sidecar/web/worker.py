@@ -261,8 +261,19 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
                 if not (reader.has_next or self._comes(conn, reader)):
                     return _PARK if reader.is_begun else True
         except BadRequest as error:
-            refuse(conn.sock, error)
+            self._refuse(conn, error)
         return False
+
+    def _refuse(self, conn: Any, error: BadRequest) -> None:
+        """Tell a client why the application does not answer it, and count that."""
+        services = self._services()
+        if services is not None:
+            services.telemetry.refused("bad_request" if error.status < 500 else "internal_error")
+        refuse(conn.sock, error)
+
+    def _services(self) -> Any:
+        """Return what the application is made of; None where it is not the sidecar's."""
+        return getattr(self.wsgi, "extensions", {}).get("personalize")
 
     def _comes(self, conn: Any, reader: RequestReader) -> bool:
         """Wait for more of what the client sends; False gives the thread back."""
@@ -294,12 +305,12 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
             return False
         except BadRequest as error:
             if not reply.is_begun:
-                refuse(conn.sock, error)
+                self._refuse(conn, error)
             return False
         except Exception:
             log.exception("request failed")
             if not reply.is_begun:
-                refuse(conn.sock, BadRequest(500, "internal error; see the sidecar's log"))
+                self._refuse(conn, BadRequest(500, "internal error; see the sidecar's log"))
             return False
         return reply.keeps_alive and reader.drain(request, DRAINED_BYTES)
 
@@ -332,7 +343,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         return self._waiting > 0 and self._waiting + self._held > self.cfg.threads
 
     def _note_wait(self, conn: Any) -> None:
-        services = getattr(self.wsgi, "extensions", {}).get("personalize")
+        services = self._services()
         if services is not None:
             services.personalizer.pressure.waited(time.monotonic() - conn.waits_since)
 

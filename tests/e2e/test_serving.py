@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+from urllib.parse import urlsplit
 
 FAKE = "fake_model:application()"
 MILK = {"match": {"title": "milk"}}
@@ -164,3 +166,15 @@ def test_metrics_add_up_over_workers_and_name_no_shopper(sidecars, shop, model_d
     assert float(values['personalize_model_info{version="v1"}']) == 1
     assert float(values['personalize_stage_seconds_count{stage="rank"}']) == 20
     assert "u1" not in text
+
+
+def test_what_never_reaches_the_application_is_counted_too(sidecars):
+    sidecar = sidecars.start(workers=1, admin_authorization="Bearer s")
+    assert sidecar.request("GET", "/_personalize/users/u1").status == 401
+    for sent in (b"what?\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000):
+        with socket.create_connection(urlsplit(sidecar.url).netloc.split(":"), 20) as connection:
+            connection.sendall(sent)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 4")
+    text = sidecar.request("GET", "/metrics").body.decode()
+    assert 'personalize_refused_requests_total{reason="unauthorized"} 1.0' in text
+    assert 'personalize_refused_requests_total{reason="bad_request"} 2.0' in text

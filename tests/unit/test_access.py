@@ -6,6 +6,7 @@ import pytest
 from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
+from sidecar.serving.telemetry import Telemetry
 from sidecar.settings import Settings
 from sidecar.web.access import guarded
 
@@ -23,11 +24,11 @@ def own(environ, start_response):
 
 
 def client(**settings) -> Client:
-    return Client(guarded(Settings(**settings), own), Response)
+    return Client(guarded(Settings(**settings), own, Telemetry()), Response)
 
 
 def test_without_settings_nothing_stands_between():
-    assert guarded(Settings(), own) is own
+    assert guarded(Settings(), own, Telemetry()) is own
 
 
 @pytest.mark.parametrize("path", GUARDED)
