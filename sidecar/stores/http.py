@@ -95,7 +95,7 @@ class Connection:
         try:
             self._socket = self._open(timeout)
         except OSError as error:
-            raise UpstreamUnavailable(f"{address} took no connection: {error}") from error
+            raise UpstreamUnavailable(f"{address} took no connection: {_why(error)}") from error
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
 
@@ -290,6 +290,14 @@ class Connection:
             raise UpstreamTimeout(f"{self.address} did not answer in time")
         if client is not None and all(fd == client.fileno() for fd, _ in happened):
             raise ClientGone("the client hung up before its answer was there")
+
+
+def _why(error: OSError) -> str:
+    """Return what went wrong in words alone: what stands in brackets is kept out of logs, where
+    OpenSearch's brackets quote users."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    return (error.reason if isinstance(error, ssl.SSLError) else error.strerror) or str(error)
 
 
 def _head(request: HttpRequest, address: Address) -> bytes:

@@ -18,6 +18,7 @@ import pytest
 from sidecar.errors import ClientGone, SettingsError, UpstreamTimeout, UpstreamUnavailable
 from sidecar.records import HttpRequest
 from sidecar.settings import Settings
+from sidecar.stores.documents import without_values
 from sidecar.stores.upstream import BACKOFF_S, Upstream
 
 Script = Callable[[socket.socket, bytes], bool | None]  # answers one request; True: close after it
@@ -334,8 +335,9 @@ def test_node_that_hangs_on_what_is_sent_again_is_left_alone_too(serve, upstream
 
 
 def test_no_node_at_all_is_unavailable(upstream_of) -> None:
-    with pytest.raises(UpstreamUnavailable, match="took no connection"):
+    with pytest.raises(UpstreamUnavailable, match="took no connection") as failure:
         upstream_of(free_port_url()).fetch(SEARCH, idempotent=True)
+    assert without_values(str(failure.value)).endswith("took no connection: Connection refused")
 
 
 def test_nodes_are_taken_in_turn(serve, upstream_of) -> None:
@@ -451,8 +453,9 @@ def test_tls_verifies_by_default_and_sends_a_client_certificate(
     tls.verify_mode = ssl.CERT_REQUIRED
     body = b"x" * 500_000
     server = serve(answer(b"HTTP/1.1 200 OK\r\nContent-Length: 500000\r\n\r\n" + body), tls=tls)
-    with pytest.raises(UpstreamUnavailable, match="certificate"):
+    with pytest.raises(UpstreamUnavailable, match="certificate") as failure:
         upstream_of(server).fetch(SEARCH, idempotent=True)
+    assert "self-signed" in without_values(str(failure.value))
     for trust in ({"opensearch_ca": certificate}, {"opensearch_verify": False}):
         upstream = upstream_of(server, opensearch_client_cert=certificate, **trust)
         large = HttpRequest("POST", "/_bulk", (), b"y" * 500_000)
