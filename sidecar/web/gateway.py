@@ -30,6 +30,7 @@ from sidecar.settings import Settings
 from sidecar.stores.upstream import Upstream
 from sidecar.web.errors import describe, error_body, refusal
 from sidecar.web.http_requests import HEADERS
+from sidecar.web.passing_room import PassingRoom
 
 log = logging.getLogger(__name__)
 
@@ -47,15 +48,14 @@ class SearchGateway:
         self._searches = SearchPath(settings, upstream, personalizer, shown, hits)
         self._telemetry = personalizer.telemetry
         self._places = threading.BoundedSemaphore(settings.max_requests)
+        self._passing = PassingRoom(settings.threads)
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
         if not self._places.acquire(blocking=False):
-            self._telemetry.refused("too_many_requests")
-            return _refusal(environ, start_response, 429, "rejected_execution_exception",
-                            f"{self._settings.max_requests} requests are being served; "
-                            "retry later, or raise SIDECAR_MAX_REQUESTS",
-                            (("Retry-After", RETRY_AFTER_S),))
+            return self._too_many(environ, start_response,
+                                  f"{self._settings.max_requests} requests are being served; "
+                                  "retry later, or raise SIDECAR_MAX_REQUESTS")
         try:
             body = self._answer(environ, start_response)
         except BaseException:
@@ -80,16 +80,36 @@ class SearchGateway:
                 return _refusal(environ, start_response, 403, "security_exception",
                                 "closing all scrolls or points in time is not on the sidecar's "
                                 "read-only list, as others' are among them; name your own")
-            client = _client_socket(environ)
-            reply = (self._searches.other(request, client) if kind is Endpoint.OTHER
-                     else self._searches.answer(kind, request, client))
-            return _sent(reply, start_response)
+            if kind is Endpoint.OTHER:
+                return self._passed(environ, start_response, request)
+            return _sent(self._searches.answer(kind, request, _client_socket(environ)),
+                         start_response)
         except ClientGone:
             start_response("499 Client Closed Request", [("Content-Length", "0")])
             return ()
         except Exception as error:
             self._telemetry.refused(refusal(error) or "internal_error")
             return _failure(environ, start_response, error)
+
+    def _passed(self, environ: dict[str, Any], start_response: StartResponse,
+                request: HttpRequest) -> Iterable[bytes]:
+        """Let through what is no search, as long as threads are left for searches."""
+        if not self._passing.enter():
+            return self._too_many(environ, start_response,
+                                  "too many requests that are no searches wait for opensearch; "
+                                  "retry later, or raise SIDECAR_THREADS")
+        try:
+            sent = _sent(self._searches.other(request, _client_socket(environ)), start_response)
+        except BaseException:
+            self._passing.leave()
+            raise
+        return _Body(sent, self._passing.leave)
+
+    def _too_many(self, environ: dict[str, Any], start_response: StartResponse,
+                  reason: str) -> Iterable[bytes]:
+        self._telemetry.refused("too_many_requests")
+        return _refusal(environ, start_response, 429, "rejected_execution_exception", reason,
+                        (("Retry-After", RETRY_AFTER_S),))
 
     def _request(self, environ: dict[str, Any], method: str, target: str, *,
                  is_streamed: bool) -> HttpRequest:
