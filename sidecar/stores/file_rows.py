@@ -38,6 +38,7 @@ CASE_COLUMNS = ("case_id", "user_id", "query", "ts", "candidates")
 
 _NOT_NEGATIVE = ("price", "review_count", "favourites", "shares")
 _FINITE = ("rating", "sales", "promotion")
+_VALUES = (*_NOT_NEGATIVE, *_FINITE, "created_at", "vectors")  # of which empty text is none
 _TEXTS = ("description", "currency", "image_url")
 _YEAR_10000_MS = 253_402_300_800_000  # since 1970
 _NOTHING: Mapping[str, Any] = {}  # shared by the millions of events without other columns
@@ -110,7 +111,8 @@ def item(row: Row) -> Row:
         "categories": _categories(categories),
     }
     for column, value in row.items():
-        kept = None if value is None else _other(column, value)
+        is_none = value is None or (value == "" and column in _VALUES)
+        kept = None if is_none else _other(column, value)
         if kept is not None:
             result[column] = kept
     return result

@@ -31,8 +31,8 @@ def seconds(text: str) -> float:
 
 
 def as_ts(value: Any, column: str = "ts") -> float | None:
-    """Return seconds since 1970 UTC, or None for None."""
-    if value is None:
+    """Return seconds since 1970 UTC, or None for None and for empty text."""
+    if value is None or value == "":
         return None
     if isinstance(value, date):  # a Parquet date or timestamp; datetime is a date
         value = value.isoformat()
@@ -85,8 +85,8 @@ def as_ids(value: Any, column: str) -> tuple[str, ...]:
 
 
 def optional_number(value: Any, column: str) -> float | None:
-    """Return a finite number, or None for None."""
-    return None if value is None else as_number(value, column)
+    """Return a finite number, or None for None and for empty text."""
+    return None if value is None or value == "" else as_number(value, column)
 
 
 def optional_id(value: Any, column: str) -> str | None:

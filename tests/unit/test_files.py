@@ -373,6 +373,19 @@ def test_numbers_that_pandas_lacks_are_null_in_json_lines(tmp_path: Path) -> Non
     assert event.quantity is None
 
 
+def test_empty_text_is_no_number_and_no_time(tmp_path: Path) -> None:
+    """As a table's empty cells become where its export writes every value as text."""
+    empty = dict.fromkeys(("price", "rating", "review_count", "created_at", "vectors"), "")
+    assert list(read_catalogue(write_lines(tmp_path / "c.jsonl", [
+        ITEM | empty | {"description": "", "colour": ""}]))) == [
+        ITEM | {"description": "", "colour": ""}]
+    [event] = read_events(write_lines(tmp_path / "e.jsonl", [
+        EVENT | dict.fromkeys(("ts", "quantity", "unit_price", "position"), "")]))
+    assert (event.ts, event.quantity, event.unit_price, event.position) == (None,) * 4
+    [case] = read_cases(write_lines(tmp_path / "k.jsonl", [CASE | {"ts": ""}]))
+    assert case.ts == 1483228811.0  # a second behind its history
+
+
 @pytest.mark.parametrize("cell", ["nan", "NaN"])
 def test_nan_of_a_csv_is_null_but_in_texts(tmp_path: Path, cell: str) -> None:
     (tmp_path / "c.csv").write_text(f"item_id,title,brand,categories,rating,colour\n"
