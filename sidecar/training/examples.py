@@ -9,7 +9,7 @@ list the history and the item statistics of its own moment, nothing later.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.kinds import is_impression
+from sidecar.ranking.vocabulary import column_values
 from sidecar.records import Case, IntArray
 from sidecar.training.log import VISIT_GAP_S, EventLog
 from sidecar.training.queries import QueryMaker
@@ -24,6 +25,7 @@ from sidecar.training.retrieval import Retrieval
 
 FEWEST_CANDIDATES = 5
 _Search = tuple[int, int, float]  # visit, query, when it was asked
+MOST_UNBORN = 0.05  # of items with events, that may have one before their ``created_at``
 LATE_SHARE = 0.5  # of made-up queries: typed as late as may be, not when the visit began
 
 
@@ -53,7 +55,7 @@ def make_examples(log: EventLog, rows: Sequence[Mapping[str, Any]], retrieval: R
         return [found[k] for k in np.sort(rng.permutation(len(found))[:most]).tolist()]
     shown = {(e.user, e.query, e.ts) for e in found}
     maker = QueryMaker(rows, seed)
-    searches = _Searches.of(log)
+    searches, born = _Searches.of(log), born_at(log, rows)
     index = np.flatnonzero(log.is_target() & (log.ts >= since))
     if not len(index):
         return found
@@ -63,11 +65,35 @@ def make_examples(log: EventLog, rows: Sequence[Mapping[str, Any]], retrieval: R
         np.cumsum(np.bincount(np.searchsorted(visits, log.visit[index])))[:-1]), strict=True))
     for visit in rng.permutation(visits).tolist():
         events = groups[visit]
-        made = _of_visit(searches, events, maker, retrieval, rng, per_visit)
-        found.extend(e for e in made if e.ts >= since and (e.user, e.query, e.ts) not in shown)
+        made = (_of_its_time(e, born) for e in _of_visit(searches, events, maker, retrieval, rng,
+                                                         per_visit))
+        found.extend(e for e in made if e.ts >= since and len(e.rows) >= FEWEST_CANDIDATES
+                     and not e.target.all() and (e.user, e.query, e.ts) not in shown)
         if len(found) >= most:
             break
     return sorted(found[:most], key=lambda e: e.ts)
+
+
+def born_at(log: EventLog, rows: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.float64]:
+    """Return the instant (n), in seconds, from which on a search can have found each item of the
+    catalogue: its ``created_at`` or its first event, whichever came before; -inf where nothing
+    tells, and of all where that column is no birth: events come before it too often."""
+    created = column_values(rows, "created_at")
+    first = np.full(len(rows), np.inf)
+    np.minimum.at(first, log.item[log.item >= 0], log.ts[log.item >= 0])
+    told = np.isfinite(created)
+    if not log.has_times or (first < created).sum() > MOST_UNBORN * (told & (first < np.inf)).sum():
+        return np.full(len(rows), -np.inf)
+    return np.where(told, np.minimum(created, first), -np.inf)
+
+
+def _of_its_time(example: Example, born: npt.NDArray[np.float64]) -> Example:
+    """Return a made list without the items that were not there yet: where items live for days, most
+    of what a query finds today was not, and it would teach that the newest are never taken."""
+    there = (born[example.rows] <= example.ts) | example.target
+    return example if there.all() else replace(
+        example, rows=example.rows[there], scores=example.scores[there],
+        target=example.target[there])
 
 
 @dataclass(frozen=True, slots=True)

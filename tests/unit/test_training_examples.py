@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
 
 import pytest
 
 from sidecar.records import Case, Event, History
 from sidecar.training.dev_cases import cases_of_log
-from sidecar.training.examples import make_examples
+from sidecar.training.examples import born_at, make_examples
 from sidecar.training.log import VISIT_GAP_S, EventLog
 from sidecar.training.query_recalls import Recalls
 from sidecar.training.retrieval import Retrieval, with_scores
@@ -76,6 +77,41 @@ def test_what_was_taken_before_a_search_is_no_target_of_it():
 def test_search_before_the_first_instant_makes_no_list():
     """What learnt until then knows the click that came of it."""
     assert examples(*visit(SESSION), since=86_490.0) == []
+
+
+@pytest.mark.parametrize(("query", "ids"), [("cup", SESSION), (None, {})], ids=["asked", "made"])
+def test_made_list_lacks_what_was_not_in_the_shop_yet(query, ids):
+    """Else a shop whose items live for days would learn that nobody takes the newest."""
+    born = {"black cup": "1970-01-03", "red cup": "1969-12-31"}
+    rows = [row | {"created_at": born.get(row["item_id"])} for row in ROWS]
+    log = EventLog.from_events(visit(ids, query), BY_ID)
+    found = make_examples(log, rows, Retrieval(rows), since=80_000.0, most=100, per_visit=6, seed=0)
+    assert found
+    for example in found:
+        assert BY_ID["black cup"] not in example.rows
+        assert len(example.rows) == len(example.scores) == len(example.target) >= 5
+
+
+@pytest.mark.parametrize("created", ["2020-01-01", None], ids=["import", "none"])
+def test_dates_of_creation_that_events_contradict_are_not_believed(created):
+    """As where a column tells when a catalogue was last imported."""
+    rows = [row | {"created_at": created} for row in ROWS]
+    log = EventLog.from_events(visit(SESSION), BY_ID)
+    assert (born_at(log, rows) == -math.inf).all()
+    [example] = make_examples(log, rows, Retrieval(rows), since=80_000.0, most=100, per_visit=6,
+                              seed=0)
+    assert len(example.rows) == 6
+
+
+def test_item_is_there_from_its_first_event_where_that_came_before_its_creation():
+    events = [Event("u", "view", ROWS[k % 12]["item_id"], 86_400.0 + k) for k in range(120)]
+    ids = [f"i{k}" for k in range(40)]
+    rows = [{"item_id": i, "title": i, "created_at": "1970-01-02"} for i in ids]
+    rows[3]["created_at"] = "1970-01-05"
+    log = EventLog.from_events([replace(event, item_id=i) for event, i in zip(events, ids,
+                                                                              strict=False)],
+                               {i: k for k, i in enumerate(ids)})
+    assert born_at(log, rows).tolist() == [86_400.0] * 3 + [86_403.0] + [86_400.0] * 36
 
 
 def test_queries_without_words_have_nothing_in_common():
