@@ -1,8 +1,8 @@
 """The settings table, and the only reader of the environment.
 
-Each row is a dataclass field whose metadata holds its documentation; ``Settings.from_environ``
+Each row is a dataclass field whose metadata holds its documentation. ``Settings.from_environ``
 reads ``SIDECAR_<FIELD>`` and refuses values out of range, naming the variable and the remedy.
-The README's table is held against this one by a test (``tests/unit/test_settings.py``).
+A test (``tests/unit/test_settings.py``) compares the README's table with this one.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Settings:
 
     opensearch_url: str = _setting(
         "http://127.0.0.1:9200", "OpenSearch nodes, http[s]://HOST[:PORT][/PREFIX], "
-        "comma-separated; without a port it is 443 for https and 9200 for http")
+        "comma-separated; the default port is 443 for https and 9200 for http")
     opensearch_authorization: str = _setting(
         "", "Authorization header for the sidecar's own reads and writes (state, events, products)",
         form=HEADER)
@@ -59,40 +59,41 @@ class Settings:
     upstream_timeout_s: float = _setting(30.0, "longest wait for an answer to a search, or to the "
                                        "sidecar's own reads and writes", low=0.1)
     pass_timeout_s: float = _setting(
-        600.0, "longest wait for an answer to what is no search: a reindex, a wait for green",
-        low=0.1)
+        600.0, "longest wait for an answer to any other request, such as a reindex or a wait for "
+        "green", low=0.1)
     listen: str = _setting("127.0.0.1:8080", "address and port that gunicorn binds",
                            form=LISTEN)
-    workers: int = _setting(0, "worker processes; 0: one a core, at most 8", low=0, high=256)
-    threads: int = _setting(16, "threads a worker", low=1, high=256)
+    workers: int = _setting(0, "worker processes; 0: one per core, at most 8", low=0, high=256)
+    threads: int = _setting(16, "threads per worker", low=1, high=256)
     model_dir: str = _setting(
-        "", "model directory written by train; empty: pass all through")
+        "", "model directory written by train; empty: pass everything through")
     device: str = _setting("auto", "where torch runs", choices=("auto", "cpu", "cuda"))
     scorer: str = _setting(
         "auto", "one process that runs the networks for all workers; auto: where there is a GPU",
         choices=("auto", "on", "off"))
     shared_dir: str = _setting(
-        "", "folder of one sidecar alone where its workers share the item table; empty: one of the "
-        "system's temporary folders, for as long as the sidecar runs")
+        "", "folder in which the workers of one sidecar, and of no other, share the item table; "
+        "empty: a temporary folder of the system, for as long as the sidecar runs")
     products_index: str = _setting("products", "index or alias of the catalogue", form=NAME)
-    states_index: str = _setting("personalize-states", "index that keeps one document a user",
+    states_index: str = _setting("personalize-states", "index that keeps one document per user",
                                  form=OWN_INDEX)
     events_index: str = _setting("ubi_events", "index of raw events, in UBI's form",
                                  form=OWN_INDEX)
     queries_index: str = _setting("ubi_queries", "index of searches and the order that was shown",
                                   form=OWN_INDEX)
     item_id_field: str = _setting(
-        "item_id", "keyword field equal to _id, for ids without a fetch; empty: always fetch once")
-    personalize: bool = _setting(True, "personalise when a request does not say on or off")
-    window: int = _setting(100, "hits that are reordered when a request does not say", low=1,
-                           high=10_000)
+        "item_id", "keyword field equal to _id, from which ids are read without a fetch; empty: "
+        "fetch the whole window at once")
+    personalize: bool = _setting(True, "personalise a request that does not say on or off")
+    window: int = _setting(100, "hits that are reordered, unless a request says otherwise",
+                           low=1, high=10_000)
     max_window: int = _setting(1000, "largest window that a request may ask for", low=1,
                                high=10_000)
-    weight: float = _setting(1.0, "strength of the personal part when a request does not say",
+    weight: float = _setting(1.0, "strength of the personal part, unless a request says otherwise",
                              low=0.0, high=1.0)
     timeout_ms: float = _setting(
-        50.0, "longest that ranking may take beyond the upstream's answer", low=0.0)
-    history_events: int = _setting(500, "events kept a user", low=1, high=10_000)
+        50.0, "longest that ranking may take after the upstream's answer", low=0.0)
+    history_events: int = _setting(500, "events kept per user", low=1, high=10_000)
     without_history: str = _setting(
         "engine", "order for users without history: the engine's or the unpersonalised model's",
         choices=("engine", "model"))
@@ -106,19 +107,19 @@ class Settings:
         "read", "other requests let through: read-only ones, or all", choices=("read", "all"))
     admin_authorization: str = _setting(
         "", "Authorization header that callers of /_personalize/users and /_personalize/rescore "
-        "must send, and whoever is to be told in explanations what shoppers did; empty: none",
+        "must send, and callers who want to see events in explanations; empty: none is needed",
         form=HEADER)
     cors_origins: str = _setting(
         "", "origins whose pages may post events, comma-separated, or *; empty: none",
         form=ORIGINS)
     max_body_bytes: int = _setting(100 * 2**20, "largest request body", low=1024)
     max_searches: int = _setting(
-        64, "searches a worker personalises at once; beyond them they pass through", low=1)
+        64, "searches that a worker personalises at once; any more pass through", low=1)
     max_requests: int = _setting(
-        1024, "requests for OpenSearch that a worker serves at once; beyond them it answers 429",
+        1024, "requests for OpenSearch that a worker serves at once; any more are answered 429",
         low=1)
-    refresh_s: float = _setting(1.0, "how often changed products are looked for", low=0.1)
-    log_level: str = _setting("INFO", "least level that is logged",
+    refresh_s: float = _setting(1.0, "seconds between two looks for changed products", low=0.1)
+    log_level: str = _setting("INFO", "lowest level that is logged",
                               choices=("DEBUG", "INFO", "WARNING", "ERROR"))
 
     @classmethod
