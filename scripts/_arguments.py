@@ -1,4 +1,4 @@
-"""Readers of arguments that several programs take: argparse then says at once what is wrong."""
+"""Readers of arguments that several programs share, so that argparse reports a mistake at once."""
 
 from __future__ import annotations
 

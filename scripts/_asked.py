@@ -1,6 +1,6 @@
-"""One search of one shopper, put together from files or from what runs: for explain and whatif.
+"""Puts together one search of one shopper, from files or running servers: for explain and whatif.
 
-The window comes from an OpenSearch, or from BM25 in this process; the history from an events
+The window comes from an OpenSearch, or from BM25 in this process. The history comes from an events
 file, or from a sidecar that keeps it.
 """
 
@@ -53,7 +53,7 @@ class Asked:
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, is_model_needed: bool) -> None:
-    """Add what both programs are told."""
+    """Add the arguments that both programs take."""
     parser.add_argument("--model", type=Path, required=is_model_needed, metavar="DIR")
     parser.add_argument("--catalogue", type=Path, required=is_model_needed, metavar="FILE")
     parser.add_argument("--events", type=Path, metavar="FILE")
@@ -99,9 +99,9 @@ def ask(options: argparse.Namespace) -> Asked:
 
 
 def _history(options: argparse.Namespace, ranker: Ranker) -> tuple[History, float]:
-    """Return the shopper's history and the moment of the search; count for the ranker what the
-    file tells of the time between its training and that moment, as a sidecar does. A sidecar's
-    history is told whole, so that its events have the numbers that they have everywhere."""
+    """Return the shopper's history and the moment of the search; count for the ranker the
+    file's events between its training and that moment, as a sidecar does. A sidecar's history is
+    returned whole, so that its events have the same numbers everywhere."""
     if options.events is None:
         events, limit = events_of(user_document(options.sidecar, options.user)), MOST_KEPT
         now = options.at if options.at is not None else time.time()
@@ -117,7 +117,7 @@ def _history(options: argparse.Namespace, ranker: Ranker) -> tuple[History, floa
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """Events that a file told, for ``PopularityRefresh``."""
+    """Events that a file holds, for ``PopularityRefresh``."""
 
     events: list[ItemEvent]
 

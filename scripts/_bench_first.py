@@ -1,6 +1,6 @@
 """What does the first search cost: after a start, after silence, while a model is swapped in?
 
-Runs sidecars of its own over a copy of the model, beside the steady state of the same sidecar.
+Starts sidecars of its own over a copy of the model, and measures their steady state beside it.
 """
 
 from __future__ import annotations

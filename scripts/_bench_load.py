@@ -1,10 +1,10 @@
 """How load is put on a server: in turn, in a closed loop, or open-loop at a given rate.
 
-*In turn*: one connection a server, one request at a time, the arms one after another for the same
-search, so that their latencies are pairs. *Closed loop*: N clients that each wait for an answer
-before they ask again; it finds the ceiling. *Open loop*: requests arrive at random instants, as
-strangers' do, and a latency counts from the instant at which a request was due, not from when a
-connection was free for it, so that a stall is charged to every request that it held up.
+*In turn*: one connection per server and one request at a time. The arms run the same search one
+after another, so that their latencies are pairs. *Closed loop*: N clients each wait for an answer
+before they ask again, which finds the ceiling. *Open loop*: requests arrive at random instants, as
+from independent clients. A latency counts from the instant at which the request was due, not from
+when a connection was free for it, so a stall is charged to every request that it held up.
 """
 
 from __future__ import annotations

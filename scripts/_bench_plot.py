@@ -1,4 +1,4 @@
-"""Draws the benchmark's latencies: one page of its own, no script, no other file."""
+"""Draws the benchmark's latencies as one page that needs no script and no other file."""
 
 from __future__ import annotations
 

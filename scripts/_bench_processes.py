@@ -1,4 +1,4 @@
-"""Processor time and memory of the processes measured, from Linux's ``/proc``; none elsewhere."""
+"""Processor time and memory of the measured processes, from ``/proc``: on Linux only."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ProcessGroup:
         self.roots = _listeners(parts.port or 80) if is_here else set()
 
     def usage(self) -> Usage | None:
-        """Return what the group has used so far; None where that cannot be told."""
+        """Return what the group has used so far; None where that is unknown."""
         pids = self.roots | {pid for root in self.roots for pid in _descendants(root)}
         if not pids:
             return None

@@ -1,8 +1,7 @@
 """What the benchmark asks for: searches of a log with Zipf-distributed users, and their histories.
 
-A few shoppers search most, and most shoppers seldom: user number r in order of activity is drawn
-with weight 1/r. Each draw takes one of that user's own searches, so that queries stay true to who
-asks them.
+A few shoppers search often, and most search seldom: the user of rank r in activity is drawn with
+weight 1/r. Each draw takes one of that user's own searches, so that queries fit their users.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class Log:
 def read(path: Path) -> Log:
     """Read a file of ``query``, ``user_id`` and, in a cases file, ``history``.
 
-    What a history has about no item is left out, and a stranger's history is nobody's.
+    Entries of a history without an item are left out; a history without a user is ignored.
 
     Raises:
         FileError: absent, unreadable, with a row that cannot be read, or without a single search.

@@ -1,4 +1,4 @@
-"""The benchmark's sections: each puts one kind of load on and returns a plain report of numbers."""
+"""The benchmark's sections: each applies one kind of load and returns a plain report of numbers."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Makes ``.venv`` ready: creates it, and installs the lock file and the project into it.
 
-Run by stock Python 3.11 or newer before any package is there, so it imports nothing but the
-standard library. A stamp with the lock file's hash and the Python's version makes later runs
-immediate, and a run that was killed in the middle start over where pip left off.
+It runs under stock Python 3.11 or newer before any package is installed, so it imports only the
+standard library. A stamp with the lock file's hash and Python's version makes later runs immediate.
+A run that was killed in the middle leaves no stamp, and the next one goes on where pip left off.
 """
 
 from __future__ import annotations

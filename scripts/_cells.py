@@ -1,4 +1,4 @@
-"""Texts side by side on a terminal."""
+"""Prints texts side by side on a terminal."""
 
 from __future__ import annotations
 

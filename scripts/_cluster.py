@@ -1,6 +1,6 @@
-"""What was asked for when a local cluster was started, and where can it live?
+"""With which options was a local cluster started, and where can it live?
 
-A home holds one cluster: ``cluster.json`` (what was asked for) and a folder per node with its
+A home holds one cluster: ``cluster.json`` (those options) and a folder per node with its
 configuration, data, logs and pid file. Node *i* (from 0) has HTTP port ``port + i`` and transport
 port 100 above.
 """

@@ -1,4 +1,4 @@
-"""Where does OpenSearch come from without Docker: Maven Central's artifacts, put together once.
+"""Where does OpenSearch come from without Docker? Maven Central's artifacts, put together once.
 
 ``ready_distribution`` resolves a generated multi-module pom with ``mvn`` and lays the jars out as
 OpenSearch expects them: ``lib/`` for the server, ``modules/NAME/`` with a written

@@ -1,8 +1,8 @@
-"""Which household shows best what its own behaviour changes, and what did it do when?
+"""Which household shows best how its own behaviour changes the order, and what did it do when?
 
-Chosen is the household with most items that it never bought before a date and bought again and
-again afterwards: a model that follows it must move these up. That is a demonstration, not a
-measurement: ``scripts.evaluate`` is for that.
+It is the household with the most items that it never bought before a date and bought again and
+again afterwards: a model that follows it must move these up. This is a demonstration. To measure,
+use ``scripts.evaluate``.
 """
 
 from __future__ import annotations

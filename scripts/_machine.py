@@ -1,6 +1,6 @@
-"""What does this machine offer: a user to run as, free ports, disk, and folders that user reaches?
+"""What does this machine offer: a user to run as, free ports, disk, folders that the user reaches?
 
-Touches sockets, the user database and file modes, and nothing that lasts.
+It touches sockets, the user database and file modes, and changes nothing that lasts.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def unprivileged_user() -> RunAs | None:
     """Return whom root should start a node as; None when the current user is not root.
 
     Raises:
-        LaunchError: root has nobody to become.
+        LaunchError: there is no user that root can become.
     """
     if os.geteuid() != 0:
         return None

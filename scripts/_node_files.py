@@ -1,4 +1,4 @@
-"""What does a node's folder hold, beside its data: distribution, plugins, configuration."""
+"""What does a node's folder hold besides its data? Distribution, plugins, configuration."""
 
 from __future__ import annotations
 

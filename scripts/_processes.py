@@ -1,7 +1,7 @@
-"""Which process has an id, and how is it ended? By its command line, and by a signal.
+"""Which process has an id, and how is it ended? Its command line tells, and a signal ends it.
 
-The system gives the id of a process that ended to another one: whoever keeps an id in a file looks
-at the command line before a signal is sent.
+The system gives the id of an ended process to another one. So code that keeps an id in a file
+checks the command line before it sends a signal.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a program ends: with what its ``main`` returns, or with a word where it was interrupted."""
+"""How a program ends: with what its ``main`` returns, or with a message if it is interrupted."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Builds the whole thing on this machine and shows it; writes everything under .local/quickstart.
 
-Packages, OpenSearch, the Complete Journey catalogue, a model trained on its first nine months, the
-sidecar; then one household's later baskets are replayed, and the same search is printed before,
-after and switched off. A second run reuses what is there; one that was killed goes on where it
-stopped. Everything stays running until --stop.
+It installs the packages, starts OpenSearch, loads the Complete Journey catalogue, trains a model on
+its first nine months and starts the sidecar. Then it replays one household's later baskets and
+prints the same search before, after and switched off. A second run reuses what is there; a run that
+was killed goes on where it stopped. Everything stays running until --stop.
 """
 
 from __future__ import annotations

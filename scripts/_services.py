@@ -1,7 +1,7 @@
 """The two services of the quickstart, started in the background and found again by later runs.
 
-OpenSearch is the compose service where a Docker engine answers, else a local node; the sidecar is
-gunicorn on this machine in both cases. What runs is told by pid files and by Docker itself.
+If a Docker engine answers, OpenSearch is the compose service, else a local node. The sidecar is
+gunicorn on this machine in both cases. Pid files, and Docker itself, tell what is running.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ class Sidecar:
                 and self._is_ready())
 
     def _key(self) -> str:
-        """Return what a running sidecar was made of: its source and what it was told."""
+        """Return what a running sidecar was made of: its source and its options."""
         return key_of([ROOT / "sidecar", ROOT / "scripts" / "serve.py"], self.url,
                       self.opensearch_url, str(self.model))
 

@@ -1,8 +1,8 @@
 """What does a made-up shop sell? Columns of products, and the rows that a catalogue file holds.
 
-Kinds of product (nouns), brands, words of titles and popularity follow Zipf's law: the one of rank
-r has a weight of 1/(r + c). A brand is at home in a few categories, and costs what it costs
-everywhere. Columns take about 40 bytes a product.
+Kinds of product (nouns), brands, words of titles and popularity follow Zipf's law: rank r has a
+weight of 1/(r + c). A brand sells in a few categories, at one level of price in all of them.
+Columns take about 40 bytes per product.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """What do a made-up shop's shoppers do in a year? Columns of events, and an events file's rows.
 
-Users are Zipf-distributed in how often they come. Each has a few tastes, a brand's products of one
-kind; most come from one of some styles that are shared, so that like-minded shoppers exist. A few
-products of those tastes are the user's staples and are looked at and bought again and again. A
-visit is a search (or none), looks at some products of a kind, and for the last of them perhaps a
-cart and a purchase. Columns take about 50 bytes an event.
+How often users come is Zipf-distributed. Each user has a few tastes: a brand's products of one
+kind. Most tastes come from one of several shared styles, so that like-minded shoppers exist. A few
+products of those tastes are the user's staples, which the user looks at and buys again and again.
+A visit is a search (or none), then views of some products of a kind, and for the last of them
+perhaps a cart and a purchase. Columns take about 50 bytes per event.
 """
 
 from __future__ import annotations

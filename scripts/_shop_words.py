@@ -1,7 +1,7 @@
-"""What words is a made-up shop's stock told in? Departments, nouns, adjectives, and names.
+"""Which words describe a made-up shop's stock? Departments, nouns, adjectives, and names.
 
-The nouns are a shop's everyday ones; names of brands and series are put together from syllables,
-so that there are as many as a catalogue needs.
+The nouns are everyday ones. Names of brands and series are put together from syllables, so that
+there are as many as a catalogue needs.
 """
 
 from __future__ import annotations

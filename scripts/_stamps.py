@@ -1,4 +1,4 @@
-"""Which steps of a long set-up are done already, and still hold for their inputs?
+"""Which steps of a long set-up are done already and still fit their inputs?
 
 A stamp is a file that holds the hash of everything its step depended on. It is written when the
 step is complete, so a step that was killed in the middle runs again.

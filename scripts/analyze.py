@@ -1,10 +1,10 @@
 """Read a catalogue and events, and write one HTML report of what shoppers do.
 
-Basics, trajectories through categories, brands and items, association in visits, and clusters of
-like-minded users by item factors; with --model, first those that it ranks by, then those of its
-interest vectors. --users (user_id and any other columns) says how clusters and attributes hang
-together. Events at or after --until are not read. The report is self-contained; --json writes the
-same findings as data.
+The report covers basics, trajectories through categories, brands and items, association in visits,
+and clusters of like-minded users by item factors. With --model it shows first the segments that the
+model ranks by, and then clusters by its interest vectors. With --users (user_id and any other
+columns) it shows how clusters and attributes are related. Events at or after --until are not read.
+The report is self-contained; --json writes the same findings as data.
 """
 
 from __future__ import annotations

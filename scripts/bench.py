@@ -5,15 +5,20 @@ Usage::
     python -m scripts.bench --sidecar http://127.0.0.1:8080 --opensearch http://127.0.0.1:9200 \\
         --queries cases.jsonl.gz --window 100 --clients 8
 
-The bare engine and the sidecar are asked the same searches in the same run with the same client,
-taking turns, so that a busy machine is busy for both. Sections: latency (one client, paired),
-closed loop (``--clients``; the ceiling, processor time, memory), open loop (latency under load,
-counted from when a request was due), events (acknowledgements, and whether the next search saw
-them), overload (an open loop at twice the slowest arm's ceiling; where that is not measured, at
-twice ``--rate``), soak (ten minutes of searches and clicks at three quarters of the ceiling:
-memory, errors, and whether every click is in its shopper's state), and first (``--model DIR``: what
-a search costs right after a start, after silence, and while a model is swapped in or the workers
-are replaced, with sidecars of its own).
+The bare engine and the sidecar get the same searches in the same run from the same client, in turn,
+so that a busy machine is busy for both. Sections:
+
+- latency: one client, paired;
+- closed loop (``--clients``): the ceiling, processor time, memory;
+- open loop: latency under load, counted from when a request was due;
+- events: acknowledgements, and whether the next search saw them;
+- overload: an open loop at twice the slowest arm's ceiling or, if that is not measured, at twice
+  ``--rate``;
+- soak: ten minutes of searches and clicks at three quarters of the ceiling: memory, errors, and
+  whether every click is in its shopper's state;
+- first (``--model DIR``): what a search costs right after a start, after silence, and while a model
+  is swapped in or the workers are replaced, with sidecars of its own.
+
 ``--plot FILE`` draws the latencies. Histories in the queries file are sent to the sidecar first; it
 keeps what it has.
 """

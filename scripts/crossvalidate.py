@@ -1,9 +1,10 @@
-"""Read a catalogue and events, and write how good the orders are, stretch of time by stretch.
+"""Read a catalogue and events, and write how good the orders are in successive stretches of time.
 
-Fold after fold trains on the events before an instant and ranks searches made of those up to the
-next; the later half of the log is parted evenly. Written to --out: fold-K.json (every figure of a
-fold, as evaluate prints them), summary.json (mean and spread over folds) and inputs.json. A run
-that was broken off goes on with the same command; folds that are done are not trained again.
+Each fold trains on the events before an instant and ranks searches made from the events up to the
+next instant. The instants divide the later half of the log evenly. The program writes to --out:
+fold-K.json (every figure of a fold, as evaluate prints them), summary.json (mean and spread over
+folds) and inputs.json. After a break, the same command goes on and does not train finished folds
+again.
 """
 
 from __future__ import annotations

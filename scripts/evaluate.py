@@ -1,10 +1,10 @@
 """Read a model, a catalogue, events and cases, and print how good the orders are.
 
-Each case is ranked with the events before its own time; its answer is read by the metrics only.
-Beside the model: the engine's order, simple rules, the model without its personal part, without
-each signal, and each signal alone. Slices tell repeats, new items, lengths of the history, and
-histories that have nothing to do with what the search found. --rankings-out writes one line a
-case, every candidate once; --report writes the same figures, and curves, as one HTML page with
+Each case is ranked with the events before its own time; only the metrics read its answer. The model
+is compared with the engine's order, simple rules, the model without its personal part, the model
+without each signal, and each signal alone. Slices cover repeats, new items, lengths of the history,
+and histories that have nothing to do with what the search found. --rankings-out writes one line per
+case, with every candidate once. --report writes the same figures, and curves, as one HTML page with
 plots.
 """
 

@@ -1,10 +1,10 @@
 """Read a model, a catalogue and events, and print why each hit of one search stands where it does.
 
-For every hit of the window: the engine's rank and score, the blended rank and score, each signal's
-part (they add up to the score), and the events behind it: in words, and by how much the score
-would change had the shopper not done them. The engine's order comes from OpenSearch where
---opensearch is given, else from BM25 in this process. With --sidecar alone, a sidecar that runs
-is asked, as a client would ask it. Nothing is written.
+For every hit of the window it prints the engine's rank and score, the blended rank and score, each
+signal's part (the parts add up to the score), and the events behind it: in words, and how much the
+score would change had the shopper not done them. With --opensearch the engine's order comes from
+OpenSearch, else from BM25 in this process. With --sidecar alone, the program asks a running sidecar
+as a client would. It writes nothing.
 """
 
 from __future__ import annotations

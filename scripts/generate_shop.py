@@ -8,8 +8,8 @@ Titles are put together from nouns, adjectives and made-up names of brands and s
 departments, categories and kinds. Popularity of products, activity of users, brands and words of
 titles are Zipf-distributed; users have tastes, shared with others, and buy some products again
 (``_shop_products`` and ``_shop_visits`` say how). The events are those of the year 2025: searches,
-clicks and views, carts and purchases, sorted by time. A product is as old as its first event at
-least.
+clicks and views, carts and purchases, sorted by time. A product is at least as old as its first
+event.
 
 The same arguments give the same bytes.
 """

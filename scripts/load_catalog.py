@@ -1,11 +1,11 @@
 """Read a catalogue file and write it to OpenSearch as a new index version behind an alias.
 
-FILE is JSON lines (optionally .gz), Parquet or CSV. Each row is validated; rows that cannot be
-taken are written, with line number and reason, to FILE.refused.jsonl (in the working directory if
-FILE's is not writable). The alias moves to the new version once every row is there, unless it
-serves one already and more than a share of the rows was refused: then it stays there, and the load
-fails. A load that was killed goes on where it was, and loading the same file again changes nothing.
-The indices of states, events and queries are made first if they are absent.
+FILE is JSON lines (optionally .gz), Parquet or CSV. Each row is validated. Refused rows go, with
+line number and reason, to FILE.refused.jsonl (in the working directory if FILE's is not writable).
+The alias moves to the new version once every row is there. If the alias already serves a version
+and too large a share of the rows was refused, the alias stays and the load fails. A load that was
+killed goes on where it was; loading the same file again changes nothing. The indices of states,
+events and queries are made first if they are absent.
 """
 
 from __future__ import annotations

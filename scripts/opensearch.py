@@ -6,8 +6,8 @@ Usage::
     python -m scripts.opensearch status --home DIR
     python -m scripts.opensearch down --home DIR
 
-``up`` prints one URL a node on stdout once the cluster answers. Data stays in the home between
-``down`` and ``up``. Nodes run as an unprivileged user when root calls, and listen on the loopback
+``up`` prints one URL per node on stdout once the cluster answers. Data stays in the home between
+``down`` and ``up``. If root calls, nodes run as an unprivileged user. They listen on the loopback
 address only, without the security plugin: for development, tests and trying things out.
 """
 

@@ -1,8 +1,8 @@
 """Write the plugin's search pipeline to an OpenSearch that has the plugin, or remove it.
 
-Both processors, with the keys given here and the nodes' settings for all others. --default-for
-makes it the default pipeline of an index, so that every search of it is personalised; --remove
-takes all of that back. Searches name it otherwise: ?search_pipeline=NAME.
+The pipeline has both processors, with the keys given here and the nodes' settings for all others.
+--default-for makes it the default pipeline of an index, so that every search of the index is
+personalised. Otherwise searches name it: ?search_pipeline=NAME. --remove undoes all of that.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ Usage::
 
     python -m scripts.replay_events --sidecar http://127.0.0.1:8080 --events events.jsonl.gz
 
-As fast as the sidecar takes them, or with ``--speed X`` in X times the pace at which the events
-happened. Every event has an id, made of its content where the file has none, so a replay that was
-cut off may be started again: what the sidecar knows already is counted as a duplicate.
+Events are sent as fast as the sidecar takes them or, with ``--speed X``, at X times the pace at
+which they happened. Every event has an id; if the file has none, it is made from the content. So a
+replay that was cut off may be started again: events that the sidecar knows count as duplicates.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Report:
 def named(events: Iterable[Event]) -> Iterator[Event]:
     """Yield events with an id: their own, or one of their content.
 
-    Events of unknown time are told from one another by their number among their likes.
+    Equal events of unknown time differ by their number among the equal ones.
     """
     seen: Counter[str] = Counter()
     for event in events:

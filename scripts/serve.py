@@ -4,9 +4,9 @@ Usage::
 
     python -m scripts.serve --opensearch http://127.0.0.1:9200 --model models/shop
 
-Every option stands for the environment variable that its help names, and wins over it; settings
-without an option are given by their variable (see the README's settings table). The program is
-replaced by gunicorn: SIGTERM ends it when the requests under way are answered, SIGHUP replaces the
+Every option stands for the environment variable that its help names, and wins over it. Settings
+without an option are given by their variable (see the README's settings table). gunicorn replaces
+the program: SIGTERM ends it once the requests under way are answered, and SIGHUP replaces the
 workers without refusing a connection.
 """
 

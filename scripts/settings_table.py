@@ -1,6 +1,6 @@
 """Prints the settings table of the README as Markdown; reads the settings' own documentation.
 
-``tests/unit/test_settings.py`` holds the README against it.
+``tests/unit/test_settings.py`` compares the README with it.
 """
 
 from __future__ import annotations

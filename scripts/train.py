@@ -1,9 +1,9 @@
 """Read a catalogue and events, and write a model directory.
 
-FILE is JSON lines (optionally .gz), Parquet or CSV. Rows that cannot be taken are counted and the
-first told; the others are used. Events at or after --until are not read. Where --cases is given,
-its cases before --until join the lists that the blend learns from, and what their histories alone
-tell joins the events.
+FILE is JSON lines (optionally .gz), Parquet or CSV. Refused rows are counted and the first are
+reported; the others are used. Events at or after --until are not read. With --cases, the cases
+before --until join the lists that the blend learns from, and events that only their histories hold
+join the events.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def config_of(options: argparse.Namespace) -> TrainConfig:
     defaults.
 
     Raises:
-        FileError: the file cannot be read, or holds what is no option or no value of one.
+        FileError: the file cannot be read, or holds an unknown option or value.
         ModelError: cuda is asked for and there is none.
     """
     told = vars(options)

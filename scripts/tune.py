@@ -1,10 +1,10 @@
 """Read a catalogue and events, and write the training options that rank a dev window best.
 
 Each trial trains on the events before --until and ranks the searches of the dev window, from
---until to --dev-until: those of --cases where given, else made of the log. The objective is the
-model's mean reciprocal rank. Written to --out: config.json (the best options so far, for
-``train --config``), trials.jsonl (a line a trial) and study.db. A run that was broken off goes on
-with the same command. Keep the test window behind --dev-until: it must not choose anything.
+--until to --dev-until: those of --cases if given, else searches made from the log. The objective is
+the model's mean reciprocal rank. The program writes to --out: config.json (the best options so far,
+for ``train --config``), trials.jsonl (one line per trial) and study.db. After a break, the same
+command goes on. Keep the test window after --dev-until: it must not choose anything.
 """
 
 from __future__ import annotations

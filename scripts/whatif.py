@@ -1,11 +1,11 @@
 """Read a model, a catalogue and a history, and print one search twice: as it was, and with a
 history that was changed.
 
---without leaves out an event, by its number in the history (#12, as ``scripts.explain`` prints
-them) or all events of an item; --add puts in EVENT:ITEM, or search:WORDS, at --at less a minute or
-at its own @TS. Both may be repeated. The two orders stand side by side, with each hit's move and
-the parts that changed. The history comes from --events, or from a sidecar that runs. Nothing is
-written.
+--without leaves out one event, by its number in the history (#12, as ``scripts.explain`` prints
+it), or all events of an item. --add puts in EVENT:ITEM, or search:WORDS, one minute before --at or
+at its own @TS. Both may be repeated. The program prints the two orders side by side, with each
+hit's move and the parts that changed. The history comes from --events or from a running sidecar.
+It writes nothing.
 """
 
 from __future__ import annotations
