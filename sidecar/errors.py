@@ -15,8 +15,8 @@
     │   ├── UpstreamUnavailable    no node took the connection
     │   │   └── NothingReceived    a kept connection was closed before the answer (``stores.http``)
     │   └── UpstreamTimeout        a node did not answer in time
-    ├── ClientGone             whoever waited for an answer has hung up; nobody needs it any more
-    ├── VersionConflict        somebody else wrote the state first; read again and retry
+    ├── ClientGone             the client that waited for an answer has hung up
+    ├── VersionConflict        another writer wrote the state first; read again and retry
     ├── LaunchError            a program cannot start what it needs; says what is missing
     └── Skip                   ranking steps aside; carries the SkipReason that callers are told
 """

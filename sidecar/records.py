@@ -1,6 +1,6 @@
 """Records that several packages share: events, histories, states, candidates, rankings.
 
-Frozen, slotted, free of behaviour beyond their own shape; no I/O, no torch.
+Records are frozen and slotted, and have no behaviour beyond their own shape; no I/O, no torch.
 Times are seconds since 1970-01-01 UTC as float; item and user ids are non-empty strings.
 """
 

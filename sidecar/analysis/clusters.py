@@ -1,8 +1,8 @@
 """Which shoppers are alike, and what marks each kind?
 
-``segments`` are those that a model ranks by, in the space of its item factors. ``clusters`` are
-found anew in the log (``training.segments``), by the interest vectors of a model's encoder or,
-without a model, by item factors too (a truncated SVD of the user-item matrix).
+``segments`` are the ones that a model ranks by, in the space of its item factors. ``clusters`` are
+found anew in the log (``training.segments``): by the interest vectors of a model's encoder or,
+without a model, also by item factors (a truncated SVD of the user-item matrix).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """An evaluation as one page: how good each order is, for whom, and what the gain costs.
 
-Reads ``evaluation.report``'s figures and, where given, ``more_figures``'; works nothing out again.
+Reads the figures of ``evaluation.report`` and, if given, of ``more_figures``; computes none anew.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""One self-contained HTML page: sections with prose, tables and charts; light or dark as the
-reader's system is; nothing is fetched."""
+"""One self-contained HTML page: sections with prose, tables and charts. It is light or dark as the
+reader's system is, and fetches nothing."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """What goes together in one visit, and what follows in the next? Pairs, tested against chance.
 
 The test is Fisher's, one-sided: how likely so many common visits would be if the two were
-independent (the tail of a hypergeometric distribution), times the number of pairs that have the
-support to be looked at (Bonferroni). Told are pairs below SURE after that.
+independent (the tail of a hypergeometric distribution), times the number of pairs with enough
+support to be tested (Bonferroni). Pairs whose result is below SURE are reported.
 """
 
 from __future__ import annotations

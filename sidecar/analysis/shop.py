@@ -1,4 +1,4 @@
-"""What an analysis looks at: a log, readable names, and what the log's columns leave out."""
+"""What an analysis reads: a log, readable names, and what the log's columns leave out."""
 
 from __future__ import annotations
 

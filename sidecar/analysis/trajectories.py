@@ -1,8 +1,8 @@
 """Which way do shoppers go? Paths through categories, brands and items, as a Markov chain.
 
-A state is a group of items. *Visit to visit*: a visit counts as the state that most of its events
-with an item are in (the first of equals). *Within a visit*: from event to event, where the later
-one has a later time: items of one basket share an instant, and their order means nothing.
+A state is a group of items. *Visit to visit*: a visit counts as the state that holds most of its
+events with an item (the first of equals). *Within a visit*: a step goes from one event to the next
+with a later time, since items of one basket share an instant and their order means nothing.
 
 Chance is what events drawn independently of each other would give. The test against it is
 one-sided: how likely so many of the steps out of a state would go to one other (the tail of a

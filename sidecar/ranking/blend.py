@@ -3,10 +3,10 @@
 score_i = Σ_k g_k(c) · s_k(x_ik, e_i, c), where x_ik are signal k's columns for hit i (standardised
 by the training data, and as z-scores within the window), e_i a few numbers that sum up all columns
 of the hit, c the search's context, s_k an MLP bounded to ±BOUND by tanh, and g_k ≥ 0 the gate.
-Only the parts that are not personal read e_i: sales say less of an item that is this shopper's
-usual. (It gave 0.006 MRR on a dev window; letting the personal parts read it too gave no more, and
-would blur what they tell.) A personal signal's gate is exactly 0 when there is no history, and e_i
-reads no personal column then. Each signal's part is centred within the window: only differences
+Only the parts that are not personal read e_i, because sales say less about an item that this
+shopper often buys. (It gave 0.006 MRR on a dev window. Letting the personal parts read it too gave
+no more, and would blur what they say.) Without history, a personal signal's gate is exactly 0, and
+e_i reads no personal column. Each signal's part is centred within the window: only differences
 order hits, and a part of 0 then reads "no better than its neighbours".
 """
 

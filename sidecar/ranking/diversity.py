@@ -1,11 +1,11 @@
-"""How is a page kept from showing ten of a kind? Hits give way to others unlike those above them.
+"""How is a page kept from showing ten of a kind? Hits give way to hits unlike those above them.
 
 Maximal marginal relevance (Carbonell and Goldstein 1998) on the blended score, which is a log-odds:
 the next place goes to the hit with the greatest score − strength · PENALTY · (likeness to the most
 alike hit above it), so that at full strength a twin of a hit above counts for a twentieth of its
-odds. Besides, no brand and no narrowest category gets more than its share of each run of PAGE
-places while hits of others are left. What a hit loses is a part of its score, ``diversity``, so
-that parts still add up and scores still fall from place to place.
+odds. Also, while hits of others are left, no brand and no narrowest category gets more than its
+share of each run of PAGE places. What a hit loses is a part of its score, ``diversity``, so parts
+still add up and scores still fall from place to place.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What do vectors that were made elsewhere, of images or sound or text, tell of a product?
+"""What do vectors that were made elsewhere, of images or sound or text, say about a product?
 
 A catalogue row may have several, each under a name. Each is made a unit vector and centred by the
 mean of its name (embeddings of one kind of thing all point in about one direction, which says
-nothing); laid end to end they are reduced to EMBEDDING_WIDTH numbers along the catalogue's
-principal axes. What comes out is a unit vector again: the product of two is about the cosine of
-what they tell of two products, mean taken off. It joins the words in ``Vocabulary.content_vector``.
+nothing). The vectors are then joined end to end and reduced to EMBEDDING_WIDTH numbers along the
+catalogue's principal axes. The result is a unit vector again: the product of two is about the
+cosine of two products' centred vectors. It joins the words in ``Vocabulary.content_vector``.
 """
 
 from __future__ import annotations

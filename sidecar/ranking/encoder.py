@@ -8,7 +8,7 @@ orders items alike; the blend reads the logit, which does not saturate.
 Cells: ``torch`` is ``torch.nn.GRU``; ``cho`` resets before the matrix product (Cho et al. 2014,
 arXiv:1406.1078, first form); ``article`` is the cell of the article that this system implements:
 h_t = (1 − H_t) ⊙ h_{t−1} + H_t ⊙ h̃_t with H_t = σ(W_o[h_{t−1}, h̃_t] + b_o), and h̃_t as Cho's.
-The article also computes Z_t, which nothing reads; it is left out.
+The article also computes Z_t; nothing reads it, so it is left out.
 """
 
 from __future__ import annotations

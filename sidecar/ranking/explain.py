@@ -1,7 +1,7 @@
 """Why does a hit stand where it stands? The events behind each part, in words.
 
-The numbers are the parts themselves and add up to the score; the words name what the shopper did
-that a part reads, the strongest part first.
+The numbers are the parts themselves and add up to the score. The words name what the shopper did
+and a part reads, strongest part first.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""What stands in for a number that a product does not have? Declared, saved, the same everywhere.
+"""What stands in for a number that a product does not have? One rule, the same everywhere.
 
-A rule is fitted at training, once, and saved with the model; training and serving call the same
-``fill``. Rules:
+A rule is declared and fitted once, at training, and saved with the model. Training and serving call
+the same ``fill``. Rules:
 
 - ``mean``, ``median``, ``mode``: of the column's known values;
 - ``zero``: for counts, where absence means none;
-- ``interpolate``: what an item's own dated observations say for the instant at which the model was
-  trained: linear between two, the nearest beyond them (prices: what was paid, from the events); the
-  column's median for an item without any;
+- ``interpolate``: the value of an item's own dated observations at the instant at which the model
+  was trained: linear between two, the nearest beyond them (for prices: what was paid, from the
+  events). An item without observations gets the column's median;
 - ``drop``: the value stays NaN and the signals that read it contribute nothing for that item.
 
-A value beyond ``LARGEST`` counts as none: no product has it, and its square would end in NaN.
+A value beyond ``LARGEST`` counts as missing: no product has it, and its square would end in NaN.
 """
 
 from __future__ import annotations

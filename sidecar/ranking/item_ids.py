@@ -1,6 +1,6 @@
-"""Which row is an item's? Ids in one buffer with a hash table beside it, found by compiled code.
+"""Which row is an item's? Compiled code finds its id in one buffer by a hash table.
 
-A dictionary of a million texts takes some 150 MB in every process; this takes 25, in arrays that
+A dictionary of a million texts takes some 150 MB in every process. This takes 25 MB, in arrays that
 processes can share. Ids are looked up a hundred at a time, straight from the bytes of an answer.
 """
 

@@ -1,9 +1,9 @@
-"""What is known of each item, as arrays that a hundred candidates can be looked up in at once.
+"""What is known of each item, as arrays in which a hundred candidates are looked up at once.
 
 The table is filled from catalogue rows with a model's vocabulary and grows by doubling; a changed
-product is written in place. One writer (the catalogue refresh), many readers: a reader sees a row
-before or after a change, never a torn array, because arrays are replaced whole when they grow and
-a row's id becomes visible last.
+product is written in place. There is one writer (the catalogue refresh) and many readers. A reader
+sees a row before or after a change, never a torn array, because arrays are replaced whole when they
+grow and a row's id becomes visible last.
 """
 
 from __future__ import annotations

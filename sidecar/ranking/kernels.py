@@ -1,12 +1,13 @@
 """The facts of a search, compiled: one pass over the history, one over the candidates.
 
-``fill`` writes one row a candidate and the context of the search. A hundred candidates took 3 ms
-as some two hundred numpy calls, nearly all of it the calls themselves; compiled they take a tenth
-of that, and training works out its lists in as much less time.
+``fill`` writes one row per candidate and the context of the search. As some two hundred numpy
+calls, a hundred candidates took 3 ms, nearly all of it the calls themselves. Compiled, they take a
+tenth of that, and training works out its lists faster by the same factor.
 
-Each signal has a tuple of its columns' names and a function that writes them. All of it is one
-file, since a compiled function that is kept on disk does not notice a change in another one's file
-(``compiled``). Legend: K candidates, n past events, G items (or brands, or categories) among them.
+Each signal has a tuple of its columns' names and a function that writes them. All of them are in
+one file, since a compiled function that is kept on disk does not notice a change in another one's
+file (``compiled``). Legend: K candidates, n past events, G items (or brands, or categories) among
+them.
 """
 
 from __future__ import annotations

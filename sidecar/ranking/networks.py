@@ -1,10 +1,10 @@
-"""A model's two networks for many searches and users at once: what one device does for everybody.
+"""A model's two networks for many searches and users at once, on one device.
 
-``parts`` is the blend, ``steps`` the encoder. Jobs that came together are one batch, padded to a
-power of two, so that few shapes occur: on a GPU each of them is captured once as a CUDA graph,
-which replays some hundred small kernels at the cost of one. On a processor the same batches run as
-they are. Results agree with ``PackedBlend`` and ``Stepper`` to float32 rounding (1e-4 in a part,
-1e-5 in a hidden state); tests hold that.
+``parts`` is the blend, ``steps`` the encoder. Jobs that arrive together form one batch, padded to a
+power of two so that few shapes occur. On a GPU each shape is captured once as a CUDA graph, which
+replays some hundred small kernels at the cost of one. On a processor the same batches run as they
+are. Results agree with ``PackedBlend`` and ``Stepper`` to float32 rounding (1e-4 in a part, 1e-5 in
+a hidden state); tests check that.
 
 Legend: K candidates, F features, C context, S signals; B users, T events; D, W, L as in
 ``encoder``.

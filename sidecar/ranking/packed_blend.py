@@ -1,8 +1,8 @@
 """The blend for one search on a processor: the same sum as ``Blend``, compiled.
 
-``Blend.forward`` makes some hundred torch calls that each cost more than the arithmetic in them;
-numpy's cost less and still most of the time. Compiled, a hundred candidates take about a tenth of
-a millisecond. Results agree with ``Blend`` to float32 rounding; a test holds that.
+``Blend.forward`` makes some hundred torch calls, each of which costs more than its arithmetic.
+numpy's calls cost less, but still most of the time. Compiled, a hundred candidates take about a
+tenth of a millisecond. Results agree with ``Blend`` to float32 rounding; a test checks that.
 
 Legend: K candidates, F features, S signals, W width of a part's network, Y size of the summary, C
 context, H and E its encoding.

@@ -1,7 +1,7 @@
-"""What was taken after this query before, by anybody? A shop's own answers to its own queries.
+"""What did shoppers take after this query before? A shop's own answers to its own queries.
 
-Counts per (query, item), strong and weak apart, decayed with a half-life of ``LIFE_DAYS``. A query
-is known by its set of words, so that word order, case and plurals do not matter.
+It counts per (query, item), strong and weak events apart, decayed with a half-life of
+``LIFE_DAYS``. A query is known by its set of words: word order, case and plurals do not matter.
 """
 
 from __future__ import annotations

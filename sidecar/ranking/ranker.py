@@ -1,7 +1,7 @@
 """One model, ready to rank: candidates, a user's state and a query go in, an order comes out.
 
-``rank`` is what the proxy, the plugin's endpoint and ``evaluate`` all call. It is safe to call
-from several threads; only the catalogue refresh writes, into the item table.
+The proxy, the plugin's endpoint and ``evaluate`` all call ``rank``. Several threads may call it at
+once; only the catalogue refresh writes, into the item table.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much is a rating worth that few shoppers gave?
+"""How much is a rating worth if few shoppers gave it?
 
 Its Bayesian mean, (n · rating + m · mean) / (n + m), for n reviews: a 5.0 from one review lies near
 the shop's mean, a 4.6 from five hundred stays where it is. IMDb ordered its films by this weighted

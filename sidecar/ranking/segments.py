@@ -1,10 +1,11 @@
-"""Which shoppers are alike, and what do those buy more of than the shop's others?
+"""Which shoppers are alike, and what do they buy more of than the shop's others?
 
-S segments of users, each a direction in a space where shoppers have vectors, and a lift an item. A
-model's space is that of its item factors (``factor_vector``); an analysis may take the encoder's
-interest vectors. A shopper belongs to every segment a little, by the angle between the own vector
-and each direction, so that one more event moves the weights and never flips them. Who has no events
-yet is placed by user attributes, where the shop has any, and else like the shop as a whole.
+There are S segments of users. Each has a direction in a space where shoppers have vectors, and a
+lift per item. A model's space is that of its item factors (``factor_vector``); an analysis may take
+the encoder's interest vectors. A shopper belongs to every segment a little, by the angle between
+the shopper's vector and each direction, so that one more event moves the weights and never flips
+them. A shopper without events is placed by user attributes if the shop has any, else like the shop
+as a whole.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Which facts about a hit, a query and a shopper does the blend read? One function for all three.
 
-``facts`` returns one row a candidate; every column belongs to one signal (``COLUMNS``), and the
-blend turns each signal's columns into that signal's part of the score. ``PERSONAL`` signals need
-a history; ``segment`` reads one where there is one, else attributes, else nothing. Training,
-evaluation and serving call this one function, so a feature cannot differ between them. What it
-computes stands in ``kernels``.
+``facts`` returns one row per candidate. Every column belongs to one signal (``COLUMNS``), and the
+blend turns each signal's columns into that signal's part of the score. ``PERSONAL`` signals need a
+history; ``segment`` reads the history if there is one, else attributes, else nothing. Training,
+evaluation and serving call this one function, so a feature cannot differ between them. ``kernels``
+holds what it computes.
 
 Columns hold raw facts; the blend appends each one's z-score within the window, because an order
 depends on how candidates of one search differ, not on how searches do.

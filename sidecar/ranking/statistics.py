@@ -2,9 +2,8 @@
 
 The same object serves training (walked through the log, list by list), evaluation and serving
 (advanced as events arrive), so that all three see the same numbers. A count with half-life H is
-Σ strength · 2^((t_event − now)/H). Each item's counts are kept as of an instant of its own
-(``updated``) and decayed when they are read, so that an event costs the same whatever the number
-of items.
+Σ strength · 2^((t_event − now)/H). Each item's counts are those of its own instant (``updated``)
+and are decayed when they are read, so an event costs the same however many items there are.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How does the hidden state follow what a user does? A step an event, many users in one pass.
+"""How does the hidden state follow what a user does? One step per event, many users in one pass.
 
 A hidden state has shape (L + 1, W): the encoder's state of each of L layers, and a last row that
 holds the instant of the last event (whole days, then seconds of the day), from which the next

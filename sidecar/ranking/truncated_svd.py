@@ -1,7 +1,7 @@
 """The strongest directions of a sparse matrix, the same each time: words of titles, items of users.
 
-ARPACK leaves open which way a direction points, and makes up directions where the matrix has none;
-both would differ from run to run.
+ARPACK does not fix which way a direction points, and invents directions that the matrix does not
+have; both would differ from run to run.
 """
 
 from __future__ import annotations

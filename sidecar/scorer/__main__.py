@@ -4,8 +4,8 @@ Started by a worker (``client``), never by hand::
 
     python -m sidecar.scorer --model DIR --device cuda --socket PATH --owner PID --lifeline FD
 
-It ends when the other end of the pipe FD is closed: gunicorn's master, which holds it, has ended.
-PID is the master's, for whoever looks at a list of processes.
+It ends when the other end of the pipe FD is closed, because gunicorn's master, which holds it, has
+ended. PID is the master's, shown so that a list of processes says whose scorer this is.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A worker's way to the scorer, and the scorer's way into life.
 
-Whoever finds no scorer starts one. A lock on a file, which the started process inherits and holds
-as long as it lives, lets only one be: when it ends, however it ends, the next worker that asks
-starts another. Nobody waits for a start, nor long for an answer: the worker computes by itself.
+A worker that finds no scorer starts one. The started process inherits a lock on a file and holds it
+as long as it lives, so there is only one scorer. When it ends, however it ends, the next worker
+that asks starts another. No worker waits for a start, or long for an answer: it computes by itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What goes over the socket: a length of four bytes, then msgpack; arrays as their bytes.
+"""What goes over the socket: a length of four bytes, then msgpack, with arrays as their bytes.
 
-Pure. A request names the networks' version and what they are to do; an answer brings arrays, or
-says why there are none.
+Pure. A request names the networks' version and the task; an answer brings arrays, or says why there
+are none.
 """
 
 from __future__ import annotations

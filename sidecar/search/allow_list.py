@@ -1,9 +1,9 @@
-"""Which requests, searches aside, an operator lets through. Pure; no I/O.
+"""Which requests, besides searches, an operator lets through. Pure; no I/O.
 
-The default list reads and changes nothing: documents, indices, mappings and settings, searches of
-every kind and what they need (scrolls and points in time are opened and closed), the state of the
-cluster. ``GET _refresh`` and ``GET _flush`` change something and are not on it. Fixed words of a
-path are compared undecoded, as OpenSearch does.
+The default list only reads: documents, indices, mappings and settings, the state of the cluster,
+and searches of every kind with what they need (scrolls and points in time are opened and closed).
+``GET _refresh`` and ``GET _flush`` change something and are not on it. Fixed words of a path are
+compared undecoded, as OpenSearch does.
 """
 
 from __future__ import annotations

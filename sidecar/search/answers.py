@@ -1,8 +1,8 @@
-"""A search's answer taken apart into hits and what surrounds them, and put together again.
+"""Takes a search's answer apart into hits and what surrounds them, and puts it together again.
 
 Hits are slices of the bytes that came, and are written back as such; nothing outside ``hits.hits``
-changes. Offsets come from where msgspec's raw values lie in the answer's own buffer, so the answer
-is walked through once. Pure; no I/O.
+changes. Offsets are the places of msgspec's raw values in the answer's own buffer, so the answer is
+read only once. Pure; no I/O.
 """
 
 from __future__ import annotations

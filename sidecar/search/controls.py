@@ -1,7 +1,7 @@
 """What a request says about its own personalization: header over parameter over ext over default.
 
-README.md has the table; every control has the three forms. Values that a control cannot have are
-refused, never guessed at. Pure; no I/O.
+README.md has the table; every control has the three forms. Invalid values are refused, never
+guessed at. Pure; no I/O.
 """
 
 from __future__ import annotations

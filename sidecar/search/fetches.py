@@ -1,8 +1,9 @@
 """The requests that one planned search turns into.
 
-Either one fetch of everything from the top through the window, or two: ids and scores of the
-window from doc values alone, then the hits of the page, each written by OpenSearch as if the
-client had asked. Fetching stored fields and sources is the dearest part of a wide window.
+There is either one fetch of everything from the top through the window, or two fetches: first ids
+and scores of the window from doc values alone, then the hits of the page, each written by
+OpenSearch as if the client had asked. Fetching stored fields and sources costs most in a wide
+window.
 
 When are two cheaper? When the page leaves out at least ``LEAST_SAVED`` of the hits to be fetched,
 and the second request is sure to give the same hits: see ``can_split``. Measured on 91,589 products

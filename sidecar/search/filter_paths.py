@@ -2,8 +2,8 @@
 
 The sidecar needs each hit's ``_index``, ``_id`` and ``_score``. Where a client's filter takes
 them away, the filter is widened for the upstream, and what was added is cut out of each hit again.
-It needs to see shards that failed, too: a fetch wider than the client's may fail on some of them,
-whose hits are then missing without a word. Pure; no I/O.
+It also needs to see failed shards: a fetch wider than the client's may fail on some, and their hits
+would then be missing silently. Pure; no I/O.
 """
 
 from __future__ import annotations

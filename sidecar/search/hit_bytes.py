@@ -1,7 +1,7 @@
 """What is changed in the bytes of a hit, and around the hits, before the client sees them.
 
-Keys cut out that only the sidecar asked for, a version and a score taken out or put in, a section
-added to ``ext``; every other byte stays as OpenSearch wrote it. Pure; no I/O.
+Keys that only the sidecar asked for are cut out, a version and a score are taken out or put in, and
+a section is added to ``ext``. Every other byte stays as OpenSearch wrote it. Pure; no I/O.
 """
 
 from __future__ import annotations

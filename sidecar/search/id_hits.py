@@ -1,10 +1,9 @@
 """Where ids and scores stand in an answer that carries nothing else of its hits: a compiled reader.
 
-OpenSearch writes such hits without white space and without escapes, a hundred bytes each. Going
-through them with a general JSON decoder makes four hundred Python objects that nobody looks at: the
-ranking wants arrays, and the page ten of the ids. So this walks over the bytes and notes offsets.
-Whatever looks another way than expected is left to the general reader (``answers.read_ids``).
-Pure; no I/O.
+OpenSearch writes such hits without white space and without escapes, a hundred bytes each. A general
+JSON decoder would make four hundred unused Python objects from them, since the ranking wants arrays
+and the page wants ten of the ids. So this reader walks over the bytes and notes offsets. Anything
+of an unexpected form is left to the general reader (``answers.read_ids``). Pure; no I/O.
 """
 
 from __future__ import annotations

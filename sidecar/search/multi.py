@@ -1,4 +1,4 @@
-"""Multi-searches: NDJSON lines in, one answer a line out, each treated on its own. Pure; no I/O."""
+"""Multi-searches: NDJSON lines in, one answer per line out, each on its own. Pure; no I/O."""
 
 from __future__ import annotations
 

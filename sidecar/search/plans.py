@@ -1,7 +1,7 @@
-"""What is to be done with one search: pass it through, with a reason, or reorder a window of it.
+"""What to do with one search: pass it through, with a reason, or reorder a window of it.
 
-The rules are those of README.md's table of what a client may do, read from the request alone. Where
-a parameter and the body both speak, the parameter counts, as in OpenSearch. Pure; no I/O.
+The rules are those of README.md's table of what a client may do, read from the request alone. If a
+parameter and the body disagree, the parameter counts, as in OpenSearch. Pure; no I/O.
 """
 
 from __future__ import annotations

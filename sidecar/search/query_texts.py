@@ -1,7 +1,7 @@
 """What a shopper typed, as far as a search says it. Pure; no I/O.
 
-``ext.ubi.user_query`` says it outright. Otherwise the words stand in full-text clauses of the
-query; exact filters (term, range, ids) are the shop's doing, not the shopper's words.
+``ext.ubi.user_query`` says it outright. Otherwise the words are those of the query's full-text
+clauses; exact filters (term, range, ids) come from the shop, not from the shopper.
 """
 
 from __future__ import annotations

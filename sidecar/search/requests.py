@@ -1,7 +1,7 @@
-"""One search request taken apart so that parts of it can be asked for differently.
+"""Takes one search request apart, so that parts of it can be asked for differently.
 
-A ``SearchRequest`` keeps the body's members as the bytes they were written in; what is derived
-from it (a wider fetch, ids only, one page) is put together from those bytes. Pure; no I/O.
+A ``SearchRequest`` keeps the body's members as the bytes that came. Requests derived from it (a
+wider fetch, ids only, one page) are put together from those bytes. Pure; no I/O.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What decides how OpenSearch writes a hit, besides the document itself? Pure; no I/O.
 
-Two requests of one shape get the same bytes for the same version of a document, but for ``_score``.
-Only what is known to be so counts: a request with any other member or parameter has no shape, those
-that ask for fields by way of the mapping among them, which may change without the document.
+Two requests of one shape get the same bytes for the same version of a document, except ``_score``.
+Only members and parameters for which this is known may occur: a request with any other has no
+shape. That includes requests for fields by the mapping, which may change without the document.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Where the members of a JSON object stand in its bytes, and cutting members out of them.
+"""Finds the members of a JSON object in its bytes, and cuts members out.
 
 OpenSearch's bytes are kept as they are (digits of floats, key order, escapes, indentation), so
-nothing here decodes and encodes again. msgspec finds the values; a walk over keys and separators
-then finds their offsets, and in passing notices what a decoded dict would hide: a key that stands
-twice. Pure; no I/O.
+nothing here decodes and encodes again. msgspec finds the values. A walk over keys and separators
+then finds their offsets, and also notices what a decoded dict would hide: a key that occurs twice.
+Pure; no I/O.
 """
 
 from __future__ import annotations

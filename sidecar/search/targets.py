@@ -1,8 +1,8 @@
 """A request's target: its path, what it asks of OpenSearch, and its parameters.
 
-Paths and parameters keep their percent-encoding as it came; decoding happens beside it. OpenSearch
-compares a path's fixed words undecoded, so that is done here too: what is taken for a search here
-is one there. Pure; no I/O.
+Paths and parameters keep their percent-encoding as it came; decoded forms are kept apart.
+OpenSearch compares a path's fixed words undecoded, and so does this module: a request that is a
+search here is one there. Pure; no I/O.
 """
 
 from __future__ import annotations

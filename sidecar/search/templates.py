@@ -1,4 +1,4 @@
-"""Search templates: the page size and the ext block may stand inside, so they are rendered first.
+"""Search templates are rendered first, since they may hold the page size and the ext block.
 
 ``_render/template`` turns the template into the body of an ordinary search, which is then planned
 like any other. Pure; no I/O.
