@@ -1,7 +1,7 @@
 """Keeps the item table as fresh as the catalogue, without a restart and off the request's path.
 
-A model brings a snapshot of the items that it was trained with; product changes since then, and
-new products, are read from OpenSearch in the background and written into the ranker's table.
+A model brings a snapshot of the items that it was trained with. Later changes and new products are
+read from OpenSearch in the background and written into the ranker's table.
 """
 
 from __future__ import annotations

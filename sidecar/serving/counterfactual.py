@@ -1,7 +1,7 @@
-"""What would this search have shown, had the shopper done something else? The same ranker, asked
-again over the same window with a changed history.
+"""What would this search have shown, had the shopper done something else? The same ranker orders
+the same window again, with a changed history.
 
-Pure of I/O: whoever asks brings the candidates in engine order and the history.
+No I/O: the caller brings the candidates in engine order and the history.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What did a client send? Raw JSON events, in the short form or in UBI's, become ``Event`` records.
 
-Pure: no store, no clock of its own. What the record does not name travels in ``Event.extra``,
+Pure: no store, no clock of its own. Fields that the record does not name go to ``Event.extra``,
 keyed as UBI's top level is (``application``, ``query_id``, ``event_attributes``, …), so that the
-event log loses nothing (``sidecar.stores.ubi`` parts UBI's form, and writes it back).
+event log loses nothing (``sidecar.stores.ubi`` takes UBI's form apart, and writes it back).
 """
 
 from __future__ import annotations

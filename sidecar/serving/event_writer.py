@@ -1,6 +1,6 @@
 """Brings parsed events into the log and the states: log first, states second.
 
-Used by ``events``, whose head says what that order is good for.
+``events`` uses it, and its docstring says why this order.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """What happens to an event, from arrival to acknowledgement?
 
-Read, step, write: raw events are checked one by one and grouped by user; the log takes them while
-the users' states are read; the encoder steps over what is new; the states are written, each only
-over the version that was read. Whoever loses that race reads again and finds the other's events.
+Read, step, write: raw events are checked one by one and grouped by user. The log takes them while
+the users' states are read. The encoder steps over what is new, and each state is written only over
+the version that was read. A writer that loses that race reads again and finds the other's events.
 
 **Log first, state second, then the acknowledgement.** An acknowledged event is in both. If
-anything fails in between, nothing is acknowledged and the client sends the batch again: the log
-knows the events' ids and keeps its first copies, a state already written finds the ids among its
-kept events, one not yet written takes them. So a retry heals, whichever step was cut off, and
-an id counts once however many sidecars it is sent to. (An event with neither an id nor a time
-cannot be told from a new one: send either.)
+anything fails in between, nothing is acknowledged and the client sends the batch again. The log
+knows the events' ids and keeps its first copies; a state already written finds the ids among its
+kept events; a state not yet written takes them. So a retry heals, whichever step was cut off, and
+an id counts once, however many sidecars it is sent to. (An event with neither an id nor a time
+looks like a new one when it is sent again: send one of them.)
 """
 
 from __future__ import annotations

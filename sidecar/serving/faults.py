@@ -1,4 +1,4 @@
-"""Which failures an operator should look at, and how often they are told of one."""
+"""Which failures should an operator look at, and how often is one reported?"""
 
 from __future__ import annotations
 

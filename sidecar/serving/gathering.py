@@ -1,8 +1,8 @@
-"""What arrives while a write is under way goes out together with the next one.
+"""Gathers what arrives while a write is under way, and sends it together with the next write.
 
 Eight clients that send one event each cost OpenSearch three requests, not twenty-four, and two of
-them that write about one user do not race each other. Nobody waits on purpose: a lone caller runs
-at once, in its own thread.
+them that write about one user do not race each other. No caller waits on purpose: a lone caller
+runs at once, in its own thread.
 """
 
 from __future__ import annotations

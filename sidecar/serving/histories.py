@@ -1,7 +1,7 @@
 """How does a user's history grow? Sorted, without repetitions, and never longer than it may be.
 
-Pure. The kept events are a function of those taken: late ones are put in their place, and an event
-that has left the history, or lies before it, changes nothing, however often it is sent.
+Pure. The kept events depend only on the events taken: a late event is put in its place, and an
+event that has left the history, or lies before it, changes nothing, however often it is sent.
 """
 
 from __future__ import annotations

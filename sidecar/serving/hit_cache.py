@@ -1,13 +1,14 @@
 """Hits as OpenSearch wrote them, kept so that a page need not be fetched; never stale.
 
-The ids' fetch brings each hit's ``_seq_no`` and ``_primary_term``, which change with every write of
-the document. A kept hit is used only for the very version that the search saw, in the same index
+The fetch of ids brings each hit's ``_seq_no`` and ``_primary_term``, which change with every write
+of the document. A kept hit is used only for the very version that the search saw, in the same index
 (by its uuid: a name may come back with other documents), for a request of the same shape by the
-same client (``search.shapes``). What differs between two searches is the score, which is put in.
-An id and a version are of one document where ids choose the shard; documents with a routing of
-their own, and whatever else is of their index, are not kept. The uuid is known as of the last look
-at the catalogue's indices: one that is deleted, made again under its name and filled in the same
-order within a second may show its former hits until the next look.
+same client (``search.shapes``). Only the score differs between two searches; it is put in.
+
+An id and a version mean one document only where ids choose the shard. So an index with documents
+that have a routing of their own is not kept. The uuid comes from the last look at the catalogue's
+indices: an index that is deleted, made again under its name and filled in the same order within a
+second may show its former hits until the next look.
 """
 
 from __future__ import annotations

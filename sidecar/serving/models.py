@@ -1,7 +1,7 @@
-"""Which model ranks right now, and how the next one takes over without anybody waiting.
+"""Which model ranks right now, and how does the next one take over without a wait?
 
 A new model is loaded and warmed beside the one in use, brought up to the catalogue's latest
-changes, and switched in by one assignment: a search sees the old model or the new one, whole.
+changes, and switched in by one assignment: a search sees either the old model or the new one.
 """
 
 from __future__ import annotations

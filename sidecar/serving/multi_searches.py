@@ -1,4 +1,4 @@
-"""A multi-search: every line planned, ordered and refused on its own, in one upstream request."""
+"""A multi-search: one upstream request, each line planned, ordered and refused on its own."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What became of one search, or of several that came together: told in the answer's headers
-(status, state, and where time went), and counted then, once a search, as it is told.
+"""What became of one search, or of several that came together. The answer's headers say it (status,
+state, and where time went), and it is then counted as they say it, once per search.
 """
 
 from __future__ import annotations

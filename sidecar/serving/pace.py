@@ -1,9 +1,9 @@
-"""How long do rankings take? Decides where the next one is done.
+"""How long do rankings take? This decides in which thread the next one runs.
 
-A ranking in a thread of the pool can be left behind when its deadline comes, but handing it over
-and waking up again costs two changes of the interpreter's holder, milliseconds on a busy machine.
-So a ranker that has proved quick ranks in the request's own thread, and one that has not, or whose
-latest rankings came near their deadline, in the pool.
+A ranking in a thread of the pool can be abandoned at its deadline. But handing it over and waking
+up again makes the interpreter switch threads twice, which takes milliseconds on a busy machine. So
+a ranker that has proved quick ranks in the request's own thread. One that has not, or whose latest
+rankings came near their deadline, ranks in the pool.
 """
 
 from __future__ import annotations

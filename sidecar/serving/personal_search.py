@@ -1,8 +1,8 @@
 """One search that is to be personalised: its window fetched, ordered, and one page of it written.
 
-Either whole hits from the top through the window in one fetch, or ids first and the page's hits
-after (``search.fetches`` says when). The second way falls back to the first whenever ids do not
-serve or the page's hits turn out twice not to be those that were ranked.
+It fetches either whole hits from the top through the window at once, or ids first and the page's
+hits after (``search.fetches`` says when). The second way falls back to the first if ids do not
+serve, or if the page's hits differ twice from those that were ranked.
 """
 
 from __future__ import annotations

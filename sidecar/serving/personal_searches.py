@@ -1,7 +1,7 @@
-"""The searches of a process that are to be personalised, and what one of them tells the next.
+"""The searches of a process that are to be personalised, and what the next learns from one.
 
-Windows that an index refused are remembered for a while, and so are indices whose ids did not
-serve; not for ever, since mappings and settings change.
+A process remembers windows that an index refused, and indices whose ids did not serve: for a while
+only, since mappings and settings change.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The middle of the main path: history → interest → order, by a deadline, or a named skip.
 
-``begin`` sends the history read and returns, so that it runs beside the upstream search;
-``order`` takes the hits once they are there. Whatever fails in between becomes a ``Skip``, logged
-and told to the caller, who then serves the engine's order, and counts what the search came to.
+``begin`` sends the history read and returns, so that the read runs beside the upstream search.
+``order`` takes the hits once they are there. Whatever fails in between is logged and becomes a
+``Skip``. The caller then serves the engine's order, and counts the outcome of the search.
 """
 
 from __future__ import annotations

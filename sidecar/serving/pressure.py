@@ -2,9 +2,9 @@
 
 A worker answers as many requests at once as it has threads; the others wait, and ranking makes all
 of them wait longer. The worker notes how long each request waited before a thread took it up. Once
-that is long on average over the latest requests, personalising costs shoppers more than it gives:
-passing through takes a sixth of the processor, so that the queue empties. One late request is no
-rush: a busy machine may keep anybody waiting for a tenth of a second.
+the average over the latest requests is long, personalising costs shoppers more than it gives.
+Passing through takes a sixth of the processor time, so the queue empties. One late request is no
+rush: on a busy machine any request may wait for a tenth of a second.
 """
 
 from __future__ import annotations

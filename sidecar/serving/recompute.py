@@ -1,13 +1,14 @@
 """Fits a stored state to the model in use: a new model means a new hidden state.
 
 The kept events are stepped through the new encoder at a user's first search after the swap. The
-result serves at once and is written back off the request's path; whoever overtook that write has
-stepped the state already, so a conflict needs no second try.
+result serves at once and is written back off the request's path. A writer that overtook that write
+has stepped the state already, so a conflict needs no second try.
 
 Two models may work on one index of states for a while: a canary, a rolling release, workers in the
-middle of a swap. Each finds the other's hidden states. So what was recomputed is kept by what the
-history holds and not by the state's version, which every write-back raises, and it is written back
-once: neither computes, nor overwrites what the other wrote, again until there is a new event.
+middle of a swap. Each finds the other's hidden states. So a recomputed state is kept under the
+content of its history, not under the state's version, which every write-back raises; and it is
+written back once. Neither model computes it again, or overwrites the other's, until a new event
+comes.
 """
 
 from __future__ import annotations

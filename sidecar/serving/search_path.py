@@ -1,8 +1,8 @@
 """The main path: one search, from what the client sent to what it gets.
 
-plan → the history read and the upstream search, side by side → order → splice. Whatever ranking
-cannot do becomes a skip: the client gets the engine's order and the reason. What OpenSearch
-refuses reaches the client in OpenSearch's words, as the answer to the client's own request.
+plan → the history read and the upstream search, side by side → order → splice. If ranking fails,
+that becomes a skip: the client gets the engine's order and the reason. If OpenSearch refuses, the
+client gets OpenSearch's words, as the answer to its own request.
 """
 
 from __future__ import annotations

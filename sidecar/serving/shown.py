@@ -1,6 +1,6 @@
 """What a personalised search showed, in the form of UBI's query log.
 
-Logged when a request carries ``ext.ubi`` with a query_id: the ids in the order that the client
+If a request carries ``ext.ubi`` with a query_id, the ids are logged in the order that the client
 saw, which is not the engine's.
 """
 

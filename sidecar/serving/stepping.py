@@ -1,6 +1,6 @@
-"""How does the encoder follow a history that has grown? By a step an event, for many users at once.
+"""How does the encoder follow a history that has grown? One step per event, for many users at once.
 
-Pure but for the model it is handed.
+Pure except for the model that it is given.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What the sidecar counts and times, under one roof; Prometheus reads it at ``/metrics``.
+"""What the sidecar counts and times, in one place; Prometheus reads it at ``/metrics``.
 
-Counters add up over worker processes when ``PROMETHEUS_MULTIPROC_DIR`` is set before the first
-import of ``prometheus_client`` (gunicorn's configuration does). Nothing here holds a user id, a
-query or an item id: labels are words from closed lists.
+Counters add up over worker processes if ``PROMETHEUS_MULTIPROC_DIR`` is set before the first import
+of ``prometheus_client`` (gunicorn's configuration sets it). Nothing here holds a user id, a query
+or an item id: labels are words from closed lists.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Searches that are templates: OpenSearch renders them, then they are searches like any other."""
+"""Searches that are templates: OpenSearch renders them, and then they are ordinary searches."""
 
 from __future__ import annotations
 

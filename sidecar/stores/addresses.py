@@ -1,4 +1,4 @@
-"""Where the OpenSearch nodes of the settings are: one reading for the sidecar and the loader."""
+"""Where are the OpenSearch nodes of the settings? Read alike for the sidecar and the loader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Administration of OpenSearch with opensearch-py, which the request path does without."""
+"""Administers OpenSearch with opensearch-py, which the request path does not use."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Arrays in a file that can be mapped into memory: numpy's own .npz, with each array aligned.
 
-``np.load`` reads these files like any other. Read through here, the large arrays are mapped instead
-of copied: processes share their pages, a page that nobody asks for is never read, and one that is
-written to becomes the writer's own. In files whose arrays are packed or not aligned, they are read.
+``np.load`` reads these files like any other. This module maps the large arrays instead of copying
+them: processes share the pages, an unused page is never read, and a page that is written to becomes
+the writer's own. Arrays that are packed or not aligned in their file are copied.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How are columns mapped that the catalogue's format does not document?
 
-By what they hold: numbers, true and false, and words can be searched and filtered; what is mixed
-is taken as words; what has an inner structure is kept and not searched.
+By what they hold. Numbers, true and false, and words can be searched and filtered. Mixed values are
+taken as words. Values with an inner structure are kept and not searched.
 """
 
 from __future__ import annotations

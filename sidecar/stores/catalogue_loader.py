@@ -1,8 +1,8 @@
 """From a catalogue file to a searched index: look the file over, fill a new version, switch to it.
 
-The file is read twice. The first pass counts, refuses and finds the columns that the mapping does
-not know; the second writes. Everything is written under the item's id, so any part of it may be
-written again, and a load that was killed goes on after its last checkpoint.
+The file is read twice. The first pass counts and refuses rows, and finds the columns that the
+mapping does not know. The second pass writes. Everything is written under the item's id, so any
+part may be written again, and a load that was killed goes on after its last checkpoint.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Versions of the catalogue: whole indices behind one alias, of which one is searched.
 
-``products`` is an alias, ``products-v1``, ``products-v2``, … are the indices. A version is filled
-apart from the searches and moves behind the alias in one step. What a load has done so far stands
-in its version's ``_meta.load``, so that a load that was killed is taken up again.
+``products`` is an alias; ``products-v1``, ``products-v2``, … are the indices. A version is filled
+where no search sees it, and moves behind the alias in one step. The version's ``_meta.load``
+records what its load has done so far, so that a load that was killed can go on.
 
 Rows are written to an alias of the version (``products-v2-writes``) that goes when the version is
-deleted or published. A bulk request that requires it cannot make the index again with a guessed
-mapping, nor change what is searched.
+deleted or published. A bulk request that requires this alias cannot make the index again with a
+guessed mapping, and cannot change what is searched.
 """
 
 from __future__ import annotations

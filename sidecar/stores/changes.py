@@ -1,8 +1,8 @@
-"""What changed in an index since somebody last looked? Its documents, in the order of their writes.
+"""What changed in an index since the last look? Its documents, in the order of their writes.
 
 Every write to a shard takes the next sequence number, whoever made it and whatever it changed, so
-``_seq_no`` is a timestamp that no writer can forget. A reader keeps one number a shard and asks
-for what lies above it. Nothing changed is one cheap request.
+``_seq_no`` is a timestamp that no writer can forget. A reader keeps one number per shard and asks
+for documents above it. If nothing changed, this is one cheap request.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Disk space that is allocated before it is needed, and lock files whose owner has died."""
+"""Allocates disk space before it is needed, and finds lock files whose owner has died."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The events in OpenSearch: which of them came since somebody last looked, whoever took them."""
+"""The events in OpenSearch: which came since the last look, through any sidecar?"""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Raw rows out of JSON lines (optionally .gz), Parquet and CSV files, with their line numbers.
 
-A source yields ``(line, raw)`` and turns ``raw`` into a row (a dict from column to value) in
-``parse``, apart from each other, so that a row that cannot be parsed can be reported as it is.
-Lines count from 1; a Parquet row's line is its number, a CSV row's is the line it ends on.
-What the values must be is the business of ``file_rows``.
+A source yields ``(line, raw)``; its ``parse`` turns ``raw`` into a row (a dict from column to
+value). The two are apart, so that a row that cannot be parsed can be reported as it is. Lines count
+from 1; a Parquet row's line is its number, a CSV row's is the line it ends on. ``file_rows`` checks
+the values.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a row of a catalogue, events or cases file must hold, and the record it becomes.
 
 Converters take a row (a dict, which they may consume) and return the record, or raise ValueError
-with the reason: column, value, remedy. Pure but for what a catalogue must remember of earlier
-rows. The columns are described in the README.
+with the reason: column, value, remedy. They are pure, except that a catalogue must remember things
+about earlier rows. The README describes the columns.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The stores' in-memory twins: the same promises, kept by a dictionary and a lock.
 
-Tests use them where OpenSearch would add nothing; ``tests/contract`` holds both to one suite.
+Tests use them where OpenSearch would add nothing; ``tests/contract`` runs one suite on both.
 """
 
 from __future__ import annotations

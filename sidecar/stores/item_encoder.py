@@ -1,4 +1,4 @@
-"""A trained model, as far as loading a catalogue is concerned: its items and their vectors."""
+"""The part of a trained model that loading a catalogue needs: its items and their vectors."""
 
 from __future__ import annotations
 

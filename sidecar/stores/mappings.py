@@ -1,4 +1,4 @@
-"""The files under ``mappings/``: one JSON file an index, with its settings and mappings."""
+"""The files under ``mappings/``: one JSON file per index, with its settings and mappings."""
 
 from __future__ import annotations
 

@@ -5,10 +5,10 @@
     knowledge-VERSION.npz   item table, words' and given vectors, statistics, associations, factors,
                             rhythms, segments, query memory
 
-The version is a digest of the arrays and of what model.json says besides the evidence: models that
-rank otherwise never share one, nor do equal arrays of other items. model.json is renamed into its
-place last, so that a reader has the old model or the new one, whole; the arrays of the model before
-stay until the next is written, for a reader that is at them.
+The version is a digest of the arrays and of model.json without the evidence. Models that rank
+differently never share a version, and neither do equal arrays of other items. model.json is renamed
+into its place last, so that a reader gets the whole old model or the whole new one. The arrays of
+the previous model stay until the next is written, for readers that are still reading them.
 """
 
 from __future__ import annotations

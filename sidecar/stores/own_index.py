@@ -1,12 +1,12 @@
 """An index of the sidecar's own, made from ``mappings/`` when it is first written to.
 
-Left to OpenSearch, the first document would make an index that guesses its mapping, indexes what
-nobody searches, and refuses the next client's spelling of the same field.
+Without this, the first document would make OpenSearch create an index that guesses its mapping,
+indexes what nobody searches, and refuses the next client's spelling of the same field.
 
-The same holds for the first document after somebody has deleted the index. So what is written goes
-to an alias of it, and says that this must be an alias (``require_alias``): the alias goes with the
-index, OpenSearch then refuses the document instead of making an index of the alias's name, and
-whoever was refused makes the index again. This costs no request more.
+The same holds for the first document after the index was deleted. So documents are written to an
+alias of the index, and say that it must be an alias (``require_alias``). The alias goes with the
+index. OpenSearch then refuses the document instead of making an index of the alias's name, and the
+refused writer makes the index again. This costs no extra request.
 """
 
 from __future__ import annotations

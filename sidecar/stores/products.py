@@ -1,4 +1,4 @@
-"""The products in OpenSearch: which of them changed since somebody last looked."""
+"""The products in OpenSearch: which of them changed since the last look?"""
 
 from __future__ import annotations
 

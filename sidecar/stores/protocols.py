@@ -1,4 +1,4 @@
-"""What the main path asks of its stores; each has an OpenSearch form and an in-memory twin.
+"""What the main path needs from its stores; each has an OpenSearch form and an in-memory twin.
 
 One suite (``tests/contract``) runs on both.
 """

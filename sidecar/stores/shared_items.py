@@ -1,18 +1,18 @@
 """One item table for all workers of a machine: files that each of them maps into its memory.
 
     DIR/TABLES/VERSION/held             held, together, by all workers that use the table
-    DIR/TABLES/VERSION/lock             held while somebody looks for, makes or replaces the arrays
+    DIR/TABLES/VERSION/lock             held while a worker looks for, makes or replaces the arrays
     DIR/TABLES/VERSION/writer           held, for as long as it lives, by the worker that writes
     DIR/TABLES/VERSION/current          names the generation in use
     DIR/TABLES/VERSION/GENERATION/*.npy the arrays, with room for new items
     DIR/TABLES/VERSION/read.json        how far the writer has read the catalogue's changes
 
-TABLES keeps them apart from whatever else lies in DIR. VERSION is the model's. The first worker
-that loads a model writes the arrays down, vectors in half precision; the others map what they find.
-One worker reads the catalogue's changes and writes them in place, where all see them; when it ends,
-the next one takes over where it was. Arrays that become too small are replaced by a new generation,
-which the others notice at their next look. A table that nobody uses any more is removed by the next
-worker that goes over to another model's.
+TABLES keeps them apart from other files in DIR. VERSION is the model's. The first worker that loads
+a model writes the arrays to files, with vectors in half precision; the others map these files. One
+worker reads the catalogue's changes and writes them in place, where all see them. When it ends,
+another goes on from there. A new generation replaces arrays that have become too small; the others
+notice it at their next look. When a worker switches to another model's table, it removes tables
+that no worker uses any more.
 """
 
 from __future__ import annotations

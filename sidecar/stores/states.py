@@ -1,4 +1,4 @@
-"""The users' states in OpenSearch: one document a user, written only over the version read.
+"""The users' states in OpenSearch: one document per user, written only over the version read.
 
 A document holds the kept events as columns and the hidden state as base64 of little-endian
 float32. Its ``_seq_no`` is the state's version: it grows with every write, and a realtime GET

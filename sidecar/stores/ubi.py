@@ -1,8 +1,8 @@
-"""How is an event written down? As UBI 1.3 has it, for its event log and for its query log.
+"""How is an event written down? As UBI 1.3 prescribes, for its event log and for its query log.
 
-Pure: records in, documents out, and documents back into the fields of a record. ``Event.extra`` is
-keyed as UBI's top level is; a name that UBI does not know there goes to ``event_attributes``
-(``query_attributes``), which is free.
+Pure: turns records into documents, and documents back into the fields of a record. ``Event.extra``
+is keyed as UBI's top level is. Names that UBI does not know there go to ``event_attributes``
+(``query_attributes``), which may hold any name.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """The OpenSearch nodes behind the sidecar: which one to ask, and what may be asked twice.
 
-Nodes are taken in turn. One that took no connection, broke off before it answered, or let the time
-for an answer pass, is left alone for a while that doubles with each failure in a row, unless every
-node is in that state. Then one request tries it, and the others when that one has got its answer: a
-node that hangs would hold them all until their time is up.
-A request is sent again only where that is safe: no connection was made, so nothing was sent; or
-not one byte of an answer came and asking twice changes nothing (``idempotent``).
-Make one ``Upstream`` a process, after the fork; it is safe to use from many threads.
+Nodes are asked in turn. A node that took no connection, broke off before it answered, or did not
+answer in time is left alone for a while, unless every node is in that state. The while doubles with
+each failure in a row. Then one request tries the node, and the others only once that one has got
+its answer: a node that hangs would hold them all until their time is up. A request is sent again
+only where that is safe: no connection was made, so nothing was sent; or no byte of an answer came
+and asking twice changes nothing (``idempotent``). Make one ``Upstream`` per process, after the
+fork; many threads may use it.
 """
 
 from __future__ import annotations
