@@ -1,11 +1,12 @@
 """How much does the blend learn from? Scales lists and epochs to the number of shoppers.
 
 A shop of many shoppers gives as many lists as ``most_lists`` allows, each read ``epochs`` times. A
-blend soon knows few shoppers by heart, so that a smaller shop's lists are read a fixed number of
-times a shopper: where visits are few, more lists are made of each and read more often; where they
-are many, each is read less often. Read 8 times, 6 lists of a visit, the blends of two eighths and a
-32nd of online_retail's shoppers had .008, .012 and .017 less MRR on its dev window; read 16 times,
-those of two 32nds of complete_journey's households some .007 less on its own. Pure; no I/O.
+blend soon knows few shoppers by heart, so a smaller shop's lists are read a fixed number of times
+per shopper. If visits are few, more lists are made of each visit and read more often; if visits are
+many, each list is read less often. With 6 lists per visit, read 8 times, the blends of two eighths
+and a 32nd of online_retail's shoppers had .008, .012 and .017 less MRR on its dev window. Read 16
+times, those of two 32nds of complete_journey's households had some .007 less on its own. Pure; no
+I/O.
 """
 
 from __future__ import annotations

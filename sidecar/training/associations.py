@@ -3,8 +3,8 @@
 - ``ease``: EASE-R (Steck 2019, "Embarrassingly Shallow Autoencoders"), B = I − P · diag(1/P) with
   P = (XᵀX + λI)⁻¹ over the user-item matrix, restricted to the most bought items.
 - ``together``: cosine of items over visits: bought in the same basket.
-- ``after``: the like from one visit to the next: how often i is bought in the visit after one with
-  j, made a cosine by how many visits have i and how many j.
+- ``after``: the same from one visit to the next: how often i is bought in the visit after one with
+  j, made a cosine by the numbers of visits with i and with j.
 - factors: truncated SVD of the log-count user-item matrix.
 - rhythm: rebuy rate and usual interval of each item, shrunk towards its category's.
 """

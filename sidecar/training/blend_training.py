@@ -2,15 +2,15 @@
 
 The loss of a list is −log of the probability that softmax(score) gives to all its targets together:
 what counts is that one of them comes first. (Cross-entropy with each of them, the usual ListNet
-loss, gave 0.007 less MRR on a dev window with two targets a list.) A share of rows learns what
-history is not: they keep their targets and get another user's history (see ``pipeline``), or are
-read as if by a stranger, others in each epoch, so that the gate learns to close and the rest to
-rank alone.
+loss, gave 0.007 less MRR on a dev window with two targets per list.) A share of the rows teaches
+when history says nothing: so that the gate learns to close, and the other parts to rank alone. Some
+of these rows keep their targets and get another user's history (see ``pipeline``). Others, chosen
+anew in each epoch, are read as if by a stranger.
 
-Shoppers look at what stands first. For lists that were logged with positions a number a position
-is learnt beside the scores, added to them in training and left out when the model serves. It can
-be told from the engine's own merit only where orders vary: between searches, by personalization,
-or by deliberate swaps.
+Shoppers look at the first places most. So for lists that were logged with positions, one number per
+position is learnt beside the scores. It is added to them in training and left out when the model
+serves. It can be separated from the engine's own merit only where orders vary: between searches, by
+personalization, or by deliberate swaps.
 """
 
 from __future__ import annotations

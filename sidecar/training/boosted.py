@@ -1,12 +1,14 @@
 """A strong baseline: gradient-boosted trees over the same facts, as an engineer would make it.
 
-LightGBM's lambdarank (Burges 2010, "From RankNet to LambdaRank to LambdaMART") on lists made of the
-model's own training period, block by block as the model's are, with every hand-made fact that the
-model reads: popularity, repeats and their rhythm, likeness, co-occurrence, EASE and matrix factors,
-as they are and as z-scores within the window, and the context. What is learnt otherwise, the
-encoder's interest and the segments, is not among them. Another has no personal fact. A third is
-what an afternoon gives: some forty of the facts, chosen before anything was measured, one or two of
-each kind, raw.
+LightGBM's lambdarank (Burges 2010, "From RankNet to LambdaRank to LambdaMART") learns from lists of
+the model's own training period, made block by block as the model's are. There are three baselines:
+
+- one reads every hand-made fact that the model reads: popularity, repeats and their rhythm,
+  likeness, co-occurrence, EASE and matrix factors, as they are and as z-scores within the window,
+  and the context; but not the learnt ones, the encoder's interest and the segments;
+- one reads those of these facts that are not personal;
+- one is an afternoon's work: some forty of the facts, chosen before anything was measured, one or
+  two of each kind, raw.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Does a gain hold from month to month? Cross-validation in time, with a window that expands.
 
 Fold k trains on all events before t_k and ranks the searches in [t_k, t_k+1): no fold learns from
-what it is judged by. The instants part the strong events of the log's later half evenly, so that
-every fold is judged by about as many.
+what it is judged by. The instants divide the strong events of the log's later half evenly, so that
+about as many judge each fold.
 """
 
 from __future__ import annotations

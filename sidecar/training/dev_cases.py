@@ -1,6 +1,6 @@
 """Cases from the log itself: searches of a dev window, with what their shoppers then bought.
 
-For shops without logged searches to judge by. Queries and candidates are made as they are for
+They are for shops without logged searches to judge by. Queries and candidates are made as for
 training (``make_examples``); the history of each case ends before its search.
 """
 

@@ -1,9 +1,9 @@
 """Is the model better than what a shop has, for whom, and by how much? On cases it never saw.
 
-Every case is ranked as serving would: with the history and the popularity of its own moment, and
-with what else the model knew when it was trained. Events at or after a case's time are not read,
-and its answer is read only by the metrics. Beside the model stand the engine's order, simple rules
-that need no model, and the model with its personal part switched off.
+Every case is ranked as serving would rank it: with the history and the popularity of its own
+moment, and otherwise with what the model knew when it was trained. Events at or after a case's time
+are not read, and only the metrics read its answer. The model is compared with the engine's order,
+with simple rules that need no model, and with itself without its personal part.
 """
 
 from __future__ import annotations

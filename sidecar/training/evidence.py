@@ -1,7 +1,7 @@
-"""Does a model help? What the latest lists say of a blend that learned from all the others.
+"""Does a model help? The latest lists judge a blend that learned from all the others.
 
-It decides what the model that ships may do: order by what is known of the shopper, or else by its
-unpersonalised order, or else leave the engine's.
+The result decides what the served model may do: order by what is known of the shopper, else give
+its unpersonalised order, else leave the engine's.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Which searches does the blend learn from? (query, candidates, targets) lists, in order of time.
 
-Where the log holds impressions, what was shown for a query is a list, and its positions go along.
-Else, where it holds queries, they are used; where it does not, a query is made for a bought item
-(``queries``) and BM25 finds the candidates (``retrieval``). A ``Walk`` through the log gives each
-list the history and the item statistics of its own moment, nothing later.
+If the log holds impressions, the hits shown for a query are a list, with their positions. Else, if
+it holds queries, these are used; if not, a query is made for a bought item (``queries``). BM25 then
+finds the candidates (``retrieval``). A ``Walk`` through the log gives each list the history and the
+item statistics of its own moment, nothing later.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What do a catalogue and a log lack? Prices that events tell, and warnings of the rest."""
+"""What do a catalogue and a log lack? Takes prices from the events, and warns of the rest."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The lists that the blend learns from: each search's facts as of its own moment, padded.
+"""The lists that the blend learns from: each search's facts at its own moment, padded.
 
 A ``ListMaker`` walks through the log once. Every list reads the history and the popularity of its
-own moment, and what the associations and the encoder knew when its block of the log began.
+own moment, and the associations and the encoder of the moment when its block of the log began.
 """
 
 from __future__ import annotations

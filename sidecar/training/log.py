@@ -1,7 +1,7 @@
-"""The event log as columns: what every step of training and evaluation walks through.
+"""The event log as columns: every step of training and evaluation walks through it.
 
-One row an event, in order of time (file order where times are equal or unknown), with codes
-instead of strings. 1.5 million events take about 60 MB.
+There is one row per event, in order of time (file order where times are equal or unknown), with
+codes instead of strings. 1.5 million events take about 60 MB.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One log of two sources: an events file, and the histories that cases bring."""
+"""Makes one log from two sources: an events file, and the histories in cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good is an order? Ranking metrics a case, classification metrics over candidates, intervals.
+"""How good is an order? Ranking metrics per case, classification over candidates, intervals.
 
 Definitions follow the usual ones (Manning, Raghavan, Schütze, "Introduction to Information
 Retrieval", chapter 8); NDCG has binary gains and a log2 discount.

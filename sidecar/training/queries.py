@@ -1,8 +1,8 @@
 """What might a shopper have typed before buying this? Queries for logs that hold none.
 
-Two kinds, as shoppers type them: a category name, or a phrase of one or two words of the title.
-A phrase is drawn by how many items share it, so that broad words are asked more often than narrow
-ones, and never so narrow that only one item answers.
+There are two kinds, as shoppers type them: a category name, or a phrase of one or two words of the
+title. A phrase is drawn by how many items share it, so that broad words come more often than narrow
+ones. A phrase that only one item has is never drawn.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Walks a log's queries in time: what had followed a query by a given moment."""
+"""Walks a log's queries in order of time: what had followed a query by a given moment?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Has a shopper's history anything to do with what a search found?"""
+"""Does a shopper's history have anything to do with what a search found?"""
 
 from __future__ import annotations
 

@@ -1,12 +1,13 @@
-"""AdamW for a table of which a step reads few rows, at the cost of those rows.
+"""AdamW for a table of which a step reads few rows; a step costs only as much as those rows.
 
 A row without a gradient still moves under AdamW: its momentum dies out over the next steps, and its
-weight decays. Nobody sees that before the row is read again, so it is made up for then, in one go.
-With m and v as the row's last step s left them, the steps t = s+1 … n move it by m / √v times
-Σ_t lr_t √(1 − β2^t) / (1 − β1_t^t) · Π_{u = s+1 … t} β1_u / √β2. The sum depends on s alone and is
-kept for the last TAIL steps, after which nothing is left of it. What differs from AdamW is small:
-ε is added to √v once, as if v stood still, and the row's weight decays before these moves.
-(``torch.optim.SparseAdam`` leaves idle rows where they are, momentum and all: another optimiser.)
+weight decays. This matters only when the row is read again, so all its moves are made then, at
+once. With m and v as the row's last step s left them, the steps t = s+1 … n move it by m / √v times
+Σ_t lr_t √(1 − β2^t) / (1 − β1_t^t) · Π_{u = s+1 … t} β1_u / √β2. The sum depends on s alone. It is
+kept for the last TAIL steps, after which nothing of it is left. The differences from AdamW are
+small: ε is added to √v once, as if v did not change, and the row's weight decays before these
+moves. (``torch.optim.SparseAdam`` leaves idle rows where they are, momentum and all: another
+optimiser.)
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Which training options are tried, and over which values? A space of ``TrainConfig``'s fields.
 
-As JSON, an object whose keys are fields: a plain value fixes the option; ``{"choices": [...]}``
-lists its values; ``{"low": A, "high": B}`` is a range, both ends included, with ``"log": true``
-where ratios count, ``"step": S`` where not every value counts, and ``"points": N`` for how many
+In JSON it is an object whose keys are fields. A plain value fixes the option. ``{"choices":
+[...]}`` lists its values. ``{"low": A, "high": B}`` is a range, both ends included; ``"log": true``
+draws it by ratios, ``"step": S`` allows only steps of S, and ``"points": N`` says how many
 values of it a grid holds (3).
 """
 

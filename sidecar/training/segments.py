@@ -1,16 +1,16 @@
-"""Segments of like-minded shoppers, fitted on a vector of each and what followed.
+"""Segments of like-minded shoppers, fitted on each shopper's vector and what followed.
 
-A model's are fitted on item factors (``fit_segments_on_factors``); the encoder's interest vectors
-predicted less well, and serve analyses (``fit_segments``). Users are clustered by the direction of
-their vectors (k-means on unit vectors). How many segments, and how softly a user belongs to them,
-is chosen by prediction: the log is cut at four fifths of its strong events, segments and lifts are
-learnt before the cut, and what users took after it is scored by its log-likelihood under their
-segments' shares, as other users made them. The fewest segments within one standard error of the
-best are taken; where none beats the shop's own shares by two standard errors, there are none.
+A model's segments are fitted on item factors (``fit_segments_on_factors``). The encoder's interest
+vectors predicted less well; analyses use them (``fit_segments``). Users are clustered by the
+direction of their vectors (k-means on unit vectors). Prediction chooses how many segments there are
+and how softly a user belongs to them: the log is cut at four fifths of its strong events, segments
+and lifts are learnt before the cut, and what users took after it is scored by its log-likelihood
+under their segments' shares, as other users made them. The fewest segments within one standard
+error of the best are taken. If no number beats the shop's own shares by two standard errors, there
+are no segments.
 
-lift[s, i] = log((c_si + a) / (e_si + a)): c_si is the segment's decayed count of users who took
-item i lately, e_si what it would be if the segment were like the shop, a is PRIOR,
-in users.
+lift[s, i] = log((c_si + a) / (e_si + a)), where c_si is the segment's decayed count of users who
+took item i lately, e_si that count if the segment were like the shop, and a is PRIOR, in users.
 """
 
 from __future__ import annotations

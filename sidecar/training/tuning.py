@@ -1,9 +1,10 @@
 """Which training options give the best order on a dev window? A study that can be broken off.
 
 Optuna draws the options (``bayesian``: its tree-structured Parzen estimator) and keeps the trials
-in a SQLite file. Each trial's draw depends on the seed, its number and the trials before it alone,
-so a study that was broken off and resumed is the one that never was. The first trial is always
-the default configuration, where the space holds it: the winner is no worse on the dev window.
+in a SQLite file. Each trial's draw depends only on the seed, its number and the trials before it,
+so a study that was broken off and resumed gives the same trials as one that ran through. If the
+space holds the default configuration, it is the first trial: the winner is no worse on the dev
+window.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What was known at a moment of the log: items' statistics, a user's trail, a query's past.
 
-Lists that are learnt from and cases that are judged are both read through it, so that neither sees
-what came later.
+Lists for training and cases for evaluation are both read through it, so that neither sees what came
+later.
 """
 
 from __future__ import annotations

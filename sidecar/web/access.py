@@ -1,8 +1,8 @@
 """Who may use the sidecar's own paths? A secret for the callers' side, CORS for shop pages.
 
-Two settings, both off by default. ``admin_authorization``: whoever reads or deletes a user, or
-asks for an order, must send this Authorization header. ``cors_origins``: pages of these origins
-may post events from a browser; everything else stays closed to pages.
+Two settings, both off by default. ``admin_authorization``: callers who read or delete a user, or
+ask for an order, must send this Authorization header. ``cors_origins``: pages of these origins may
+post events from a browser; everything else stays closed to pages.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The application: own paths to Flask, everything else to the search gateway.
 
 A search never enters Flask: the front looks at the path and calls the gateway, which spares each
-search Flask's contexts and routing. The sidecar's own paths are Flask's, one blueprint a file.
+search Flask's contexts and routing. Flask serves the sidecar's own paths, one blueprint per file.
 """
 
 from __future__ import annotations

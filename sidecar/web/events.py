@@ -1,7 +1,7 @@
-"""``POST /_personalize/events``, ``/ubi_events`` and ``/ubi_queries``: what shoppers do, come in.
+"""``POST /_personalize/events``, ``/ubi_events`` and ``/ubi_queries`` take what shoppers do.
 
-The body is one JSON event, an array, or one event a line (NDJSON); gzip is understood. The answer
-says which were taken: it leaves after they are written, and the next search sees them.
+The body is one JSON event, an array, or one event per line (NDJSON); gzip is understood. The answer
+says which were taken. It is sent after they are written, and the next search sees them.
 """
 
 from __future__ import annotations

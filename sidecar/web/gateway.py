@@ -1,8 +1,8 @@
-"""The WSGI side of everything that belongs to OpenSearch: searches, and whatever passes through.
+"""The WSGI side of everything that belongs to OpenSearch: searches, and requests that pass through.
 
-A plain WSGI callable, not a Flask view: a search touches no request context, no routing, no JSON
-of Flask's. Targets are taken raw from the server (``RAW_URI``), so that percent-encoded index
-names and date math reach OpenSearch as they came.
+The gateway is a plain WSGI callable, not a Flask view: a search uses none of Flask's request
+context, routing or JSON. Targets are taken raw from the server (``RAW_URI``), so that
+percent-encoded index names and date math reach OpenSearch as they came.
 """
 
 from __future__ import annotations

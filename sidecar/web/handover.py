@@ -1,11 +1,12 @@
 """When may the old workers leave at a reload? Once the new ones serve.
 
-gunicorn's master sends the old workers SIGTERM right after it has forked the new ones, which then
-take seconds to load a model: nobody would accept meanwhile, and every search would wait. So the
-master notes in memory that all its workers share which ones are new, each of those notes there when
-it is about to serve, and an old one goes on until all have. A new worker that dies, or is told to
-leave itself because the sidecar stops, ends the handover at once. So does the master when it is
-told to stop: it sits in its reload until the old workers have gone, and sees to that only then.
+gunicorn's master sends the old workers SIGTERM right after it has forked the new ones. These then
+take seconds to load a model. Meanwhile no worker would accept, and every search would wait. So the
+master notes, in memory shared by all its workers, which ones are new. Each new worker notes there
+when it is about to serve, and an old worker goes on until all new ones have. The handover ends at
+once if a new worker dies, or has to leave itself because the sidecar stops. It also ends if the
+master has to stop: the master waits in its reload until the old workers have gone, and could stop
+only then.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""``/_personalize/health/live`` and ``/ready``: is the process up, and may it have traffic.
+"""``/_personalize/health/live`` and ``/ready``: is the process up, and may it have traffic?
 
-A worker accepts connections only once its model is loaded and warm, so ``ready`` tells mostly of
-OpenSearch, and of a model that could not be loaded: searches would work then, in the engine's
-order, which is for the operator to weigh, hence 503 with the reason.
+A worker accepts connections only once its model is loaded and warm. So ``ready`` mostly reports on
+OpenSearch, and on a model that could not be loaded. Searches would then work, in the engine's
+order; the operator has to decide about that, hence 503 with the reason.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Requests' heads, gathered, and what OpenSearch reads in them put so that llhttp reads it too.
+"""Gathers requests' heads, and rewrites what OpenSearch accepts in them but llhttp would refuse.
 
-OpenSearch takes a target with bytes beyond ASCII (each of them one character to it), or without its
-first slash. llhttp refuses them: it is shown another target, and the real one kept beside it. So it
-does headers that go on in a line which begins with a blank (obs-fold, RFC 9112, 5.2): they are put
-in one line. A request that comes in one piece with the end of the one before is llhttp's alone to
-read. Pure.
+OpenSearch takes a target with bytes beyond ASCII (one character each), or without its first slash.
+llhttp refuses such targets: it is shown another target, and the real one is kept beside it. llhttp
+also refuses headers that go on in a line which begins with a blank (obs-fold, RFC 9112, 5.2): they
+are put in one line. A request that comes in one piece with the end of the one before is left to
+llhttp alone. Pure.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes answers to a connection as WSGI gives them, for the worker."""
+"""Writes answers to a connection, as WSGI gives them, for the worker."""
 
 from __future__ import annotations
 

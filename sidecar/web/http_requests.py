@@ -5,12 +5,12 @@ llhttp is node's parser, strict by default: it refuses what request smuggling li
 a length beside chunks, bare line feeds, spaces before colons).
 
 **A request is gathered before it is answered**: its head, and its body up to ``GATHERED_BYTES``.
-Until then nobody but the connection waits for it (``worker.py`` parks it), so that slow clients
-cannot hold all threads. What is longer is read by whoever answers, as it comes.
+Until then no thread waits for it (``worker.py`` parks the connection), so that slow clients cannot
+hold all threads. The thread that answers reads the rest of a longer body as it comes.
 
-**A request has to come.** It may take ``PATIENCE_S``, and as much longer as its body is long, at
-``LEAST_BYTES_S``: else a client could stay for ever by a byte now and then. Only waiting for the
-client counts, so that a body which OpenSearch takes slowly has its time.
+**A request has a time limit.** It may take ``PATIENCE_S``, and longer for its body, at
+``LEAST_BYTES_S``; otherwise a client could stay for ever by sending a byte now and then. Only
+waiting for the client counts, so a body which OpenSearch takes slowly has its time.
 """
 
 from __future__ import annotations

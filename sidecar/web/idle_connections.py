@@ -1,4 +1,4 @@
-"""Connections that a worker's main thread waits for, so that no thread of the pool has to."""
+"""Connections for which a worker's main thread waits, so that no thread of the pool has to."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How does a process that the sidecar has started learn that the sidecar has ended?
 
-By a pipe that the master alone holds open: its other end tells, whatever ended the master. A
-process id would not do: another process may bear it later.
+By a pipe that only the master holds open: the other end closes, whatever ended the master. A
+process id would not do, because another process may get it later.
 """
 
 from __future__ import annotations

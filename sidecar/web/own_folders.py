@@ -1,7 +1,7 @@
-"""Folders that live as long as a sidecar: where its processes share an item table, and counts.
+"""Folders that live as long as a sidecar, in which its processes share an item table and counts.
 
-Each holds a file that is locked while any process of the sidecar lives. What the master does not
-remove when it ends, because it was killed, goes when another sidecar starts.
+Each holds a file that is locked while any process of the sidecar lives. If the master is killed and
+cannot remove its folders, the next sidecar that starts removes them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""``POST /_personalize/rescore``: an order for hits that somebody else has searched.
+"""``POST /_personalize/rescore``: an order for hits that the caller has searched itself.
 
-The OpenSearch plugin calls it; so may any search service. Ids and engine scores in engine order
-come in, positions best first go out. A skip is an answer, not an error: positions in the order
-in which they came, and the reason.
+The OpenSearch plugin calls it; any search service may. It takes ids and engine scores in engine
+order, and gives positions, best first. A skip is an answer, not an error: the positions in the
+order in which they came, and the reason.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a worker process is made of, put together after the fork."""
+"""Puts together the parts of a worker process, after the fork."""
 
 from __future__ import annotations
 

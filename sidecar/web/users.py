@@ -1,4 +1,4 @@
-"""``GET`` and ``DELETE /_personalize/users/ID``: what is kept of a user, and forgetting it.
+"""``GET`` and ``DELETE /_personalize/users/ID`` show what is kept of a user, and delete it.
 
 ``?hidden=true`` adds the encoder's hidden state; ``DELETE …?events=true`` also deletes the user's
 raw events and searches from the logs.

@@ -1,8 +1,9 @@
-"""A few searches of its own before a worker's first: the first one costs three times the next.
+"""A worker searches a few times before its first client does: the first search costs three times
+the next.
 
-They go the whole way, to OpenSearch and back, so that connections are open and every function has
-run; they are ranked for a shopper that is made up. Nobody sees them: they are in no count, no log
-and no index of the sidecar's.
+These searches go the whole way, to OpenSearch and back, so that connections are open and every
+function has run. They are ranked for a made-up shopper and leave no trace: no count, no log entry
+and no index of the sidecar has them.
 """
 
 from __future__ import annotations

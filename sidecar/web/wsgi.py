@@ -1,7 +1,7 @@
 """What gunicorn calls in each worker: settings from the environment, services, application.
 
-``application`` returns with the model loaded and warm, so that no request pays for it, and with
-the threads started that watch for a newer model and for changed products.
+When ``application`` returns, the model is loaded and warm, so that no request pays for it, and the
+threads that watch for a newer model and for changed products have started.
 """
 
 from __future__ import annotations
