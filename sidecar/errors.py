@@ -106,7 +106,7 @@ class LaunchError(SidecarError):
 
 
 class Skip(SidecarError):
-    """Ranking steps aside: the engine's order is served and the caller told why."""
+    """Ranking steps aside: the engine's order is served, and the caller learns why."""
 
     def __init__(self, reason: SkipReason, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else str(reason))

@@ -137,7 +137,7 @@ class UserState:
 class QueryContext:
     """Who searches, for what, and how the operator or the request wants it ranked.
 
-    ``weight`` of the personal part and ``diversity`` of the page lie in 0 to 1. ``attributes`` say
+    ``weight`` of the personal part and ``diversity`` of the page lie in 0 to 1. ``attributes`` hold
     what is known of a user besides events, column → value.
     """
 
@@ -153,7 +153,7 @@ class QueryContext:
 
 
 class PackedIds(Sequence[str]):
-    """K ids as slices of one buffer, made into text only where somebody reads one.
+    """K ids as slices of one buffer; an id becomes text only when it is read.
 
     ``spans`` (K, 2) are [start, end) of UTF-8 in ``buffer``.
     """
@@ -239,7 +239,7 @@ class HttpResponse:
 
 @dataclass(frozen=True, slots=True)
 class StreamedResponse:
-    """An answer whose body is still on its way; whoever does not exhaust ``chunks`` closes it."""
+    """An answer whose body is still on its way; close it unless all ``chunks`` were read."""
 
     status: int
     headers: Headers

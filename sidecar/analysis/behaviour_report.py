@@ -33,8 +33,7 @@ def findings(shop: Shop, ranker: Ranker | None = None,
     ``succession`` from visit to visit (each by grouping, and ``item``), ``segments`` where there is
     a ranker, and ``clusters``.
 
-    Trajectories go along all positive events; what is taken, together or next, are the strong
-    ones.
+    Trajectories follow all positive events; only strong events count as taken, together or next.
     """
     log = shop.log
     ways, taken = _states(shop, log.is_positive()), _states(shop, shop.strong())

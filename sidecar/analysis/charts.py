@@ -25,7 +25,7 @@ def bars(values: Sequence[tuple[str, float]], *, intervals: Sequence[Point] | No
          digits: int = 3) -> str:
     """Draw one horizontal bar a (label, value), with whiskers where ``intervals`` are given.
 
-    Values may be negative; bars start at zero. What is not finite has no bar and reads "–".
+    Values may be negative; bars start at zero. A value that is not finite has no bar and reads "–".
     """
     if not values:
         return nothing()

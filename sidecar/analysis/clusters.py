@@ -38,7 +38,7 @@ def segments(shop: Shop, ranker: Ranker, attributes: Mapping[str, Mapping[str, A
 
     Args:
         shop: with rows of the ranker's item table; its users are placed as in training.
-        ranker: whose segments are told.
+        ranker: whose segments are returned.
         attributes: user id → {column: value}, may be empty.
         seed: of samples.
     """

@@ -47,7 +47,7 @@ def find_pairs(visit: IntArray, thing: IntArray, names: list[str]) -> Findings:
 
 def next_visit_pairs(log: EventLog, thing: IntArray, names: list[str]) -> Findings:
     """Return what is taken in the visit after one with another thing: as ``find_pairs``, but a
-    comes before b, and ``visits`` are those that another of the same user follows.
+    comes before b, and ``visits`` are those followed by another visit of the same user.
 
     Args:
         log: the events.

@@ -115,8 +115,9 @@ def _transitions(before: IntArray, after: IntArray, walks: Steps | None,
     lift first: count, share of all steps, probability P(to | from), lift over chance and, of the
     latter, p after correction.
 
-    Chance is P(to), as often as it is stepped to. Where staying is no step, what is left after
-    ``from`` is more likely by that alone: it is P(to) / (1 - P(from)), as ``walks`` stay there.
+    Chance is P(to), how often it is stepped to. If staying is not a step, every other state is more
+    likely after ``from`` for that alone: chance is then P(to) / (1 - P(from)), as ``walks`` stay
+    there.
     """
     if not len(before):
         return {"transitions": [], "by_lift": []}
@@ -146,7 +147,7 @@ def _transitions(before: IntArray, after: IntArray, walks: Steps | None,
 
 
 def lift_floor(steps: int) -> int:
-    """Return how often a transition must be seen among so many steps to be told by its lift."""
+    """Return how often a transition must be seen among so many steps to be listed by its lift."""
     return max(FEWEST, int(np.ceil(FEWEST_SHARE * steps)))
 
 

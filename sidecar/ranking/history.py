@@ -47,5 +47,5 @@ class Trail:
 
     @classmethod
     def empty(cls) -> Trail:
-        """Return the trail of somebody who did nothing yet."""
+        """Return the trail of a user without events."""
         return cls(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.float32), np.zeros(0, bool))

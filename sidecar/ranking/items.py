@@ -59,7 +59,7 @@ class Storage(Protocol):
         ...
 
     def note(self, progress: Any) -> None:
-        """Keep how far changes were taken in, for whoever writes next."""
+        """Keep how far changes were taken in, for the next writer."""
         ...
 
     def remove_others(self) -> None:

@@ -159,7 +159,7 @@ def _standardise(features: FloatArray, is_read: BoolArray, weights: _Weights,
 
 @compiled
 def _known(value: Any) -> Any:
-    """Return 0 for what is not finite."""
+    """Return the number, or 0 if it is not finite."""
     return value if value - value == 0 else np.float32(0)
 
 

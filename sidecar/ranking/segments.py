@@ -56,8 +56,8 @@ class Segments:
 
         The posterior of a mixture of von Mises-Fisher distributions of one concentration
         (Banerjee et al. 2005, JMLR 6): shares · exp(sharpness · cosine), normalised. A zero vector
-        gets the shares, and ``events``, how many the vector was made of, draws that of a young
-        user towards them: three events place nobody for sure.
+        gets the shares. ``events`` says how many events the vector was made of: with few of them
+        the weights are drawn towards the shares, since three events place no user for sure.
         """
         norm = math.sqrt(float(vector @ vector))
         scale = self.sharpness / norm if norm > 0 else 0.0

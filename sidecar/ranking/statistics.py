@@ -88,8 +88,8 @@ class ItemStatistics:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> ItemStatistics:
-        """Undo ``arrays``; what is of its type is not copied, and advancing writes into it. (Where
-        a file is mapped, copy on write: a worker has of its own what it counted in.)
+        """Undo ``arrays``. Arrays of the right type are not copied, and advancing writes into them.
+        (A mapped file is copied on write: the pages that a worker counts in become its own.)
 
         Raises:
             ValueError: an array has another width than this version counts.

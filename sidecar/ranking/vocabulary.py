@@ -139,9 +139,9 @@ class Vocabulary:
         return vector / norm if norm > 0 else vector
 
     def numbers(self, rows: Sequence[Mapping[str, Any]], item_ids: Sequence[str]) -> FloatArray:
-        """Return the numeric columns (m, one for each of DEFAULT_RULES) of catalogue rows: what is
-        absent by its rule, a rating as far as its reviews bear it out. A count of reviews that is
-        absent is what its own rule says, by default none."""
+        """Return the numeric columns (m, one for each of DEFAULT_RULES) of catalogue rows. Each
+        rule fills what is absent (an absent count of reviews is none by default), and a rating
+        counts as far as its reviews bear it out."""
         values = {name: column_values(rows, name) for name in DEFAULT_RULES}
         if self.rating_mean is not None:
             counts = self.imputations["review_count"].fill(values["review_count"], item_ids)

@@ -59,7 +59,7 @@ def _listening(path: Path) -> socket.socket:
 
 
 def _is_held(lifeline: int) -> bool:
-    """Return whether anybody holds the other end of a pipe into which nobody writes."""
+    """Return whether any process holds the other end of a pipe that is never written to."""
     look = select.poll()
     look.register(lifeline, select.POLLIN)
     return not look.poll(0)

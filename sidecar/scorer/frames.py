@@ -97,7 +97,7 @@ def bodies(received: bytearray) -> Iterator[bytes]:
     """Yield the bodies of the whole frames at the beginning, and take them out of the buffer.
 
     Raises:
-        FrameError: what is there is no frame.
+        FrameError: the bytes are not a frame.
     """
     while len(received) >= _LENGTH.size:
         end = _LENGTH.size + length(bytes(received[:_LENGTH.size]))

@@ -122,7 +122,7 @@ class Answer:
 
 
 class IdAnswer:
-    """An ``Answer`` of ids alone, as offsets: what nobody asks for is never made."""
+    """An ``Answer`` of ids alone, as offsets; text is made only for ids that are asked for."""
 
     __slots__ = ("_found", "between", "body", "end", "hits", "start")
 
@@ -247,8 +247,8 @@ def read_ids(body: bytes, id_field: str, most: int = 0) -> Answer | IdAnswer:
 
 
 def _surrounds_nothing(rest: bytes) -> bool:
-    """Return True if this is an answer of no hits and no failed shards: what is left of one whose
-    hits were found and cut out."""
+    """Return True if this is an answer of no hits and no failed shards: the rest of an answer
+    whose hits were found and cut out."""
     try:
         whole = _ANSWER.decode(rest)
     except _FAILURES:

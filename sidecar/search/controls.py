@@ -82,7 +82,7 @@ _OWN_INITIALS = frozenset({"X-P", "x-p", "X-p", "x-P"})
 
 
 class _Source:
-    """Looks a control up in the three places, and words what is wrong with it."""
+    """Looks a control up in the three places, and words the error if it is wrong."""
 
     def __init__(self, headers: Headers, target: Target, ext: Mapping[str, Any]) -> None:
         self._headers = {name.lower(): _as_utf8(text) for name, text in headers
@@ -180,7 +180,7 @@ def _identifier(given: Any) -> str:
 
 
 def _attributes(given: Any) -> dict[str, Any]:
-    """Return column → value of what is known of a user besides events."""
+    """Return the user's attributes, column → value."""
     if isinstance(given, str):
         given = dict(parse_qsl(given, strict_parsing=True))
     if not isinstance(given, Mapping) or len(given) > MOST_ATTRIBUTES or any(

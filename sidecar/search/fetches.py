@@ -78,7 +78,7 @@ def hides_ids(search: SearchRequest) -> bool:
 
 
 def suggests_hits(search: SearchRequest) -> bool:
-    """Return True if suggestions are hits too, which show what is asked for of all hits."""
+    """Return True if suggestions are hits too: they then show what is asked of all hits."""
     suggest = search.get("suggest")
     return isinstance(suggest, dict) and any(
         isinstance(suggester, dict) and "completion" in suggester for suggester in suggest.values())

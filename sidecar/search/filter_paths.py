@@ -70,7 +70,7 @@ def widen(text: str, keys: Iterable[str]) -> HitFilter | None:
 
 @lru_cache(maxsize=256)
 def _patterns(text: str) -> tuple[tuple[_Pattern, ...], tuple[_Pattern, ...]]:
-    """Split into what is to be shown and what is to be left out."""
+    """Split into the patterns to show and the patterns to leave out."""
     names = [name.strip() for name in text.split(",")]
     return (tuple(_split(name) for name in names if name and not name.startswith("-")),
             tuple(_split(name[1:]) for name in names if name.startswith("-")))

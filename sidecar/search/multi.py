@@ -50,7 +50,7 @@ def pairs_of(request: HttpRequest) -> list[LinePair]:
     """Return a multi-search's searches.
 
     Raises:
-        UnreadableError: as ``read_pairs``; or its answers are not to be told apart.
+        UnreadableError: as ``read_pairs``; or its answers cannot be told apart.
     """
     if "filter_path" in parse(request.target) or not isinstance(request.body, bytes):
         raise UnreadableError("answers under a filter_path are not told apart line by line")

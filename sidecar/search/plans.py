@@ -162,7 +162,7 @@ _FORMAT_LENGTHS = frozenset({len("content-type"), len("accept")})
 
 
 def unwanted(controls: Controls, settings: Settings) -> SkipReason | None:
-    """Return why nobody wants this search personalised; None if somebody does."""
+    """Return why this search is not to be personalised; None if it is."""
     if not controls.enabled:
         return SkipReason.DISABLED
     is_known = controls.user_id is not None or bool(controls.attributes)

@@ -39,7 +39,7 @@ def parse_event(raw: object, now: float) -> Event:
     """Read one event of either form; always with ``ts`` and ``event_id``.
 
     An event without a time gets ``now`` (seconds) and, lacking an id too, a random one: only an
-    event that brings its time or its id can be told from its own repetition.
+    event that brings its time or its id counts once when it is sent again.
 
     Raises:
         EventError: saying which field is wrong, its value and what it must be.

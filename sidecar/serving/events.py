@@ -115,8 +115,8 @@ class EventIntake:
         return answer
 
     def _count_without_effect(self, arrivals: Sequence[Arrival]) -> None:
-        """Count what was taken and does little: ids that are not the catalogue's, for one, look
-        like any others to who sends them. Impressions are of no history, and do what they must."""
+        """Count events that were taken without effect: a client cannot see, for one, that its ids
+        are not the catalogue's. Impressions are left out: they belong to no history."""
         taken = [arrival.event for arrival in arrivals
                  if arrival.refusal is None and not arrival.is_duplicate]
         items, ranker = [event.item_id for event in taken if event.item_id], self._ranker_source()

@@ -33,7 +33,7 @@ def applied(ranking: Ranking, candidates: Candidates, shown: Sequence[int],
 
 
 def told(done: Ranking | SkipReason) -> dict[str, Any]:
-    """Return what was done to an order: a ranking's, or the engine's, for a reason."""
+    """Return what was done: the order is a ranking's, or the engine's for a reason."""
     if isinstance(done, SkipReason):
         return {"applied": False, "reason": str(done), "state": NEVER_WRITTEN, "model": None}
     return {"applied": True, "reason": None, "state": done.state_version,

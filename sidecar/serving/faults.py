@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class RateLimit:
-    """Counts what is not told yet, so that a lasting fault is one line a second; thread-safe."""
+    """Counts unreported faults, so that a lasting fault is one line a second; thread-safe."""
 
     def __init__(self, every_s: float = 1.0) -> None:
         self._every_s = every_s

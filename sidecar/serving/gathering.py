@@ -33,8 +33,8 @@ class _Waiting(Generic[T]):
 class Gatherer(Generic[T]):
     """Runs ``work`` on what all threads hand in, a few runs at a time; thread-safe.
 
-    One caller leads a run and takes along whoever has come in the meantime, in order of arrival;
-    then it hands the lead to the next and leaves.
+    One caller leads a run and takes along the callers that have come in the meantime, in order of
+    arrival. Then it hands the lead to the next caller and leaves.
     """
 
     def __init__(self, work: Callable[[list[T]], None], *, runs: int, most: int,
@@ -123,7 +123,7 @@ class Gatherer(Generic[T]):
 
 def _twin(error: Exception | None) -> Exception | None:
     """Return the error again, with a traceback of its own for one more thread to raise; the error
-    itself, if its kind cannot be copied: somebody waits for one."""
+    itself, if its kind cannot be copied: the waiting thread needs one."""
     try:
         return copy.copy(error)
     except Exception:  # whatever its constructor asks for

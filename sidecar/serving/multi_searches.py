@@ -29,8 +29,8 @@ OWN_TRACES = (b'"personalize', b'"ext"')
 class Line:
     """One search of a multi-search: as it came, what is planned for it, its ticket, and its answer.
 
-    ``holds_own``: something stands in it that OpenSearch is not to see. ``answer`` is None unless
-    it is to be ranked.
+    ``holds_own``: it holds something that OpenSearch must not see. ``answer`` is None unless it is
+    to be ranked.
     """
 
     pair: LinePair
@@ -164,11 +164,11 @@ class MultiSearches:
         return told
 
     def _doubt(self, line: Line, body: bytes) -> SkipReason | None:
-        """Take the answer of a line apart that is to be ranked; return why the client's own words
-        might be answered better.
+        """Take apart the answer of a line that is to be ranked; return why the client's own search
+        might get a better answer.
 
-        They might where OpenSearch refused ours, where shards failed, perhaps over hits that the
-        client did not ask for, and where the hits cannot be told apart.
+        It might if OpenSearch refused ours, if shards failed, perhaps over hits that the client did
+        not ask for, or if the hits cannot be told apart.
         """
         if line.ticket is None:
             return None

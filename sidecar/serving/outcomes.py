@@ -31,8 +31,8 @@ class Outcome:
         """Begin.
 
         Args:
-            telemetry: None for what is no search, and is neither counted nor timed.
-            stages: those that the client is told of.
+            telemetry: None for a request that is not a search, which is neither counted nor timed.
+            stages: those that the client sees.
         """
         self._telemetry = telemetry
         self._stages = stages
@@ -56,8 +56,8 @@ class Outcome:
         """Note why the engine's order is served, whatever was noted before.
 
         Args:
-            reason: what the client is told.
-            each: of several searches each one's reason, where it may be another.
+            reason: the one that the client sees.
+            each: for several searches, each one's reason, if they may differ.
         """
         self.reason = reason
         self._joined = list(each)

@@ -36,7 +36,7 @@ def write_page(page: Page, plan: SearchPlan, window: Answer | IdAnswer,
 
     Args:
         page: what is shown.
-        plan: of the search; says what of a hit the client is not to see.
+        plan: of the search; says which parts of a hit the client must not see.
         window: the hits that were ranked, in engine order.
         ranking: over the window; None where the engine's order stays.
         settings: for score rewriting and the id field.

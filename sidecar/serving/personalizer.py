@@ -108,8 +108,8 @@ class Personalizer:
         return _in_time(future, deadline)
 
     def prepare(self, state: UserState) -> None:
-        """Let the ranker make what it can of a state before there are hits to rank. Never raises:
-        what is wrong with a state shows when it ranks."""
+        """Let the ranker work out what it can from a state before there are hits to rank. Never
+        raises: a wrong state shows when it ranks."""
         ranker = self.ranker_source()
         if ranker is None or not self._recomputer.is_fit(state, ranker):
             return

@@ -26,10 +26,11 @@ class ShownLog(Protocol):
 
 
 class ShownOrders:
-    """Logs what was shown where a request asks for it, and tells the request's query_id.
+    """Logs what was shown if a request asks for it, and returns the request's query_id.
 
-    Where OpenSearch has the UBI plugin, that answers ``ext.ubi`` and logs what passes through; the
-    sidecar adds its own orders. Where it takes ``ext.ubi``, it does both in the plugin's place.
+    If OpenSearch has the UBI plugin, the plugin answers ``ext.ubi`` and logs what passes through;
+    the sidecar adds its own orders. If the sidecar takes ``ext.ubi``, it does both in the plugin's
+    place.
     """
 
     def __init__(self, log: ShownLog | None, *, takes_ubi: bool) -> None:

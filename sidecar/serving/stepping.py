@@ -31,14 +31,14 @@ def step(ranker: Ranks | None, states: Sequence[UserState],
          growths: Sequence[Growth]) -> list[UserState]:
     """Return the states with their grown histories and the encoder's hidden states after them.
 
-    A hidden state that is this model's is stepped on over the new events; where an event came
-    late, or the state is another model's, the encoder starts over from the kept events. Without a
-    model, or where it fails, hidden is None and whoever needs it steps the kept events.
+    A hidden state of this model is stepped on over the new events. If an event came late, or the
+    state is another model's, the encoder starts over from the kept events. Without a model, or if
+    it fails, hidden is None, and the reader that needs it steps the kept events.
 
-    An event on an item that is not in the table yet is stepped as one on no item, and stays so in
-    the hidden state until something makes the encoder start over; the other signals know the item
-    as soon as the table does. To start over for its sake would cost a whole history's steps an
-    event, also where a shop's events name what its catalogue will never hold.
+    An event on an item that is not in the table yet is stepped as one without an item, and stays so
+    in the hidden state until something makes the encoder start over. The other signals know the
+    item as soon as the table does. Starting over for it would cost a whole history's steps per
+    event, also if a shop's events name items that its catalogue will never hold.
     """
     hiddens: list[FloatArray | None] = [None] * len(states)
     if ranker is not None:

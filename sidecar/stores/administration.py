@@ -34,7 +34,7 @@ def administration_client(settings: Settings) -> OpenSearch:
 def create_indices(client: OpenSearch, settings: Settings) -> list[str]:
     """Create the indices of states, events and queries that are absent; return their names.
 
-    What is there stays as it is, UBI's own indices too. Products are the loader's business, as
+    Existing indices stay as they are, also UBI's own. The loader makes the products' indices, as
     each load makes a version of its own.
     """
     wanted = {settings.states_index: "personalize-states",

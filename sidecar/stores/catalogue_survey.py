@@ -64,7 +64,7 @@ def survey_of(path: Path, rows: Rows[Item], body: Item, encoder: Encoder | None,
         encoder: the model that encodes its items, if one does.
 
     Raises:
-        FileError: no row can be taken, or a column's name is none that OpenSearch can hold.
+        FileError: no row can be taken, or OpenSearch cannot hold a column of that name.
         ModelError: the model knows none of the items.
     """
     known, columns = 0, dict[str, str | None]()

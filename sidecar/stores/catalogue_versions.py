@@ -37,10 +37,10 @@ _WHILE_LOADING = {"refresh_interval": "-1", "auto_expand_replicas": "false",
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What has been done of one load, as ``_meta.load`` keeps it.
+    """What one load has done so far, as ``_meta.load`` keeps it.
 
     ``digest`` stands for everything that the version is made of; ``lines`` is the last line of the
-    file that was dealt with; ``refused`` lists the rows that OpenSearch would not take, as
+    file that was handled; ``refused`` lists the rows that OpenSearch would not take, as
     (line, reason).
     """
 
@@ -52,7 +52,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One index of the alias; ``load`` is None when somebody else made it.
+    """One index of the alias; ``load`` is None if another program made it.
 
     ``options`` are the alias's, such as its filter and routing.
     """
@@ -81,7 +81,7 @@ class CatalogueVersions:
         self.alias = alias
 
     def current(self) -> list[Version]:
-        """Return what is searched: one version, several or none.
+        """Return the versions that are searched: one, several or none.
 
         Raises:
             InputError: the alias's name is that of an index.

@@ -101,9 +101,9 @@ _encode = msgspec.json.Encoder().encode
 class ShardReader:
     """Reads what an alias's indices hold, then their changes; used by one thread at a time.
 
-    What is remembered belongs to the index itself, not to the alias in front of it: when the alias
-    moves to a new version, that version is read from its beginning; so is a shard whose numbers
-    fell, as they do when a snapshot is restored over an index. A deletion shows nothing.
+    The reader remembers numbers per index, not per alias: when the alias moves to a new version,
+    that version is read from its beginning. So is a shard whose numbers fell, as they do when a
+    snapshot is restored over an index. Deletions do not show.
     """
 
     def __init__(self, upstream: Upstream, alias: str, source: Mapping[str, Any],
@@ -160,8 +160,8 @@ class ShardReader:
                 self._late.pop(key, None)
 
     def _only_when_late(self) -> _Queries:
-        """Return queries that the documents must fit too, where a shard is read from its beginning
-        after others, or itself, were read: it may hold again what was read there."""
+        """Return queries that the documents must also match if a shard is read from its beginning
+        after others, or itself, were read: it may hold documents that were read before."""
         return ()
 
     def _forget_removed(self, answering: set[str]) -> None:

@@ -23,8 +23,8 @@ def take_room(file: int, size: int) -> None:
 
 
 def deserted(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield the files on which no living process holds a lock: whoever wrote them was killed. Each
-    is locked until the next is asked for; what may not be opened is left out."""
+    """Yield the files on which no living process holds a lock: their writer was killed. Each is
+    locked until the next is asked for; files that may not be opened are left out."""
     for path in paths:
         with suppress(OSError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -56,7 +56,7 @@ class Outcome(msgspec.Struct, frozen=True):
         """True where the same line may pass a moment later.
 
         An index that is read-only because its node's disk is full has status 429 as well, and lasts
-        until somebody makes room.
+        until there is room.
         """
         is_full = (self.status == 429 and self.error is not None
                    and self.error.type == "cluster_block_exception")

@@ -191,7 +191,7 @@ def _cell(column: str, text: str | None) -> Any:
 
 
 def _check_text(column: str, value: Any) -> None:
-    """Refuse halves of characters, which Python's JSON reads and nobody can write."""
+    """Refuse halves of characters, which Python's JSON reads but no encoder can write."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:

@@ -206,13 +206,13 @@ class Connection:
 
         Args:
             deadline: instant on ``time.monotonic``'s clock.
-            client: the socket of whoever waits for this, watched for its end; or None.
+            client: the socket of the client that waits for this, watched for its end; or None.
 
         Raises:
             NothingReceived: closed before the first byte: the one case that may be sent again.
             UpstreamUnavailable: broken off, or not HTTP.
             UpstreamTimeout: the deadline passed.
-            ClientGone: nobody waits any longer.
+            ClientGone: no client waits any longer.
         """
         answer = self._answer
         received = False

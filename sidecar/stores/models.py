@@ -109,7 +109,7 @@ def load_ranker(model_dir: Path, device: str = "auto") -> Ranker:
 
 
 def load_networks(model_dir: Path) -> tuple[str, Encoder, Blend]:
-    """Load a model's version and networks, without what it knows of items; on the processor.
+    """Load a model's version and networks, without its knowledge of items; on the processor.
 
     Raises:
         ModelError: says which file or entry does not fit, and what was expected.

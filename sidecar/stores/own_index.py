@@ -64,11 +64,11 @@ class OwnIndex:
         return self._place
 
     def look_again(self) -> None:
-        """Forget that the index is there: somebody was told that it is not."""
+        """Forget that the index is there: OpenSearch said that it is not."""
         self._place = None
 
     def wait_for_shards(self) -> None:
-        """Wait until the index, which somebody else may just be making, can be read; at most
+        """Wait until the index, which another process may just be making, can be read; at most
         ``SHARDS_S``, and not where OpenSearch does not let the sidecar ask.
 
         Raises:

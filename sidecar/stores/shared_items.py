@@ -78,8 +78,8 @@ class SharedItems:
             self._map(table, current)
 
     def may_write(self) -> bool:
-        """Return True if it is this process that keeps the table up to date; nobody does that once
-        the table was removed, while this process had left it for another."""
+        """Return True if this process keeps the table up to date. No process does once the table
+        was removed, while this process had left it for another."""
         if self._writer is not None:
             return True
         path = self._folder / "writer"

@@ -71,7 +71,7 @@ class _Documents(msgspec.Struct, frozen=True):
 
 
 class _Condition(msgspec.Struct, frozen=True):
-    """The head of a bulk line; what is None is left out."""
+    """The head of a bulk line; members that are None are left out."""
 
     id: str = msgspec.field(name="_id")
     if_seq_no: int | msgspec.UnsetType = msgspec.UNSET

@@ -23,7 +23,7 @@ _QUERY_FIELDS = _EVENT_FIELDS | {"query_response_id", "query_response_hit_ids", 
 def event_document(event: Event) -> dict[str, Any]:
     """Return the event-log document of an event that has a ``ts``; nothing of it is left out.
 
-    ``user_id`` is whoever the event counts for, a client id where the client sent no more.
+    ``user_id`` is the user for whom the event counts: a client id if the client sent no user id.
     """
     document, rest = _parted(event.extra, _EVENT_FIELDS)
     attributes = _merged(rest, "event_attributes")

@@ -85,7 +85,7 @@ class Node:
 
 
 class Exchange:
-    """One request that has been sent, and its answer when somebody asks for it.
+    """One request that has been sent, and its answer once it is asked for.
 
     Ask once, for ``result`` or ``stream``, or ``cancel``; used by one thread.
     """
@@ -118,7 +118,7 @@ class Exchange:
         Raises:
             UpstreamTimeout: the deadline passed; the connection is closed, which cancels a search.
             UpstreamUnavailable: no answer, a broken one, or not HTTP.
-            ClientGone: nobody waits any longer.
+            ClientGone: no client waits any longer.
         """
         until = self._deadline if deadline is None else deadline
         try:
@@ -210,7 +210,7 @@ class Upstream:
             request: sent as it is; the sidecar's own reads and writes add ``own_headers``.
             idempotent: asking twice changes nothing, so it may be sent again.
             deadline: instant on ``time.monotonic``'s clock; None: ``upstream_timeout_s`` from now.
-            client: the socket of whoever waits for the answer; when it closes, so does the
+            client: the socket of the client that waits for the answer; when it closes, so does the
                 upstream's connection, which cancels a search.
 
         Raises:

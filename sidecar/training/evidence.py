@@ -36,11 +36,11 @@ def measure_gains(lists: Lists, *, share: float, epochs: int, train: Train,
         train: trains a blend.
         progress: called here only where nothing is trained, which ends the step.
 
-    The personal part ships switched on only if its gain's 95 % interval lies above zero; where it
-    does not, the unpersonalised order ships only if its gain over the engine's order does. Lists
-    with another user's history teach the gate and show no gain: they are left out. Lists keep only
-    their sampled candidates (``TrainConfig.most_candidates``), so that the MRR told is higher than
-    the one over whole windows; only the differences are used.
+    The personal part ships switched on only if its gain's 95 % interval lies above zero. If it does
+    not, the unpersonalised order ships only if its gain over the engine's order does. Lists with
+    another user's history teach the gate and show no gain: they are left out. Lists keep only their
+    sampled candidates (``TrainConfig.most_candidates``), so the returned MRR is higher than the one
+    over whole windows; only the differences are used.
     """
     held = max(1, int(len(lists) * share), min(ENOUGH_LISTS, len(lists) // 3))
     early = len(lists) - held

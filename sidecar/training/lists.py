@@ -76,8 +76,8 @@ class Lists:
 class ListMaker:
     """Fills ``lists`` (N) for ``examples`` (N, ascending in time), a block at a time.
 
-    ``users`` (N) says whose history each list gets, -1 for nobody's. ``kinds``: a trained model's
-    event words, where there is one: a log's own may come in another order. ``most`` candidates of
+    ``users`` (N) says whose history each list gets, -1 for none. ``kinds`` are a trained model's
+    event words, if there is a model: a log's own may come in another order. ``most`` candidates of
     each list are kept, its targets and a sample of the others; facts and z-scores are those of
     the whole window. (40 of a hundred for eight epochs gave as much on two dev windows as all of
     them for five, in two thirds of the time.)

@@ -39,7 +39,7 @@ def merged_events(events: Iterable[Event], cases: Sequence[Case]) -> Iterable[Ev
 
 
 def _new_events(case: Case, known: dict[_EventKey, list[float]]) -> Iterable[Event]:
-    """Yield what a history adds to the times (ascending) of what is known; note it there."""
+    """Yield the events that a history adds to the known times (ascending), and note them there."""
     told = case.history
     unit = _unit(told.ts)
     left: dict[_EventKey, int] = {}  # times of what is known that no entry stands for yet

@@ -48,7 +48,7 @@ Attributes = Mapping[str, Mapping[str, Any]]  # user id → {column: value}
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """What a training run may be told; defaults are what the dev windows chose."""
+    """The options of a training run; the dev windows chose the defaults."""
 
     seed: int = 0
     cell: str = "torch"

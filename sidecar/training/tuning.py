@@ -225,7 +225,7 @@ def open_study(path: Path, space: Space, seed: int, inputs: Mapping[str, Any]) -
         inputs: what makes trials comparable (files, window, space): JSON-able.
 
     Raises:
-        FileError: the file holds a study of other inputs, or is none.
+        FileError: the file holds a study of other inputs, or is not a study.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

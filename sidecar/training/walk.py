@@ -55,13 +55,13 @@ class Walk:
         self._remembers_until = instant
 
     def recall(self, query: str | None, now: float) -> Recall:
-        """Return what is known at ``now`` of what had followed a query."""
+        """Return what is known at ``now`` to have followed a query."""
         if self._remembered is not None:
             return self._remembered.recall(query, now)
         return self._recalls.recall(query, now, self._remembers_until)
 
     def memory(self, clock: float) -> QueryMemory:
-        """Return what is to be saved of the whole log's queries."""
+        """Return the memory of the whole log's queries, to be saved."""
         return self._recalls.memory(clock)
 
     def trail(self, user: int, now: float) -> Trail:

@@ -32,7 +32,7 @@ def guarded(settings: Settings, own: WsgiApp, telemetry: Telemetry) -> WsgiApp:
 
 
 class Secret:
-    """Answers 401 to whoever asks for a guarded path without the secret, and counts it."""
+    """Answers 401 to requests for a guarded path without the secret, and counts them."""
 
     def __init__(self, authorization: str, own: WsgiApp, telemetry: Telemetry) -> None:
         self._expected = authorization.encode()

@@ -65,7 +65,7 @@ def describe(error: Exception) -> tuple[int, str, str]:
 
 
 def refusal(error: Exception) -> str | None:
-    """Return which of ``telemetry.REFUSALS`` an error is; None: nobody was refused anything."""
+    """Return which of ``telemetry.REFUSALS`` an error is; None: nothing was refused."""
     return next(word for kind, word in _REFUSALS if isinstance(error, kind))
 
 

@@ -75,9 +75,9 @@ if not _settings.shared_dir:
 def on_starting(server: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
     """Import the large libraries once for all workers.
 
-    Their data takes some 300 MB, which workers that are forked share, and seconds to read. Nothing
-    of them is used before the fork: no thread is started, no device touched, and the sidecar's own
-    code is left to the workers, so that a reload brings in what has changed.
+    Their data takes some 300 MB, which forked workers share, and seconds to read. Nothing of them
+    is used before the fork: no thread is started and no device touched. The workers import the
+    sidecar's own code, so that a reload brings in what has changed.
     """
     model = Path(_settings.model_dir, "model.json")
     if _settings.model_dir and model.is_file() and b'"format"' in model.read_bytes()[:100]:
@@ -132,7 +132,7 @@ def on_exit(server: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
 
 
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
-    """Take an ended worker's gauges out of the metrics; nobody waits for it any longer."""
+    """Take an ended worker's gauges out of the metrics; the handover no longer waits for it."""
     handover.leave(worker.age)
     # What prometheus_client's mark_process_dead does. Its import chooses, for the workers forked
     # from here on too, that counts lie in files: one without room for a file would not start.

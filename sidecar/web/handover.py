@@ -42,12 +42,12 @@ class Handover:
             self._memory[_HEAD.size + (age - last_age - 1) % _MARKS] = 1
 
     def leave(self, age: int) -> None:
-        """Note that a worker ends: if it is a new one, nobody waits for it, or for the others."""
+        """Note that a worker ends: once a new one does, no worker waits for the new ones."""
         if age > self._head()[0]:
             self.end()
 
     def end(self) -> None:
-        """Note that nobody is waited for any longer."""
+        """Note that no worker is waited for any longer."""
         self._memory[:_HEAD.size] = _HEAD.pack(self._head()[0], 0, 0.0)
 
     def may_go(self, age: int) -> bool:

@@ -20,8 +20,8 @@ PHRASES = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header F
 class Reply:
     """One answer on its way: WSGI's ``start_response``, and what is sent.
 
-    Head and first piece leave in one packet. ``keeps_alive`` is False where the answer's end can
-    only be told by closing the connection, or the connection cannot be trusted any more.
+    Head and first piece leave in one packet. ``keeps_alive`` is False if only closing the
+    connection shows where the answer ends, or if the connection cannot be trusted any more.
     """
 
     def __init__(self, connection: socket.socket, request: Request, *, keeps_alive: bool) -> None:
@@ -107,7 +107,7 @@ class Reply:
 
 
 def expectation_failed(_: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """Answer a request that expects what nobody has heard of, as OpenSearch does; a WSGI call."""
+    """Answer a request with an unknown Expect header, as OpenSearch does; a WSGI call."""
     start_response("417 Expectation Failed", [("Content-Length", "0")])
     return ()
 
