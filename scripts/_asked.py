@@ -67,13 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser, *, is_model_needed: bool) -> 
                         help="hits that are reordered (default: 100)")
     parser.add_argument("--weight", type=number(0.0, 1.0), default=1.0, help="strength, 0 to 1")
     parser.add_argument("--opensearch", type=server_urls, metavar="URL",
-                        help="whose order to begin with (default: BM25 in this process); "
+                        help="gives the engine's order (default: BM25 in this process); "
                              "credentials come from SIDECAR_OPENSEARCH_*")
     parser.add_argument("--index", default="products", metavar="ALIAS")
     parser.add_argument("--body", type=Path, metavar="FILE",
                         help="JSON search body for OpenSearch (default: a multi_match of the "
                              f"query over {', '.join(FIELDS)})")
-    parser.add_argument("--sidecar", type=server_url, metavar="URL", help="a sidecar that runs")
+    parser.add_argument("--sidecar", type=server_url, metavar="URL", help="a running sidecar")
     parser.add_argument("--top", type=whole(1, 10_000), metavar="N",
                         help="hits that are printed (default: the window)")
     parser.add_argument("--json", action="store_true")

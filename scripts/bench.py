@@ -199,17 +199,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--searches", type=whole(1), default=1000, metavar="N",
         help="searches of the latency section")
     add("--warm-up", type=whole(0), default=200, metavar="N",
-        help="searches before them, not counted")
+        help="warm-up searches before them, not counted")
     add("--rounds", type=whole(1), default=5, metavar="N", help="rounds of the closed loop")
     add("--seconds", type=positive, default=4.0, metavar="S", help="seconds an arm in each round")
     add("--rate", type=positive, metavar="R",
         help="searches a second of the open loop (default: 3/4 of the slowest arm's ceiling)")
     add("--open-seconds", type=positive, default=20.0, metavar="S",
-        help="of each arm of the open loop and of the overload")
-    add("--model", type=Path, metavar="DIR", help="model of the section first's sidecars")
+        help="seconds of each arm of the open loop and of the overload")
+    add("--model", type=Path, metavar="DIR", help="model for the section first")
     add("--starts", type=whole(1), default=5, metavar="N", help="starts of the section first")
     add("--idle-seconds", type=positive, default=60.0, metavar="S",
-        help="of silence before each search after silence (--rounds times two)")
+        help="seconds of silence before a search after silence (--rounds times two)")
     add("--soak-seconds", type=positive, default=600.0, metavar="S")
     add("--plot", type=new_file, metavar="FILE", help="write the latencies as a page (HTML, SVG)")
     add("--event-every", type=whole(0), default=10, metavar="N",

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                                      description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
     add("--products", type=whole(1), default=1_000_000, metavar="N")
-    add("--width", type=whole(1), default=128, metavar="D", help="of the item vectors")
+    add("--width", type=whole(1), default=128, metavar="D", help="width of the item vectors")
     add("--workers", type=whole(1), default=2, metavar="N")
     add("--seed", type=seed, default=0, metavar="N")
     add("--json", action="store_true", help="print every number as JSON")

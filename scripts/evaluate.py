@@ -177,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
                         help="trained baselines to put beside the model; known: "
                              + ", ".join(TRAINED))
     parser.add_argument("--threshold", type=number(0.0, 1.0), default=THRESHOLD,
-                        help="probability from which a candidate counts as said to be relevant")
+                        help="probability from which on a candidate is predicted to be relevant")
     parser.add_argument("--without-history", choices=("engine", "model"), default="engine",
                         help="order for cases without history (default: the engine's)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")

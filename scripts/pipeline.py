@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Credentials and certificates come from SIDECAR_OPENSEARCH_*, as the sidecar's do.")
     parser.add_argument("--opensearch", type=server_urls, metavar="URL",
                         help="a node (default: SIDECAR_OPENSEARCH_URL)")
-    parser.add_argument("--name", default="personal", help="of the pipeline (default: personal)")
+    parser.add_argument("--name", default="personal", help="the pipeline (default: personal)")
     parser.add_argument("--default-for", metavar="INDEX")
     parser.add_argument("--endpoint", metavar="URL", help="the sidecar, as the nodes reach it")
     parser.add_argument("--window", type=whole(1, MOST_WINDOW), metavar="K")

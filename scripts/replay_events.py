@@ -168,13 +168,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--events", metavar="FILE", type=Path, required=True,
                         help="events as JSON lines (.gz too), Parquet or CSV")
     parser.add_argument("--speed", metavar="X", type=positive,
-                        help="times real time; absent: as fast as it goes")
+                        help="times real time (default: as fast as possible)")
     parser.add_argument("--batch", metavar="N", type=whole(1, MAX_BATCH), default=100,
-                        help=f"events a request, 1 to {MAX_BATCH:,} (100)")
+                        help=f"events per request, 1 to {MAX_BATCH:,} (default: 100)")
     parser.add_argument("--user", metavar="ID", action="append", default=[],
                         help="only this user's events; may be given again")
-    parser.add_argument("--since", metavar="TS", type=instant, help="ISO 8601; none before it")
-    parser.add_argument("--until", metavar="TS", type=instant, help="ISO 8601; none from it on")
+    parser.add_argument("--since", metavar="TS", type=instant, help="no earlier events, ISO 8601")
+    parser.add_argument("--until", metavar="TS", type=instant, help="only earlier events, ISO 8601")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--quiet", action="store_true", help="show no progress bar")
     return parser

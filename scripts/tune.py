@@ -180,7 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--catalogue", type=Path, required=True, metavar="FILE")
     parser.add_argument("--events", type=Path, required=True, metavar="FILE")
     parser.add_argument("--cases", type=Path, metavar="FILE",
-                        help="searches to judge by (default: made of the log)")
+                        help="searches to judge by (default: made from the log)")
     parser.add_argument("--until", type=instant, required=True, metavar="TS",
                         help="end of training and start of the dev window, ISO 8601")
     parser.add_argument("--dev-until", type=instant, metavar="TS",
