@@ -157,7 +157,7 @@ def _attributes(log: EventLog, users: IntArray, label: IntArray,
                 attributes: Mapping[str, Mapping[str, Any]], size: int) -> list[Findings]:
     """Return, for each attribute, how its values spread over clusters, with Cramér's V (0: not at
     all, 1: each cluster has values of its own) and the p of a chi-squared test. ``share`` is by
-    cluster, None for one whose users tell nothing of the attribute."""
+    cluster, None for one whose users do not have the attribute."""
     names = list(dict.fromkeys(column for user in attributes.values() for column in user))
     found = []
     for name in names if size > 1 else ():

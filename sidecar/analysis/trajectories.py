@@ -56,8 +56,8 @@ def trajectories(log: EventLog, state: IntArray, names: list[str], *,
                  are_items: bool = False) -> Findings:
     """Return transitions, paths of three and entries and exits, visit to visit and within.
 
-    Items as states have only the latter: no one item stands for a visit
-    (``pairs.next_visit_pairs`` tells what follows).
+    Items as states have only the steps within a visit: no single item represents a visit
+    (``pairs.next_visit_pairs`` finds what follows).
 
     Args:
         log: the events.

@@ -30,7 +30,7 @@ _LEAST_VARIANCE = 1e-6  # of an axis, as a share of the first's: less is roundin
 class Embeddings:
     """How vectors are reduced: ``widths`` by name, in the order in which they are laid end to end
     (d numbers in all), ``mean`` (d) of the unit vectors, and ``axes`` (d, EMBEDDING_WIDTH), zero
-    beyond the directions that there are. None of it where the catalogue has no vectors."""
+    beyond the existing directions. All are empty if the catalogue has no vectors."""
 
     widths: Mapping[str, int]
     mean: FloatArray

@@ -30,9 +30,9 @@ MAX_KINDS = 32  # event words told apart; code 0 stands for any other
 
 
 class KindCodes(dict[str, int]):
-    """Event word → code, from 1; the last code is shared by all that find no room.
+    """Event word → code, from 1; words beyond the last code share it.
 
-    A word that training never met has the code of the first known one that means the same
+    A word that training never met has the code of the first known word that means the same
     (``Purchase``, ``transaction``), or 0.
     """
 

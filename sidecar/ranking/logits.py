@@ -29,10 +29,10 @@ def logits(vectors: F32, rows: I64, interest: F32, bias: float) -> F32:
 
 @compiled
 def half_logits(vectors: U16, rows: I64, interest: F32, bias: float) -> F32:
-    """Return what ``logits`` does, of numbers in half precision, given as their bits.
+    """Return what ``logits`` does, for numbers in half precision, given as their bits.
 
-    Exponent and mantissa go to a wider number's places, and a factor makes up for the difference of
-    the exponents' biases, subnormal numbers included; infinity and NaN are not expected.
+    Exponent and mantissa move to a wider number's places, and a factor corrects the difference of
+    the exponents' biases, also for subnormal numbers; infinity and NaN are not expected.
     """
     found = np.zeros(len(rows), np.float32)
     bits = np.zeros(vectors.shape[1], np.uint32)

@@ -48,10 +48,10 @@ class RankerConfig:
     """What a model was trained to do.
 
     ``kinds`` are the event words in the order of their codes (from 1); ``strong_kinds`` those it
-    brings about; ``kept`` the events of a history that it reads; ``is_personal`` is False where the
-    held-out lists did not show a personal gain. Then shoppers with history get the unpersonalised
-    order where ``beats_engine``, as those lists showed it to be better than the engine's, or else
-    the engine's own.
+    brings about; ``kept`` the events of a history that it reads; ``is_personal`` is False if the
+    held-out lists did not show a personal gain. Shoppers with history then get the unpersonalised
+    order if ``beats_engine`` (those lists showed it to be better than the engine's), or else the
+    engine's own.
     """
 
     kinds: tuple[str, ...]

@@ -28,7 +28,7 @@ DOUBT_EVENTS = 5.0  # a user of so many events is placed half as sharply as one 
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """S segments over D-wide vectors of shoppers and n item rows. S may be 0: all say nothing then.
+    """S segments over D-wide vectors of shoppers and n item rows. S may be 0.
 
     ``centroids`` (S, D) unit vectors; ``lift`` (S, n) float16, log of how much more often than the
     shop a segment's shoppers took an item lately, shrunk to 0 where there is little evidence,

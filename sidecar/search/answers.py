@@ -68,10 +68,10 @@ Key = tuple[str, str]  # _index and _id: an id alone may stand in several indice
 class Answer:
     """An answer's bytes with its hits, in engine order.
 
-    ``keys``, ``scores`` and ``hits`` are aligned; a score is NaN where the hit has none; ``hits``
-    is empty where only ids were asked for, ``versions`` (_seq_no, _primary_term) where they were
-    not asked for. ``start`` and ``end`` bound the hits inside ``body``
-    (equal where there are none), ``between`` is what the writer puts between two of them.
+    ``keys``, ``scores`` and ``hits`` are aligned; a score is NaN if the hit has none. ``hits``
+    is empty if only ids were asked for, and ``versions`` (_seq_no, _primary_term) if they were not
+    asked for. ``start`` and ``end`` bound the hits inside ``body`` (equal if there are none);
+    ``between`` is what the writer puts between two hits.
     """
 
     body: bytes

@@ -91,7 +91,7 @@ def packed(response: HttpResponse, accepted: str) -> HttpResponse:
 def _coding(accepted: str) -> str | None:
     """Return the coding that OpenSearch would choose of those that are written here; None: none.
 
-    As it does, of two that weigh the same gzip; one that is named before whatever else ("*").
+    Of two with the same weight, OpenSearch takes gzip, and a named one before any other ("*").
     """
     weights: dict[str, float] = {}
     for part in accepted.lower().split(","):

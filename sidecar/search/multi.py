@@ -28,8 +28,8 @@ def read_pairs(body: bytes) -> list[LinePair]:
     """Split a multi-search's body into its searches.
 
     Raises:
-        UnreadableError: not pairs of lines, an empty search (which OpenSearch refuses, with all the
-            others), or not ended by a line break; or too many.
+        UnreadableError: the body is not pairs of lines, does not end in a line break, or has too
+            many searches, or an empty one (for which OpenSearch refuses all).
     """
     if not body.endswith(b"\n"):
         raise UnreadableError("a multi-search ends with a line break")

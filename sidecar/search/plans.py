@@ -121,8 +121,8 @@ def with_smaller_window(plan: SearchPlan, limit: int) -> SearchPlan:
 
 def with_user_preference(search: SearchRequest, user_id: str | None) -> SearchRequest:
     """Let one user's searches go to the same shard copies, so that replicas keep equal scores in
-    one order from page to page; a client's own preference stays. So does a target that would become
-    too long for OpenSearch.
+    one order from page to page. A client's own preference stays, and so does a target that would
+    become too long for OpenSearch.
     """
     if user_id is None or "preference" in search.target or "pit" in search.members:
         return search
@@ -137,9 +137,9 @@ def _preference(user_id: str) -> str:
 
 
 def is_other_format(request: HttpRequest, target: Target) -> bool:
-    """Return True for CBOR, SMILE and YAML, going in or coming out, and for a body that is said to
-    be nothing: OpenSearch takes none without a Content-Type. Where nothing else is asked for, it
-    answers in the format of the Content-Type, that of no body too."""
+    """Return True for CBOR, SMILE and YAML, going in or coming out, and for a body without a
+    Content-Type, which OpenSearch refuses. If no other format is asked for, it answers in the
+    format of the Content-Type, even of a request without a body."""
     wanted = target.get("format")
     if wanted is not None and wanted.lower() != "json":
         return True
@@ -213,8 +213,8 @@ def _is_by_score(key: Any) -> bool:
 def _window(search: SearchRequest, wanted: int, item_id_field: str) -> Window:
     """Return page and window.
 
-    Where the sort ends in a key that tells hits apart, the client may go on by ``search_after``
-    from the page's last hit: it stays the last, and all hits before it are shown before it.
+    If the sort ends in a key that tells hits apart, the client may go on by ``search_after`` from
+    the page's last hit. So that hit stays the last, and the hits before it are shown before it.
     """
     if b"null" in (search.members.get("from"), search.members.get("size")):
         raise UnreadableError("from or size is null")

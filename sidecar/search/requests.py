@@ -32,8 +32,8 @@ class SearchRequest:
     """A search as the client meant it, without the sidecar's own controls.
 
     ``members`` maps the body's keys to their values as written, ``ext`` aside; ``ext`` is the
-    whole ext object decoded, own sections included; ``kept_ext`` what OpenSearch is to see of it.
-    ``is_template``: the search stood in a template, and its answer is to look like a template's
+    whole ext object decoded, own sections included; ``kept_ext`` what OpenSearch may see of it.
+    ``is_template``: the search came in a template, and its answer must look like a template's
     (it carries a ``status``), so OpenSearch gets it as the parameter of a constant template.
     """
 

@@ -59,8 +59,8 @@ def reason_to_pass(request: HttpRequest, template: Template,
                    settings: Settings) -> SkipReason | None:
     """Return why the search inside cannot be one to personalise; None if it could be.
 
-    The user, or an ext block for OpenSearch not to see, may stand inside the template, and a
-    stored template may hold anything.
+    The template may hold the user, or an ext block that OpenSearch must not see; a stored template
+    may hold anything.
 
     Raises:
         ControlError: a control with a value that it cannot have.

@@ -86,8 +86,8 @@ class CatalogueRefresh:
     def refresh(self) -> int:
         """Take in what changed since the last call; return how many items did.
 
-        While a new ranker is being prepared, its table is refreshed and not that of the one in use:
-        to switch back would release this process's writer lock on the new table.
+        While a new ranker is being prepared, its table is refreshed, not that of the ranker in use:
+        switching back would release this process's writer lock on the new table.
         """
         with self._lock:
             ranker = self._ranker_source()
@@ -99,8 +99,8 @@ class CatalogueRefresh:
     def bring_up_to_date(self, ranker: Ranks) -> int:
         """Take in every change that ``ranker`` has not seen, before or after it is in use.
 
-        Where processes share the table, one of them does that for all; the others only go over to
-        what it has made.
+        If processes share the table, one of them does that for all; the others only switch to what
+        it has made.
         """
         with self._lock:
             return self._bring_up_to_date(ranker)

@@ -86,7 +86,7 @@ class Replay:
         return Shown(self._candidates, history, ranking, None)
 
     def influences(self, shown: Shown) -> list[list[dict[str, Any]]]:
-        """Return for each candidate (K) what its score owes to each thing the shopper touched.
+        """Return for each candidate (K) what each thing the shopper touched adds to its score.
 
         All events of one item (or of one search's words) are left out together, one such group
         after the other; ``change`` is the score with them less the score without. The greatest

@@ -38,9 +38,10 @@ Key = tuple[int, str, str, tuple[int, int]]  # shape's number, index uuid, id, v
 class HitCache:
     """The hits of one worker process; thread-safe.
 
-    ``uuid_of`` tells the uuid that an index had a moment ago, or None where that is not known; its
-    hits are not kept then. An ordered dictionary and a count of bytes make the least recently used
-    hit go first, at a tenth of what a general cache's bookkeeping in Python costs ten hits.
+    ``uuid_of`` returns the uuid that an index had a moment ago, or None if it is unknown; the
+    index's hits are then not kept. An ordered dictionary and a count of bytes remove the least
+    recently used hit first, at a tenth of what a general cache's bookkeeping in Python costs ten
+    hits.
     """
 
     def __init__(self, uuid_of: Callable[[str], str | None], most_bytes: int = MOST_BYTES) -> None:

@@ -70,12 +70,12 @@ def write_page(page: Page, plan: SearchPlan, window: Answer | IdAnswer,
 
 def rewritten_scores(ranking: Ranking, engine_scores: Sequence[float],
                      wanted: int) -> npt.NDArray[np.float64]:
-    """Return what stands in the ``_score`` of the window's hits (K), in engine order.
+    """Return the ``_score`` of the window's hits (K), in engine order.
 
-    The blended scores. Where the window is full, hits may follow it that keep the engine's scores:
-    then all are raised by one constant, if need be, so that the least stands above the engine's
-    least in the window, and so above all that follows. Nothing else than the window says how much,
-    so that its pages agree.
+    These are the blended scores. If the window is full, hits with the engine's scores may follow
+    it. One constant is then added to all blended scores, if need be, so that the least is above the
+    engine's least score in the window, and so above all that follows. The constant depends on the
+    window only, so that its pages agree.
 
     Args:
         ranking: over the window's K hits.

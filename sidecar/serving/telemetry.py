@@ -64,8 +64,8 @@ _SHOWN_DROPPED = Counter("personalize_shown_orders_dropped",
 class Telemetry:
     """Counts outcomes and times stages; thread-safe, cheap enough for every request.
 
-    Every label is there from the start, at 0: Prometheus's ``increase()`` does not see the first
-    count of a series that begins with it.
+    Every label is there from the start, at 0: Prometheus's ``increase()`` does not see a count with
+    which a series begins.
     """
 
     def __init__(self) -> None:

@@ -33,7 +33,7 @@ class Address:
     def from_url(cls, url: str, tls: ssl.SSLContext) -> Address:
         """Read ``http[s]://host[:port][/prefix]``; ``tls`` is used for https only.
 
-        Without a port it is 443 for https and 9200 for http.
+        The default port is 443 for https and 9200 for http.
 
         Raises:
             SettingsError: another scheme, no host, or credentials inside the URL.

@@ -98,8 +98,8 @@ class CatalogueVersions:
     def waiting(self, digest: str) -> Version | None:
         """Return the version that a killed load of the same digest left, newer than the current.
 
-        One that is complete may have been searched, and changed meanwhile, before the alias was
-        moved back; so may an older one. Neither is ever taken again.
+        A complete version may have been searched, and changed, before the alias was moved back; so
+        may an older one. Neither is ever used again.
         """
         newest = max((version.number for version in self.current()), default=0)
         candidates = [version for version in self._all()

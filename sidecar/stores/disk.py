@@ -12,8 +12,8 @@ from typing import IO
 
 
 def take_room(file: int, size: int) -> None:
-    """Give an open file all its blocks, where the system can (Linux): a page of a mapped file that
-    a full disk has no room for would end the process that writes there, by SIGBUS.
+    """Give an open file all its blocks, where the system can (Linux). Else, if a full disk has no
+    room for a page of a mapped file, SIGBUS ends the process that writes there.
 
     Raises:
         OSError: there is no room.

@@ -208,8 +208,8 @@ def decode_answer(decoder: msgspec.json.Decoder[T], response: HttpResponse) -> T
     """Return what a response says, if it is a success.
 
     Raises:
-        UpstreamError: it is none, see ``check``; or no OpenSearch wrote it, but a page of whatever
-            stands before it, as a proxy's that asks to log in.
+        UpstreamError: it is not a success, see ``check``; or it is not OpenSearch's, but comes from
+            something in front of it, such as a proxy's login page.
     """
     body = check(response).body
     try:

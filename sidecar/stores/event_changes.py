@@ -35,9 +35,9 @@ class EventChanges(ShardReader):
     def poll(self) -> Iterator[list[ItemEvent]]:
         """Yield batches of events written since the last poll, in the order of their writing.
 
-        Of an index that joins the alias later, only what happened since the last poll: it may be
-        the log itself, reindexed, and a count cannot tell repetitions. One that a rollover has made
-        holds nothing else.
+        Of an index that joins the alias later, it yields only events since the last poll: the index
+        may be the log itself, reindexed, and a count cannot recognise repetitions. An index that a
+        rollover has made holds no older events.
 
         Raises:
             UpstreamError: the index could not be asked.

@@ -182,9 +182,9 @@ def _categories(value: Any) -> list[str]:
 
 
 def case(row: Row) -> Case:
-    """Return a case. What a file may leave out is worked out: ``bm25`` is NaN, ``in_candidates``
-    follows from the lists, ``repeat`` from what the strongest events of the history were about (of
-    views alone, from views), an unknown ``ts`` lies a second behind the newest event of the
+    """Return a case. What a file leaves out is worked out: ``bm25`` is NaN; ``in_candidates``
+    follows from the lists; ``repeat`` follows from the items of the history's strongest events (if
+    it has only views, from these); an unknown ``ts`` is a second after the newest event of the
     history, whose events all come before the case.
     """
     ts = as_ts(row.get("ts"))
@@ -235,8 +235,8 @@ def _scores(value: Any, count: int) -> tuple[float, ...]:
 def _history(entries: Sequence[Any], case_ts: float | None) -> tuple[History, bool]:
     """Return the columns of ``[[item_id, event, ts], …]``, oldest first; and if any has a time.
 
-    An event of unknown time takes that of the event before it, or else of the one behind it. Where
-    none has a time, the last lies a second before the case, and each a second before the next.
+    An event of unknown time takes the time of the event before it, or else of the event after it.
+    If none has a time, the last is a second before the case, and each a second before the next.
     """
     if not isinstance(entries, list | tuple):
         raise ValueError(f"history is {entries!r}, must be a list")

@@ -54,7 +54,7 @@ class OwnIndex:
     def place(self) -> Place:
         """Return where to write; makes the index if it is absent, as others may meanwhile.
 
-        Asks OpenSearch once a process, and once more after each ``look_again``.
+        Asks OpenSearch once per process, and once more after each ``look_again``.
 
         Raises:
             UpstreamError: OpenSearch could not be asked, or did not make it.

@@ -48,11 +48,11 @@ def query_document(event: Event) -> dict[str, Any]:
 
 
 def event_fields(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Part an event-log document, or what a client sends in its form, into what the record names
+    """Split an event-log document, or what a client sends in its form, into what the record names
     (by the short form's names, values as they are) and the rest, which is the record's ``extra``.
 
     Raises:
-        EventError: what must be an object is none.
+        EventError: a value that must be an object is not one.
     """
     fields = dict(document)
     attributes = as_object(fields.pop("event_attributes", None), "event_attributes")

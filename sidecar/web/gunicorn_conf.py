@@ -101,8 +101,8 @@ def _stop(server: Any, number: int, frame: Any) -> None:
 def post_fork(server: Any, worker: Any) -> None:
     """Leave the lifeline to the master; let a worker count by itself where the disk is full.
 
-    prometheus_client maps files with holes, and a page that there is no room for would end the
-    worker by SIGBUS, and the next, and so on.
+    prometheus_client maps files with holes. If there is no room for a page, SIGBUS ends the worker,
+    and the next, and so on.
     """
     lifeline.let_go()
     try:

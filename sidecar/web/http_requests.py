@@ -301,10 +301,10 @@ class Body(io.RawIOBase):
 
 
 def environ_of(request: Request) -> dict[str, Any]:
-    """Return what WSGI says of a request itself; the server adds what it knows.
+    """Return the part of WSGI's environ that the request gives; the server adds its own.
 
     A header with an underscore is dropped: it could pass for another with a dash. WSGI joins
-    headers that come twice, which OpenSearch refuses of some: all are in HEADERS as they came.
+    headers that come twice, and OpenSearch refuses some of those: HEADERS holds all as they came.
     """
     headers = tuple((name.decode("latin-1"), value.decode("latin-1"))
                     for name, value in request.headers)

@@ -13,7 +13,7 @@ Handler = Callable[[Any], None]
 
 
 class IdleConnections:
-    """gunicorn's connections, each with a time by which something has to come; for one thread.
+    """gunicorn's connections, each with a time limit for new data; for one thread.
 
     Args:
         poller: the main thread's selector.

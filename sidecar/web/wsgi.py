@@ -37,11 +37,11 @@ def application() -> Flask:
 
 
 def _spare_collector() -> None:
-    """Take what is there for good out of the garbage collector's rounds.
+    """Take permanent objects out of the garbage collector's rounds.
 
     Libraries and compiled code are 430,000 objects; a full round over them holds the interpreter,
-    and every search, for some 150 ms. A model goes without the collector when the next has taken
-    over, as nothing in it refers back to it.
+    and every search, for some 150 ms. A model is freed without the collector when the next has
+    taken over, as nothing in it refers back to it.
     """
     gc.collect()
     gc.freeze()
