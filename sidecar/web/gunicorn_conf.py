@@ -3,6 +3,10 @@
 No model is loaded before the fork: torch's threads and OpenSearch's connections do not survive one
 (gunicorn issue 2478, pytorch issues 49555 and 68861). Each worker loads and warms its model before
 it accepts its first connection; until then the kernel holds what arrives.
+
+The hooks below rely on two things inside gunicorn's master: ``worker_age`` is the ``age`` of the
+worker that was forked last, and ``signal`` is its own handler, which queues the signal
+(``worker.py`` says the same of the worker).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ llhttp is node's parser, strict by default: it refuses what request smuggling li
 a length beside chunks, bare line feeds, spaces before colons).
 
 **A request is gathered before it is answered**: its head, and its body up to ``GATHERED_BYTES``.
-Until then no thread waits for it (``worker.py`` parks the connection), so that slow clients cannot
+Until then no thread waits for it (``parking.py`` keeps the connection), so that slow clients cannot
 hold all threads. The thread that answers reads the rest of a longer body as it comes.
 
 **A request has a time limit.** It may take ``PATIENCE_S``, and longer for its body, at
@@ -19,7 +19,6 @@ import io
 import socket
 import time
 from collections import deque
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -34,6 +33,7 @@ MOST_HEAD_BYTES = 64 * 1024  # a search in the source parameter is a few thousan
 PATIENCE_S = 20.0  # for a head, and for a body's pauses
 LEAST_BYTES_S = 16 * 1024  # of a body in a second: 100 MB may take nearly two hours
 GATHERED_BYTES = 64 * 1024  # of a body; a thousand slow clients hold 64 MB
+DRAINED_BYTES = 256 * 1024  # of what nobody asked for: more ends the connection
 HEADERS = "sidecar.headers"  # the environ's key for pairs of name and value
 
 
@@ -87,8 +87,6 @@ class RequestReader:
         self._left_s = PATIENCE_S
         self._in_hand: Request | None = None  # handed out last
         self._again: Request | None = None  # whose head is read once more: see _decline
-        # What gunicorn's main thread looks at to find bytes that were read ahead: see has_next.
-        self.unreader = SimpleNamespace(buf=io.BytesIO())
 
     @property
     def has_next(self) -> bool:

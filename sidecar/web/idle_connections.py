@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import selectors
+import socket
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import takewhile
-from typing import Any
+from typing import Any, Protocol
 
-Handler = Callable[[Any], None]
+from sidecar.web.http_requests import RequestReader
+
+
+class Connection(Protocol):
+    """A connection as gunicorn makes it, as far as the sidecar looks at it.
+
+    ``server`` and ``client`` are the addresses of its ends: a path, or host and port first;
+    ``timeout`` is when it is to be given up; the last two are the sidecar's own.
+    """
+
+    sock: socket.socket
+    server: Any
+    client: Any
+    parser: RequestReader
+    timeout: float
+    idle_since: float
+    unread_bytes: int
+
+
+Handler = Callable[[Connection], None]
 
 
 class IdleConnections:
@@ -28,17 +48,17 @@ class IdleConnections:
         self._timeout_s = timeout_s
         self._readable = readable
         self._expired = expired
-        self._connections: dict[Any, None] = {}  # the one that was added first, first
+        self._connections: dict[Connection, None] = {}  # the one that was added first, first
 
     def __len__(self) -> int:
         """Return how many there are."""
         return len(self._connections)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Connection]:
         """Go through them, the one that was added first, first."""
         return iter(self._connections)
 
-    def add(self, connection: Any) -> None:
+    def add(self, connection: Connection) -> None:
         """Wait for a connection, whose ``idle_since`` and ``timeout`` are set.
 
         Raises:
@@ -51,7 +71,7 @@ class IdleConnections:
                               partial(self._on_readable, connection))
         self._connections[connection] = None
 
-    def remove(self, connection: Any) -> None:
+    def remove(self, connection: Connection) -> None:
         """Wait for it no longer."""
         del self._connections[connection]
         self._poller.unregister(connection.sock)
@@ -63,5 +83,5 @@ class IdleConnections:
             self.remove(connection)
             self._expired(connection)
 
-    def _on_readable(self, connection: Any, _: Any) -> None:
+    def _on_readable(self, connection: Connection, _: Any) -> None:
         self._readable(connection)

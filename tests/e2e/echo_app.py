@@ -12,10 +12,10 @@ import threading
 import time
 from typing import Any
 
-from sidecar.web import http_requests, worker
+from sidecar.web import http_requests, lingering, worker
 
 meeting = threading.Barrier(2)  # two requests that must be with the application at once
-worker.LINGER_MS = int(os.environ.get("ECHO_LINGER_MS", worker.LINGER_MS))
+lingering.LINGER_MS = int(os.environ.get("ECHO_LINGER_MS", lingering.LINGER_MS))
 worker.TIMEOUT_S = float(os.environ.get("ECHO_TIMEOUT_S", worker.TIMEOUT_S))
 http_requests.PATIENCE_S = float(os.environ.get("ECHO_PATIENCE_S", http_requests.PATIENCE_S))
 

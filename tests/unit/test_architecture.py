@@ -102,6 +102,13 @@ def test_only_the_settings_read_the_environment():
     assert readers == []
 
 
+def test_only_the_worker_knows_gunicorn_inside():
+    """What a new gunicorn may break is then to be looked for in one file."""
+    knowing = [name_of(path) for path in FILES
+               if any(name.split(".")[0] == "gunicorn" for name in imports(path))]
+    assert knowing == ["sidecar/web/worker.py"]
+
+
 def test_nothing_heavy_is_loaded_before_the_fork():
     """torch's threads do not survive a fork, so gunicorn's master must not import it."""
     program = ("import sys, sidecar.web.gunicorn_conf as conf; "

@@ -1,0 +1,133 @@
+"""What does a thread do with a connection? It answers the connection's requests in turn.
+
+It reads requests (``http_requests.py``), calls the WSGI application and sends its answers
+(``http_replies.py``), and tells the client if the application fails. All that it knows of gunicorn
+is in ``Host`` and ``idle_connections.Connection``.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from sidecar.errors import BadRequest, ClientGone
+from sidecar.web.http_replies import Reply, expectation_failed, refuse
+from sidecar.web.http_requests import DRAINED_BYTES, Body, Request, RequestReader, environ_of
+from sidecar.web.idle_connections import Connection
+from sidecar.web.lingering import Lingering
+
+log = logging.getLogger(__name__)
+
+CONTINUE = b"100-continue"  # the one expectation that there is
+PARK = object()  # what becomes of a connection whose request has begun and is not gathered
+
+
+class Host(Protocol):
+    """The worker in which connections are answered.
+
+    ``wsgi`` is the application. Once ``alive`` is False, every answer ends its connection.
+    """
+
+    alive: bool
+    wsgi: Callable[[dict[str, Any], Any], Iterable[bytes]]
+    lingering: Lingering
+
+    def count_request(self) -> None:
+        """Count one more; clear ``alive`` if that was the last."""
+        ...
+
+    def count_refusal(self, error: BadRequest) -> None:
+        """Count a request that the application does not answer."""
+        ...
+
+
+def converse(host: Host, connection: Connection) -> Any:
+    """Answer what has come; the socket has something to read, or its reader a request.
+
+    Returns:
+        True to keep the connection, False to close it, ``PARK`` in the middle of a request.
+
+    Raises:
+        OSError: the client is gone, or too slow.
+    """
+    reader = connection.parser
+    try:
+        while True:
+            if reader.has_next:
+                if not _answer(host, connection, reader, reader.next()):
+                    return False
+            elif not reader.read_on():
+                return False
+            if not reader.has_next:
+                began = time.monotonic()
+                has_more = host.lingering.stays(connection.sock, host.alive)
+                reader.waited(time.monotonic() - began)
+                if not has_more:
+                    return PARK if reader.is_begun else True
+    except BadRequest as error:
+        _refuse(host, connection, error)
+    return False
+
+
+def _refuse(host: Host, connection: Connection, error: BadRequest) -> None:
+    """Tell a client why the application does not answer it, and count that."""
+    host.count_refusal(error)
+    refuse(connection.sock, error)
+
+
+def _answer(host: Host, connection: Connection, reader: RequestReader, request: Request) -> bool:
+    """Answer one request; False if the connection is to be closed."""
+    host.count_request()
+    reply = Reply(connection.sock, request, keeps_alive=request.keeps_alive and host.alive)
+    expectation = request.expectation
+    request.awaits_continue = expectation is not None and not request.is_complete
+    application = host.wsgi if expectation in (None, CONTINUE) else expectation_failed
+    try:
+        pieces = application(_environ(connection, reader, request), reply.start_response)
+        try:
+            reply.send(pieces)
+        finally:
+            if hasattr(pieces, "close"):
+                pieces.close()
+    except OSError:
+        raise
+    except ClientGone:
+        return False
+    except BadRequest as error:
+        if not reply.is_begun:
+            _refuse(host, connection, error)
+        return False
+    except Exception:
+        log.exception("request failed")
+        if not reply.is_begun:
+            _refuse(host, connection,
+                    BadRequest(500, "internal error; see the sidecar's log"))
+        return False
+    return reply.keeps_alive and reader.drain(request, DRAINED_BYTES)
+
+
+def _environ(connection: Connection, reader: RequestReader, request: Request) -> dict[str, Any]:
+    environ = environ_of(request)
+    is_unix = isinstance(connection.server, str)
+    host, port = (connection.server, "") if is_unix else connection.server[:2]
+    environ |= {
+        "SERVER_NAME": host, "SERVER_PORT": str(port),
+        "REMOTE_ADDR": "" if is_unix else connection.client[0],
+        "wsgi.version": (1, 0), "wsgi.url_scheme": "http", "wsgi.multithread": True,
+        "wsgi.multiprocess": True, "wsgi.run_once": False, "wsgi.errors": _LogStream(),
+        "wsgi.input_terminated": True, "gunicorn.socket": connection.sock,
+        "wsgi.input": Body(reader, request, connection.sock)}
+    return environ
+
+
+class _LogStream:
+    """Where an application writes its complaints."""
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            log.error("application wrote to wsgi.errors", extra={"text": text.strip()})
+
+    def flush(self) -> None:
+        pass
