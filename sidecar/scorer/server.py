@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 RECEIVE_BYTES = 1 << 20
 ANSWER_S = 1.0  # longest that a worker may take to read its answer
 LOOK_S = 1.0  # between looks at whether the owner lives, and at a directory without the model
+PAUSE_S = 1.0  # in which nobody new is accepted, after somebody could not be
 KEPT_MODELS = 2  # the one in use, and the one that is being switched to
 
 
@@ -125,10 +126,14 @@ class Server:
         self._is_wanted = is_wanted
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ)
+        self._accept_at = 0.0  # when the listener is looked at again; 0: it is
 
     def run(self) -> None:
         """Serve; returns when nobody wants it any more."""
         while self._is_wanted():
+            if 0.0 < self._accept_at <= time.monotonic():
+                self._accept_at = 0.0
+                self._selector.register(self._listener, selectors.EVENT_READ)
             jobs: list[_Job] = []
             for key, _ in self._selector.select(LOOK_S):
                 if key.data is None:
@@ -138,9 +143,22 @@ class Server:
             self._work(jobs)
 
     def _accept(self) -> None:
-        sock, _ = self._listener.accept()
+        """Accept a worker's connection, or leave all that wait alone for a moment: without a file
+        descriptor for the first of them the listener stays readable, and none is freed by trying.
+        """
+        try:
+            sock, _ = self._listener.accept()
+        except OSError as error:
+            log.warning("scorer cannot accept", extra={"error": repr(error)})
+            self._selector.unregister(self._listener)
+            self._accept_at = time.monotonic() + PAUSE_S
+            return
         sock.settimeout(ANSWER_S)
-        self._selector.register(sock, selectors.EVENT_READ, _Peer(sock))
+        try:
+            self._selector.register(sock, selectors.EVENT_READ, _Peer(sock))
+        except OSError as error:  # the system watches no more
+            log.warning("scorer dropped a connection", extra={"error": repr(error)})
+            sock.close()
 
     def _arrived(self, peer: _Peer) -> list[_Job]:
         try:
@@ -177,7 +195,12 @@ class Server:
 
     def _send(self, peer: _Peer, answer: Answer) -> None:
         try:
-            peer.sock.sendall(frame(answer))
+            data = frame(answer)
+        except FrameError as error:  # one that asks for so much is told so
+            log.warning("scorer's answer is too large", extra={"error": str(error)})
+            data = frame(Answer(error=str(error)))
+        try:
+            peer.sock.sendall(data)
         except OSError:  # the worker waited no longer
             self._drop(peer)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -255,6 +256,36 @@ def test_bytes_that_are_no_frame_cost_their_sender_the_connection_and_nobody_els
     wrong = BlendJob(np.zeros((3, 2), np.float32), np.zeros(1, np.float32), has_history=True)
     assert scorer.parts(version, wrong) is None
     answered(scorer, version, job_of(1))
+
+
+def test_scorer_without_a_file_descriptor_left_serves_those_it_has_and_later_all(
+        starts: Starts, model_dir: Path, owner: subprocess.Popen[bytes], tmp_path: Path,
+        capfd: pytest.CaptureFixture[str]) -> None:
+    version, scorer = load_ranker(model_dir, "cpu").version, starts()
+    answered(scorer, version, job_of(1))
+    [pid] = scorers_of(owner.pid)
+    with none_left(pid), socket.socket(socket.AF_UNIX) as stranger:
+        stranger.connect(str(tmp_path / "shared" / SOCKET))
+        began = time.monotonic()
+        while time.monotonic() < began + 2.5:
+            assert scorer.parts(version, job_of(1)) is not None
+    told = capfd.readouterr().err.count("scorer cannot accept")
+    assert 1 <= told <= 10  # it would be thousands if it tried again and again
+    answered(starts(), version, job_of(1))
+    assert scorers_of(owner.pid) == [pid]
+
+
+@contextmanager
+def none_left(pid: int) -> Iterator[None]:
+    """Let a process open no more files than it has."""
+    opened = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    first_free = min(set(range(len(opened) + 1)) - opened)
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (first_free, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
 def test_without_a_model_to_read_nothing_starts_and_nothing_fails(
