@@ -16,11 +16,23 @@ from sidecar.errors import EventError, UpstreamError, UpstreamUnavailable
 from sidecar.records import Event
 from sidecar.settings import Settings
 from sidecar.stores import ubi
-from sidecar.stores.documents import Documents, Outcome, PendingBulk, check
+from sidecar.stores.documents import Documents, Outcome, PendingBulk, check, decode_answer
 from sidecar.stores.protocols import Logs
 from sidecar.stores.upstream import Upstream
 
 _encode = msgspec.json.Encoder().encode
+
+
+class _Deleted(msgspec.Struct, frozen=True):
+    deleted: int
+
+
+class _FieldCaps(msgspec.Struct, frozen=True):
+    fields: dict[str, dict[str, Any]]  # by name, then by each type that it has in some index
+
+
+_deleted_decoder = msgspec.json.Decoder(_Deleted)
+_field_caps_decoder = msgspec.json.Decoder(_FieldCaps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +80,14 @@ class OpenSearchEventLog:
             return 0
         check(refreshed)
         body = _encode({"query": {"term": {self._user_field(): user_id}}})
-        answer = check(self._documents.fetch(
-            "POST", "/_delete_by_query?conflicts=proceed&refresh=true", body))
-        return int(msgspec.json.decode(answer.body)["deleted"])
+        answer = self._documents.fetch(
+            "POST", "/_delete_by_query?conflicts=proceed&refresh=true", body)
+        return decode_answer(_deleted_decoder, answer).deleted
 
     def _user_field(self) -> str:
         """Return the field that holds user ids whole; UBI's own mapping has them analysed."""
         path = "/_field_caps?fields=user_id,user_id.keyword"
-        fields = msgspec.json.decode(check(self._documents.fetch("GET", path)).body)["fields"]
+        fields = decode_answer(_field_caps_decoder, self._documents.fetch("GET", path)).fields
         for name in ("user_id", "user_id.keyword"):
             if list(fields.get(name, ())) == ["keyword"]:
                 return name
