@@ -12,6 +12,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -35,8 +36,8 @@ _encode = msgspec.json.Encoder().encode
 class QueryLog:
     """Appends to the index of UBI queries; thread-safe, one a process, made after the fork.
 
-    ``dropped`` counts the entries that are not in the log: the queue was full, or OpenSearch
-    refused them or could not be asked.
+    ``dropped`` counts the entries that are not in the log: the queue was full, OpenSearch refused
+    them or could not be asked, or the log was closed before they came or were written.
     """
 
     def __init__(self, settings: Settings, upstream: Upstream,
@@ -48,6 +49,7 @@ class QueryLog:
         self._waiting: queue.Queue[Mapping[str, Any] | None] = queue.Queue(WAITING)
         self._lock = threading.Lock()
         self._writer: threading.Thread | None = None
+        self._is_closed = False  # nothing is put into the queue any more, but for its end
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Log one search; never waits, never raises.
@@ -57,28 +59,43 @@ class QueryLog:
                 ``user_query``, ``client_id``, ``query_response_hit_ids`` in shown order, …).
                 Its ``query_response_id`` becomes the ``_id``; the time is added where it lacks.
         """
-        try:
-            self._waiting.put_nowait({"timestamp": timestamp(time.time()), **record})
-        except queue.Full:
+        entry = {"timestamp": timestamp(time.time()), **record}
+        with self._lock:
+            is_taken = not (self._is_closed or self._waiting.full())
+            if is_taken:
+                self._waiting.put_nowait(entry)
+                if self._writer is None:
+                    self._writer = threading.Thread(target=self._write, name="query-log",
+                                                    daemon=True)
+                    self._writer.start()
+        if not is_taken:
             self._drop(1)
-            return
-        if self._writer is None:
-            self._start()
 
     def close(self) -> None:
-        """Write what waits, and end the thread; gives up after ``CLOSE_S``."""
-        if self._writer is not None:
-            try:
-                self._waiting.put(None, timeout=CLOSE_S)
-            except queue.Full:
-                return
-            self._writer.join(CLOSE_S)
+        """Write what waits, and end the thread; gives up after ``CLOSE_S``.
 
-    def _start(self) -> None:
+        What waits even then is dropped, as is what is appended from now on.
+        """
         with self._lock:
-            if self._writer is None:
-                self._writer = threading.Thread(target=self._write, name="query-log", daemon=True)
-                self._writer.start()
+            self._is_closed = True
+            writer = self._writer
+        if writer is None:
+            return
+        with suppress(queue.Full):
+            self._waiting.put(None, timeout=CLOSE_S)
+            writer.join(CLOSE_S)
+        self._drop_waiting()
+
+    def _drop_waiting(self) -> None:
+        """Take what waits from the writer, which may be with OpenSearch still."""
+        entries = 0
+        with suppress(queue.Empty):
+            while True:
+                entries += self._waiting.get_nowait() is not None
+        self._waiting.put_nowait(None)  # its end may have been among them
+        if entries:
+            self._drop(entries)
+            log.warning("shown orders were not logged before the end", extra={"entries": entries})
 
     def _write(self) -> None:
         is_open = True
