@@ -17,6 +17,7 @@ import dataclasses
 import logging
 import queue
 import threading
+from contextlib import suppress
 from typing import NamedTuple
 
 from cachetools import LRUCache
@@ -78,10 +79,16 @@ class Recomputer:
         return fitted
 
     def close(self) -> None:
-        """Let the writer end after what it holds."""
+        """Let the writer end after what waits; waits for nothing, and keeps no search waiting."""
         with self._lock:
-            if self._writer is not None:
-                self._waiting.put(None)
+            has_writer = self._writer is not None
+        while has_writer:
+            try:
+                self._waiting.put_nowait(None)
+                return
+            except queue.Full:  # the oldest makes room: whoever needs it computes it again
+                with suppress(queue.Empty):
+                    self._waiting.get_nowait()
 
     def _write_later(self, state: UserState) -> None:
         with self._lock:
