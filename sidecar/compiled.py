@@ -1,9 +1,9 @@
 """How are the hot loops compiled? By numba, which keeps the code on disk where it can.
 
 numba's cache checks the time of a function's own file, not of the files of the functions that it
-calls. So functions that call each other are in one file. The machine code is kept beside the source
-or in NUMBA_CACHE_DIR. If neither can be written (a read-only image), each process compiles anew,
-for a minute or so.
+calls. So functions that call each other are in one file, and a function that two files need (the
+hash of ids) is in both. The machine code is kept beside the source or in NUMBA_CACHE_DIR. If
+neither can be written (a read-only image), each process compiles anew, for a minute or so.
 """
 
 from __future__ import annotations

@@ -162,7 +162,10 @@ def _is_same(body, first, second):  # type: ignore[no-untyped-def]
 
 @njit(inline="always")
 def _are_distinct(body, ids, indices, count):  # type: ignore[no-untyped-def]
-    """Return whether no (index, id) stands twice, by a hash table of the ids."""
+    """Return whether no (index, id) stands twice, by a hash table of the ids.
+
+    The hash is that of ``ranking.item_ids``, written out again: see ``sidecar.compiled``.
+    """
     size = 4
     while size < 2 * count:
         size *= 2

@@ -117,6 +117,29 @@ def test_nothing_heavy_is_loaded_before_the_fork():
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
 
 
+def test_compiled_functions_call_none_of_another_file():
+    """numba would keep the machine code that was made of the callee as it once was."""
+    compiled = {(".".join(path.relative_to(ROOT).with_suffix("").parts), function.name)
+                for path in FILES for function in _compiled(path)}
+    for path in FILES:
+        names = {alias.asname or alias.name: (node.module, alias.name)
+                 for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+                 if isinstance(node, ast.ImportFrom) for alias in node.names}
+        for function in _compiled(path):
+            called = {names.get(node.id) for node in ast.walk(function)
+                      if isinstance(node, ast.Name)}
+            assert not called & compiled, f"{name_of(path)}: {function.name}"
+
+
+def _compiled(path: Path) -> Iterator[ast.FunctionDef]:
+    """Yield the functions of a file that numba compiles."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            told = " ".join(map(ast.unparse, node.decorator_list))
+            if "njit" in told or "compiled" in told:
+                yield node
+
+
 def _attributes(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
