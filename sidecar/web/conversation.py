@@ -17,11 +17,14 @@ from sidecar.web.http_replies import Reply, expectation_failed, refuse
 from sidecar.web.http_requests import DRAINED_BYTES, Body, Request, RequestReader, environ_of
 from sidecar.web.idle_connections import Connection
 from sidecar.web.lingering import Lingering
+from sidecar.web.turns import Turns, needs_turn
 
 log = logging.getLogger(__name__)
 
 CONTINUE = b"100-continue"  # the one expectation that there is
-PARK = object()  # what becomes of a connection whose request has begun and is not gathered
+# What becomes of a connection:
+PARK = object()  # its request has begun and is not gathered
+AGAIN = object()  # its request is there, and waits for its turn
 
 
 class Host(Protocol):
@@ -33,6 +36,7 @@ class Host(Protocol):
     alive: bool
     wsgi: Callable[[dict[str, Any], Any], Iterable[bytes]]
     lingering: Lingering
+    turns: Turns
 
     def count_request(self) -> None:
         """Count one more; clear ``alive`` if that was the last."""
@@ -47,7 +51,8 @@ def converse(host: Host, connection: Connection) -> Any:
     """Answer what has come; the socket has something to read, or its reader a request.
 
     Returns:
-        True to keep the connection, False to close it, ``PARK`` in the middle of a request.
+        True to keep the connection, False to close it, ``PARK`` in the middle of a request,
+        ``AGAIN`` for one that has to wait for its turn.
 
     Raises:
         OSError: the client is gone, or too slow.
@@ -56,8 +61,9 @@ def converse(host: Host, connection: Connection) -> Any:
     try:
         while True:
             if reader.has_next:
-                if not _answer(host, connection, reader, reader.next()):
-                    return False
+                outcome = _answer_in_turn(host, connection, reader, reader.next())
+                if outcome is not True:
+                    return outcome
             elif not reader.read_on():
                 return False
             if not reader.has_next:
@@ -69,6 +75,20 @@ def converse(host: Host, connection: Connection) -> Any:
     except BadRequest as error:
         _refuse(host, connection, error)
     return False
+
+
+def _answer_in_turn(host: Host, connection: Connection, reader: RequestReader,
+                    request: Request) -> Any:
+    """Answer one request, once few enough others wait for OpenSearch; returns as ``converse``."""
+    if not needs_turn(request.target):
+        return _answer(host, connection, reader, request)
+    if not host.turns.begin():
+        reader.put_back(request)
+        return AGAIN
+    try:
+        return _answer(host, connection, reader, request)
+    finally:
+        host.turns.end()
 
 
 def _refuse(host: Host, connection: Connection, error: BadRequest) -> None:

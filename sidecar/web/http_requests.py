@@ -110,6 +110,11 @@ class RequestReader:
         assert self._refusal is not None, "no request is gathered"
         raise self._refusal
 
+    def put_back(self, request: Request) -> None:
+        """Take a request back that was just handed out, to hand it out again."""
+        self._ready.appendleft(request)
+        self._in_hand = None
+
     def waited(self, seconds: float) -> None:
         """Count time that passed without a byte, if a request is in its middle."""
         if self.is_begun:

@@ -8,6 +8,8 @@ knows the inside of a gunicorn worker (``gunicorn_conf.py`` knows the master).
 
 *A client that is slow holds no thread* (``parking.py``).
 
+*One thread is left to answer what needs nothing of OpenSearch* (``turns.py``).
+
 *The worker with fewer connections accepts first.* All workers are woken by a new connection, and
 an idle machine always lets the same one win: a pool of kept-alive connections, opened at once,
 would then keep one worker busy while the others sleep.
@@ -45,11 +47,12 @@ from typing import Any
 from gunicorn.workers import gthread
 
 from sidecar.errors import BadRequest
-from sidecar.web.conversation import PARK, converse
+from sidecar.web.conversation import AGAIN, PARK, converse
 from sidecar.web.handover import handover
 from sidecar.web.http_requests import RequestReader
 from sidecar.web.lingering import Lingering
 from sidecar.web.parking import Parking
+from sidecar.web.turns import Turns
 
 YIELD_S = 0.0005  # a waiting worker's accept takes a tenth of it
 MOST_YIELDS = 4
@@ -63,6 +66,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         # The master calls this before the fork, so init_process and run make what holds files.
         super().__init__(*args, **kwargs)
         self.lingering: Lingering
+        self.turns: Turns
         self._parking: Parking
         self._is_tls = bool(self.cfg.is_ssl)
         self._is_loaded = False
@@ -73,6 +77,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
     def init_process(self) -> None:
         """Run the worker; called in its own process."""
         self.lingering = Lingering(self.cfg.threads)
+        self.turns = Turns(self.cfg.threads)
         super().init_process()  # makes the poller, calls load_wsgi and then run
 
     def run(self) -> None:
@@ -144,7 +149,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
 
         Returns:
             True to keep the connection, False to close it, gunicorn's mark if nothing came yet,
-            ``PARK`` in the middle of a request.
+            ``PARK`` in the middle of a request, ``AGAIN`` for one that waits for its turn.
         """
         self.lingering.take()
         try:
@@ -188,6 +193,8 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         try:
             if outcome is PARK:
                 self._parking.parked.add(conn)
+            elif outcome is AGAIN:
+                self.enqueue_req(conn)
             elif outcome is False:
                 self._parking.half_close(conn)
             elif outcome is gthread._DEFER and not self.alive:

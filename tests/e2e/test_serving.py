@@ -196,3 +196,26 @@ def test_long_waits_of_others_leave_searches_their_threads(sidecars, shop):
         answers = [wait.result() for wait in waits]
     assert sorted(answer.status for answer in answers) == [408] * 3 + [429] * 5
     assert {answer.headers.get("Retry-After") for answer in answers} == {None, "1"}
+
+
+def test_worker_says_that_it_lives_while_opensearch_hangs(sidecars):
+    with socket.create_server(("127.0.0.1", 0)) as hung, ThreadPoolExecutor(6) as pool:
+        sidecars.opensearch = f"http://127.0.0.1:{hung.getsockname()[1]}"
+        sidecar = sidecars.start(workers=1, threads=2, upstream_timeout_s=3)
+        searches = [pool.submit(sidecar.search) for _ in range(6)]
+        held = take_searches(hung, 2)
+        for path in ("/_personalize/health/live", "/metrics"):
+            assert sidecar.request("GET", path).status == 200
+        assert not any(search.done() for search in searches)
+        assert {search.result().status for search in searches} == {504}
+    for connection in held:
+        connection.close()
+
+
+def take_searches(server, count):
+    """Take connections until so many searches have come; return them all, none answered."""
+    taken = []
+    while count:
+        taken.append(server.accept()[0])
+        count -= b"/_search" in taken[-1].recv(65536)
+    return taken
