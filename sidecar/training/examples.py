@@ -49,10 +49,10 @@ def make_examples(log: EventLog, rows: Sequence[Mapping[str, Any]], retrieval: R
     Logged lists come first, lists made of other searches fill up; of more than are wanted, some are
     drawn at random with ``seed``.
     """
-    found = examples_of_impressions(log, retrieval, since)
     rng = np.random.default_rng(seed)
+    found = examples_of_impressions(log, retrieval, since, most=most, rng=rng)
     if len(found) >= most:
-        return [found[k] for k in np.sort(rng.permutation(len(found))[:most]).tolist()]
+        return found
     shown = {(e.user, e.query, e.ts) for e in found}
     maker = QueryMaker(rows, seed)
     searches, born = _Searches.of(log), born_at(log, rows)
@@ -173,8 +173,10 @@ def _of_visit(searches: _Searches, events: IntArray, maker: QueryMaker, retrieva
             return
 
 
-def examples_of_impressions(log: EventLog, retrieval: Retrieval, since: float) -> list[Example]:
-    """Return what was shown for each search from ``since`` on, where something of it was taken.
+def examples_of_impressions(log: EventLog, retrieval: Retrieval, since: float, *, most: int,
+                            rng: np.random.Generator) -> list[Example]:
+    """Return what was shown for each search from ``since`` on, where something of it was taken; of
+    more than ``most``, some that ``rng`` draws, as scoring all of a large log would take hours.
 
     An impression belongs to the query that it names, or else to the visit's last. Targets are the
     shown items with an event of a target kind for the same search. A list is as of its search, and
@@ -193,10 +195,17 @@ def examples_of_impressions(log: EventLog, retrieval: Retrieval, since: float) -
     pages: dict[_Search, list[int]] = {}
     for k in np.flatnonzero(counts & shown[log.kind]).tolist():
         pages.setdefault(searches.key(k), []).append(k)
-    found = [_of_page(searches, page, taken[key], retrieval)
-             for key, page in pages.items() if key in taken]
-    return sorted((e for e in found if len(e.rows) >= FEWEST_CANDIDATES and e.target.any()
-                   and not e.target.all()), key=lambda e: e.ts)
+    telling = sorted((key for key, page in pages.items()
+                      if _tells(set(log.item[page].tolist()), taken.get(key, set()))),
+                     key=lambda key: key[-1])
+    if len(telling) > most:
+        telling = [telling[k] for k in np.sort(rng.permutation(len(telling))[:most]).tolist()]
+    return [_of_page(searches, pages[key], taken[key], retrieval) for key in telling]
+
+
+def _tells(shown: set[int], taken: set[int]) -> bool:
+    """Return True for a page from which something was chosen, and something was not."""
+    return len(shown) >= FEWEST_CANDIDATES and bool(shown & taken) and not shown <= taken
 
 
 def _of_page(searches: _Searches, page: Sequence[int], taken: set[int],

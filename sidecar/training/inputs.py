@@ -10,7 +10,7 @@ import numpy as np
 
 from sidecar.ranking.imputation import LARGEST, interpolated, is_known
 from sidecar.ranking.items import COLUMNS, ItemTable
-from sidecar.ranking.kinds import STRENGTHS, meaning
+from sidecar.ranking.kinds import STRENGTHS, is_impression, meaning
 from sidecar.ranking.vocabulary import column_values
 from sidecar.training.log import EventLog
 
@@ -54,8 +54,11 @@ def tell_of_catalogue(rows: Sequence[Mapping[str, Any]], prices: Mapping[str, fl
             log.warning("%d of %d items have no vector %s", count, len(rows), name)
 
 
-def tell_of_events(events: EventLog) -> None:
+def tell_of_events(events: EventLog, *, has_cases: bool) -> None:
     """Log what is absent or odd, as for the catalogue."""
+    if not (has_cases or any(map(is_impression, events.kinds))):
+        log.info("events tell no impressions and there are no cases: BM25 over the catalogue "
+                 "stands in for the engine, also where the model is compared with it")
     if not events.has_times:
         log.warning("events have no times: file order counts, and rhythms mean nothing")
     if events.unknown_items:

@@ -103,7 +103,7 @@ def train_ranker(rows: Sequence[Mapping[str, Any]], events: EventLog, config: Tr
                                      {"price": prices}))
     table.upsert(rows)
     tell_of_catalogue(rows, prices, table)
-    tell_of_events(events)
+    tell_of_events(events, has_cases=bool(cases))
     encoder = _new_encoder(table, config)
     lists = make_lists(events, rows, table, config, progress, encoder, cases)
     epochs = _amounts(events, config).epochs_of(len(lists))

@@ -11,11 +11,13 @@ from typing import Any
 import bm25s
 import numpy as np
 import numpy.typing as npt
+from cachetools import LRUCache
 
 from sidecar.ranking.vocabulary import item_words, words_of
 from sidecar.records import Case
 
 DEPTH = 100
+KEPT_QUERIES = 32_768  # whose hits are remembered; some 1.5 KB each
 log = logging.getLogger(__name__)
 logging.getLogger("bm25s").setLevel(logging.WARNING)  # it logs its progress at DEBUG
 
@@ -33,7 +35,8 @@ class Retrieval:
         self._depth = depth
         # A fixed shuffle stands for the engine's order among equal scores.
         self._tie = np.random.default_rng(17).permutation(len(rows)) / (len(rows) + 1)
-        self._seen: dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]] = {}
+        self._seen: LRUCache[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]] = (
+            LRUCache(KEPT_QUERIES))
 
     def search(self, query: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Return catalogue rows (K) and scores (K), best first; empty if nothing matches."""

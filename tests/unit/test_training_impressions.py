@@ -14,6 +14,7 @@ from sidecar.records import Event
 from sidecar.training.blend_training import part_lists, train_blend
 from sidecar.training.dev_cases import cases_of_log
 from sidecar.training.examples import Example, examples_of_impressions, make_examples
+from sidecar.training.inputs import tell_of_events
 from sidecar.training.lists import Lists
 from sidecar.training.log import EventLog
 from sidecar.training.metrics import reciprocal_ranks
@@ -32,8 +33,12 @@ def page(user, ts, items, query="red cup", positions=None):
 
 
 def examples(*events):
-    log = EventLog.from_events(sorted(events, key=lambda e: e.ts), BY_ID)
-    return examples_of_impressions(log, Retrieval(ROWS), 0.0)
+    return pages_of(EventLog.from_events(sorted(events, key=lambda e: e.ts), BY_ID))
+
+
+def pages_of(log, since=0.0, most=100, retrieval=None):
+    return examples_of_impressions(log, retrieval or Retrieval(ROWS), since, most=most,
+                                   rng=np.random.default_rng(0))
 
 
 def test_page_with_a_purchase_is_a_list_in_the_engine_s_order_with_its_positions():
@@ -78,13 +83,42 @@ def test_list_is_as_of_its_search_whenever_its_impressions_come(late_s):
     shown = [replace(event, session_id="s") for event in page("u", 5.0 + late_s, [4, 1, 3, 0, 5])]
     click = Event("u", "click", "i3", 10.0, session_id="s")
     log = EventLog.from_events(sorted([SEARCH, *shown, click], key=lambda e: e.ts), BY_ID)
-    (found,) = examples_of_impressions(log, Retrieval(ROWS), 0.0)
+    (found,) = pages_of(log)
     assert found.ts == min(5.0, 5.0 + late_s)
     assert found.rows[found.target].tolist() == [3]
     (case,) = cases_of_log(log, ROWS, since=0.0, until=1e9, most=10)
     assert (case.ts, case.relevant) == (found.ts, ("i3",))
     assert "click" not in case.history.events
-    assert examples_of_impressions(log, Retrieval(ROWS), 6.0) == []  # the search came before
+    assert pages_of(log, 6.0) == []  # the search came before
+
+
+@pytest.mark.parametrize(("event", "has_cases", "told"), [
+    ("purchase", False, True), ("purchase", True, False), ("impression", False, False)])
+def test_that_bm25_stands_in_for_the_engine_is_told(event, has_cases, told, caplog):
+    caplog.set_level("INFO")
+    tell_of_events(EventLog.from_events([Event("u", event, "i3", 1.0)], BY_ID), has_cases=has_cases)
+    assert ("BM25 over the catalogue stands in for the engine" in caplog.text) is told
+
+
+class Counting(Retrieval):
+    scored = 0
+
+    def scores(self, query, rows):
+        self.scored += 1
+        return super().scores(query, rows)
+
+
+def test_pages_are_drawn_over_the_whole_log_and_no_others_are_scored():
+    """Of a large log's million pages, all were scored first: some five minutes."""
+    events = []
+    for k in range(50):
+        events += [*page(f"u{k}", k * DAY_S, [0, 1, 2, 3, 4]),
+                   Event(f"u{k}", "purchase", "i3", k * DAY_S + 9)]
+    log, retrieval = EventLog.from_events(events, BY_ID), Counting(ROWS)
+    days = [example.ts / DAY_S for example in pages_of(log, most=10, retrieval=retrieval)]
+    assert retrieval.scored == len(set(days)) == 10
+    assert days == sorted(days)
+    assert days[0] < 20 < 30 < days[-1]
 
 
 @pytest.mark.parametrize("session", ["s", None])
