@@ -36,7 +36,8 @@ class Address:
         The default port is 443 for https and 9200 for http.
 
         Raises:
-            SettingsError: another scheme, no host, or credentials inside the URL.
+            SettingsError: another scheme, no host, or what no node's URL has: credentials, a query
+                or a fragment.
         """
         try:
             parts = urlsplit(url)
@@ -50,6 +51,9 @@ class Address:
         if parts.username is not None:
             raise SettingsError("SIDECAR_OPENSEARCH_URL holds credentials; "
                                 "set SIDECAR_OPENSEARCH_AUTHORIZATION instead")
+        if parts.query or parts.fragment:
+            raise SettingsError(f"SIDECAR_OPENSEARCH_URL has {url!r}, must end with the path; "
+                                "leave out what follows it")
         return cls(host, port or default_port(parts.scheme), parts.path.rstrip("/"),
                    tls if parts.scheme == "https" else None)
 

@@ -31,9 +31,13 @@ def test_every_node_of_the_settings_is_administered() -> None:
             "http://a:9200", "https://b:443"]
 
 
-def test_url_that_the_sidecar_refuses_is_refused_by_the_loader() -> None:
-    with pytest.raises(SettingsError, match="must be http://host:port"):
-        administration_client(Settings(opensearch_url="node:9200"))
+@pytest.mark.parametrize(("url", "why"), [
+    ("node:9200", "must be http://host:port"), ("http://node/a?pretty", "must end with the path"),
+    ("http://node/a#b", "must end with the path")])
+def test_url_that_the_sidecar_refuses_is_refused_by_the_loader(url: str, why: str) -> None:
+    for made in (administration_client, Upstream):
+        with pytest.raises(SettingsError, match=why):
+            made(Settings(opensearch_url=url))
 
 
 @pytest.mark.parametrize("url", ["", " , "])
