@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; progress goes to stderr, the explanation to stdout."""
     parser = _parser()
     options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     of_model = (options.model, options.catalogue, options.events)
     if options.sidecar is None and None in of_model:
         parser.error("give --model, --catalogue and --events, or --sidecar")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; progress goes to stderr, the comparison to stdout."""
     parser = _parser()
     options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     if (options.events is None) == (options.sidecar is None):
         parser.error("give --events or --sidecar, whichever has the history")
     if not (options.without or options.add):

@@ -104,6 +104,8 @@ class PopularityRefresh:
         while not self._stopped.is_set():
             try:
                 self.refresh()
+                if self._is_failing:
+                    log.info("popularity refreshed again")
                 self._is_failing = False
             except Exception as error:  # the counts stay as they are; the next look tries again
                 if not self._is_failing:
