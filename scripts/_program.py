@@ -1,7 +1,8 @@
-"""How a program ends: with what its ``main`` returns, or with a message if it is interrupted."""
+"""What all programs do alike: log to stderr, and end with an exit code or one line on why not."""
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import sys
@@ -9,6 +10,11 @@ from collections.abc import Callable
 
 INTERRUPTED = 130  # what a shell makes of SIGINT
 NOT_READ = 141  # and of SIGPIPE
+
+
+def log_to_stderr(level: int = logging.WARNING) -> None:
+    """Write the log's lines of a level and above to stderr."""
+    logging.basicConfig(level=level, format="%(levelname)s %(message)s")
 
 
 def exit_code(main: Callable[[], int]) -> int:

@@ -22,7 +22,7 @@ import torch
 
 from scripts._arguments import instant, new_file, seed
 from scripts._inputs import counted, ranker_over
-from scripts._program import exit_code
+from scripts._program import exit_code, log_to_stderr
 from sidecar.analysis.behaviour_report import behaviour_page, findings
 from sidecar.analysis.shop import Shop, Tally
 from sidecar.errors import FileError, SidecarError
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.json == options.out:
         parser.error("--json and --out name the same file")
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    log_to_stderr(logging.INFO)
     torch.set_num_threads(1)
     try:
         found = _analyse(options)

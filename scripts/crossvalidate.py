@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import logging
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -21,7 +20,7 @@ from typing import Any
 
 from scripts._arguments import new_directory, whole
 from scripts._inputs import bar, counted, digest, when, write_whole
-from scripts._program import INTERRUPTED, exit_code
+from scripts._program import INTERRUPTED, exit_code, log_to_stderr
 from scripts.evaluate import known
 from scripts.train import add_config, config_of
 from sidecar.errors import FileError, SidecarError
@@ -36,7 +35,7 @@ MOST_CASES = 3000
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; progress goes to stderr, a table or the summary's JSON to stdout."""
     options = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    log_to_stderr()
     try:
         found = _run(options)
     except (SidecarError, OSError) as error:

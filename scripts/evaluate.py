@@ -23,7 +23,7 @@ import msgspec
 
 from scripts._arguments import new_file, number
 from scripts._inputs import bar, counted, ranker_over, scored_cases
-from scripts._program import exit_code
+from scripts._program import exit_code, log_to_stderr
 from sidecar.analysis.evaluation_report import evaluation_page, more_figures
 from sidecar.errors import InputError, SidecarError
 from sidecar.ranking.items import ItemTable
@@ -47,7 +47,7 @@ SHOWN = ("BM25", "popularity", "BM25+popularity", "BM25+popularity+repeats",
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; progress goes to stderr, the table or JSON to stdout."""
     options = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    log_to_stderr(logging.INFO)
     try:
         cases, evaluated, items = _evaluate(options)
         if options.rankings_out:

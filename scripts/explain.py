@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,7 +30,7 @@ from scripts._asked import (
     user_document,
 )
 from scripts._inputs import when
-from scripts._program import exit_code
+from scripts._program import exit_code, log_to_stderr
 from sidecar.errors import SettingsError, SidecarError
 from sidecar.ranking.explain import ago
 from sidecar.serving.counterfactual import history_of
@@ -44,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; progress goes to stderr, the explanation to stdout."""
     parser = _parser()
     options = parser.parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    log_to_stderr()
     of_model = (options.model, options.catalogue, options.events)
     if options.sidecar is None and None in of_model:
         parser.error("give --model, --catalogue and --events, or --sidecar")

@@ -22,7 +22,7 @@ import torch
 
 from scripts._arguments import LARGEST_SEED, instant, new_directory, seed
 from scripts._inputs import bar, counted, scored_cases, when
-from scripts._program import exit_code
+from scripts._program import exit_code, log_to_stderr
 from sidecar.errors import FileError, SidecarError
 from sidecar.ranking.encoder import CELLS
 from sidecar.ranking.imputation import DEFAULT_RULES, RULES, rules_named
@@ -43,7 +43,7 @@ READERS: Mapping[str, tuple[str, Callable[[str], object]]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; progress goes to stderr, one line of JSON about the model to stdout."""
     options = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    log_to_stderr(logging.INFO)
     try:
         print(json.dumps(_train(options)))
     except (SidecarError, OSError) as error:

@@ -14,7 +14,6 @@ import dataclasses
 import fcntl
 import hashlib
 import json
-import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from typing import Any
 
 from scripts._arguments import instant, new_directory, seed, whole
 from scripts._inputs import bar, counted, digest, scored_cases, write_whole
-from scripts._program import INTERRUPTED, exit_code
+from scripts._program import INTERRUPTED, exit_code, log_to_stderr
 from scripts.train import requirement
 from sidecar.errors import FileError, SidecarError
 from sidecar.records import Case
@@ -48,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.dev_until is not None and options.dev_until <= options.until:
         parser.error("--dev-until must lie after --until: the dev window is between them")
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    log_to_stderr()
     try:
         print(json.dumps(_tune(options)))
     except (SidecarError, OSError) as error:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from opensearchpy.exceptions import OpenSearchException
 from scripts._asked import Asked, add_arguments, ask, event_words, history_rows
 from scripts._cells import cell
 from scripts._inputs import when
-from scripts._program import exit_code
+from scripts._program import exit_code, log_to_stderr
 from sidecar.errors import InputError, SettingsError, SidecarError
 from sidecar.records import Event, History
 from sidecar.serving.counterfactual import (
@@ -43,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; progress goes to stderr, the comparison to stdout."""
     parser = _parser()
     options = parser.parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    log_to_stderr()
     if (options.events is None) == (options.sidecar is None):
         parser.error("give --events or --sidecar, whichever has the history")
     if not (options.without or options.add):

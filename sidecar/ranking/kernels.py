@@ -380,8 +380,8 @@ def _log_days(seconds: float) -> float:
 
 @compiled
 def _engine(window: Window, out: F32) -> None:
-    """Scores are read beside the window's best. One below zero is a rescorer's margin or
-    log-probability: the window's are read as odds against it then."""
+    """Write the columns, each score beside the window's best. If even the best is below zero, the
+    scores are margins or log-probabilities of a rescorer, and are read as odds against it."""
     best = -np.inf
     for k in range(len(window.rows)):
         if math.isfinite(window.engine[k]):

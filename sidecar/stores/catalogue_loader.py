@@ -205,8 +205,8 @@ class CatalogueLoader:
 
     def _stamp(self) -> tuple[int, int]:
         """Return what changes with whatever is written to the file."""
-        found = self._path.stat()
-        return found.st_mtime_ns, found.st_size
+        told = self._path.stat()
+        return told.st_mtime_ns, told.st_size
 
     def _check_unchanged(self, version: Version, found: tuple[int, int]) -> None:
         """Fail where the rows that were written may be others than those that were looked over."""

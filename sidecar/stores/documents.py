@@ -19,7 +19,7 @@ from sidecar.stores.own_index import OwnIndex
 from sidecar.stores.upstream import Exchange, Upstream
 
 _BULK_ANSWER = "filter_path=items.*.status,items.*._seq_no,items.*._primary_term,items.*.error"
-# OpenSearch would wait a minute for a shard that is not there, and whoever writes with it.
+# For a shard that is not there; OpenSearch would wait a minute, and so would the writing thread.
 _FOR_A_SHARD = "timeout=2s&"
 _OVERLOADED = frozenset({429, 502, 503, 504})  # of one document; these pass
 _BLOCKED = " blocked by: ["

@@ -104,8 +104,7 @@ class JsonLinesSource:
 
 
 def _without_nan(raw: bytes, error: msgspec.DecodeError) -> Any:
-    """Decode a line that Python wrote with a number that is none; raise what is wrong with others.
-    """
+    """Decode a line in which Python wrote NaN or Infinity; raise ``error`` for any other."""
     if not _NO_NUMBER.search(raw) or _SURROGATE.search(raw.decode(errors="replace")):
         raise error
     try:

@@ -17,26 +17,30 @@ from sidecar.web.http_replies import Reply, expectation_failed, refuse
 from sidecar.web.http_requests import DRAINED_BYTES, Body, Request, RequestReader, environ_of
 from sidecar.web.idle_connections import Connection
 from sidecar.web.lingering import Lingering
-from sidecar.web.turns import Turns, needs_turn
+from sidecar.web.places import Places
 
 log = logging.getLogger(__name__)
 
 CONTINUE = b"100-continue"  # the one expectation that there is
+WITHOUT_OPENSEARCH = frozenset({b"/_personalize/health/live", b"/metrics"})
 # What becomes of a connection:
 PARK = object()  # its request has begun and is not gathered
-AGAIN = object()  # its request is there, and waits for its turn
+AGAIN = object()  # its request is there, and has found no place
 
 
 class Host(Protocol):
     """The worker in which connections are answered.
 
     ``wsgi`` is the application. Once ``alive`` is False, every answer ends its connection.
+    ``places`` are for requests that may wait for OpenSearch, one fewer than there are threads: if
+    OpenSearch hangs, the liveness probe still finds a thread. Without it, an orchestrator would
+    restart every sidecar for OpenSearch's fault.
     """
 
     alive: bool
     wsgi: Callable[[dict[str, Any], Any], Iterable[bytes]]
     lingering: Lingering
-    turns: Turns
+    places: Places
 
     def count_request(self) -> None:
         """Count one more; clear ``alive`` if that was the last."""
@@ -52,7 +56,7 @@ def converse(host: Host, connection: Connection) -> Any:
 
     Returns:
         True to keep the connection, False to close it, ``PARK`` in the middle of a request,
-        ``AGAIN`` for one that has to wait for its turn.
+        ``AGAIN`` to put it at the end of the queue, so that others come up that need no place.
 
     Raises:
         OSError: the client is gone, or too slow.
@@ -61,7 +65,7 @@ def converse(host: Host, connection: Connection) -> Any:
     try:
         while True:
             if reader.has_next:
-                outcome = _answer_in_turn(host, connection, reader, reader.next())
+                outcome = _answer_in_place(host, connection, reader, reader.next())
                 if outcome is not True:
                     return outcome
             elif not reader.read_on():
@@ -77,18 +81,23 @@ def converse(host: Host, connection: Connection) -> Any:
     return False
 
 
-def _answer_in_turn(host: Host, connection: Connection, reader: RequestReader,
-                    request: Request) -> Any:
-    """Answer one request, once few enough others wait for OpenSearch; returns as ``converse``."""
-    if not needs_turn(request.target):
+def may_wait(target: bytes) -> bool:
+    """Return False for a request for which OpenSearch is not asked."""
+    return target.partition(b"?")[0] not in WITHOUT_OPENSEARCH
+
+
+def _answer_in_place(host: Host, connection: Connection, reader: RequestReader,
+                     request: Request) -> Any:
+    """Answer one request, if there is a place for it; returns as ``converse``."""
+    if not may_wait(request.target):
         return _answer(host, connection, reader, request)
-    if not host.turns.begin():
+    if not host.places.enter():
         reader.put_back(request)
         return AGAIN
     try:
         return _answer(host, connection, reader, request)
     finally:
-        host.turns.end()
+        host.places.leave()
 
 
 def _refuse(host: Host, connection: Connection, error: BadRequest) -> None:

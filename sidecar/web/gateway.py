@@ -30,13 +30,15 @@ from sidecar.settings import Settings
 from sidecar.stores.upstream import Upstream
 from sidecar.web.errors import describe, error_body, refusal
 from sidecar.web.http_requests import HEADERS
-from sidecar.web.passing_room import PassingRoom
+from sidecar.web.places import Places
 
 log = logging.getLogger(__name__)
 
 StartResponse = Callable[..., Any]
 CHUNK_BYTES = 64 * 1024
 RETRY_AFTER_S = "1"
+KEPT_SHARE = 4  # a quarter of the threads is left to searches while other requests wait
+PASSING_S = 2.0  # that one of those waits for a place, at most
 
 
 class SearchGateway:
@@ -48,7 +50,8 @@ class SearchGateway:
         self._searches = SearchPath(settings, upstream, personalizer, shown, hits)
         self._telemetry = personalizer.telemetry
         self._places = threading.BoundedSemaphore(settings.max_requests)
-        self._passing = PassingRoom(settings.threads)
+        kept = max(1, settings.threads // KEPT_SHARE)
+        self._passing = Places(settings.threads - kept, PASSING_S)
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""

@@ -8,7 +8,7 @@ knows the inside of a gunicorn worker (``gunicorn_conf.py`` knows the master).
 
 *A client that is slow holds no thread* (``parking.py``).
 
-*One thread is left to answer what needs nothing of OpenSearch* (``turns.py``).
+*One thread is left to answer what needs nothing of OpenSearch* (``places.py``).
 
 *The worker with fewer connections accepts first.* All workers are woken by a new connection, and
 an idle machine always lets the same one win: a pool of kept-alive connections, opened at once,
@@ -52,10 +52,12 @@ from sidecar.web.handover import handover
 from sidecar.web.http_requests import RequestReader
 from sidecar.web.lingering import Lingering
 from sidecar.web.parking import Parking
-from sidecar.web.turns import Turns
+from sidecar.web.places import Places
 
 YIELD_S = 0.0005  # a waiting worker's accept takes a tenth of it
 MOST_YIELDS = 4
+PLACE_S = 0.1  # that a request waits for a place, before it queues up again
+NO_PLACE_S = 0.005  # the same, if no place has got free for PLACE_S
 TIMEOUT_S = 10.0  # longest silence in the middle of a request, or of an answer's reader
 
 
@@ -66,7 +68,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         # The master calls this before the fork, so init_process and run make what holds files.
         super().__init__(*args, **kwargs)
         self.lingering: Lingering
-        self.turns: Turns
+        self.places: Places
         self._parking: Parking
         self._is_tls = bool(self.cfg.is_ssl)
         self._is_loaded = False
@@ -77,7 +79,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
     def init_process(self) -> None:
         """Run the worker; called in its own process."""
         self.lingering = Lingering(self.cfg.threads)
-        self.turns = Turns(self.cfg.threads)
+        self.places = Places(self.cfg.threads - 1, PLACE_S, least_s=NO_PLACE_S)
         super().init_process()  # makes the poller, calls load_wsgi and then run
 
     def run(self) -> None:
@@ -149,7 +151,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
 
         Returns:
             True to keep the connection, False to close it, gunicorn's mark if nothing came yet,
-            ``PARK`` in the middle of a request, ``AGAIN`` for one that waits for its turn.
+            ``PARK`` in the middle of a request, ``AGAIN`` for one that has found no place.
         """
         self.lingering.take()
         try:
