@@ -101,9 +101,8 @@ class Templates:
             parts = [templates.take_template_apart(replace(request, body=pair.body), self._own)
                      for pair in some]
             with outcome.stage("upstream"):
-                under_way = [self._personal.upstream.begin(part.rendering, idempotent=True,
-                                                           client=client) for part in parts]
-                answers = [exchange.result() for exchange in under_way]
+                answers = self._personal.upstream.fetch_together(
+                    [part.rendering for part in parts], idempotent=True, client=client)
             for pair, part, answer in zip(some, parts, answers, strict=True):
                 if answer.status != 200:
                     raise UnreadableError("a template that OpenSearch does not render")

@@ -15,7 +15,7 @@ import itertools
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from sidecar.errors import UpstreamTimeout, UpstreamUnavailable
 from sidecar.records import Headers, HttpRequest, HttpResponse, StreamedResponse
@@ -224,6 +224,19 @@ class Upstream:
               deadline: float | None = None) -> HttpResponse:
         """Send and wait for the whole answer; raises as ``begin`` and ``Exchange.result``."""
         return self.begin(request, idempotent=idempotent, deadline=deadline).result()
+
+    def fetch_together(self, requests: Sequence[HttpRequest], *, idempotent: bool,
+                       client: socket.socket | None = None) -> list[HttpResponse]:
+        """Send all, then wait for each; if one fails, the others are given up. Raises as ``fetch``,
+        and ClientGone."""
+        under_way: deque[Exchange] = deque()
+        try:
+            for request in requests:
+                under_way.append(self.begin(request, idempotent=idempotent, client=client))
+            return [under_way.popleft().result() for _ in requests]
+        finally:
+            for exchange in under_way:
+                exchange.cancel()
 
     def connect(self, deadline: float, *, fresh: bool = False) -> tuple[Node, Connection]:
         """Return a connection to the first node in turn that takes one."""

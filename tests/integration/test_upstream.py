@@ -17,8 +17,13 @@ import pytest
 
 from sidecar.errors import ClientGone, SettingsError, UpstreamTimeout, UpstreamUnavailable
 from sidecar.records import HttpRequest
+from sidecar.search.targets import Endpoint
+from sidecar.serving.personalizer import Personalizer
+from sidecar.serving.search_path import SearchPath
+from sidecar.serving.telemetry import Telemetry
 from sidecar.settings import Settings
 from sidecar.stores.documents import without_values
+from sidecar.stores.in_memory import MemoryStateStore
 from sidecar.stores.upstream import BACKOFF_S, Upstream
 
 Script = Callable[[socket.socket, bytes], bool | None]  # answers one request; True: close after it
@@ -168,6 +173,27 @@ def test_one_thread_has_two_requests_under_way(serve, upstream_of) -> None:
     upstream = upstream_of(serve(lambda c, _r: (both_are_there.wait(), c.sendall(OK))[1]))
     both = [upstream.begin(SEARCH, idempotent=True) for _ in range(2)]
     assert [exchange.result().body for exchange in both] == [b"{}", b"{}"]
+
+
+def test_rendering_that_fails_leaves_no_other_under_way(serve, upstream_of) -> None:
+    all_are_there, given_up = threading.Barrier(4, timeout=20), threading.Semaphore(0)
+
+    def render(connection: socket.socket, request: bytes) -> bool:
+        all_are_there.wait()
+        if b"first" in request:
+            connection.sendall(OK[:-1])
+        elif not connection.recv(1):
+            given_up.release()
+        return True
+
+    upstream = upstream_of(serve(render))
+    personalizer = Personalizer(Settings(), MemoryStateStore(), lambda: None, Telemetry())
+    lines = b"".join(b'{}\n{"source":{"query":{"match":{"title":"%s"}}}}\n' % word
+                     for word in (b"first", b"b", b"c", b"d"))
+    request = HttpRequest("POST", "/i/_msearch/template", SEARCH.headers, lines)
+    with pytest.raises(UpstreamUnavailable) as held:  # with its frames, as a log's record may hold
+        SearchPath(Settings(), upstream, personalizer).answer(Endpoint.MULTI_TEMPLATE, request)
+    assert all(given_up.acquire(timeout=20) for _ in range(3)), held.value
 
 
 @pytest.mark.parametrize(("text", "body"), [
