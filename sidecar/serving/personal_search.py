@@ -224,14 +224,13 @@ class PersonalSearch:
         count = min(self.window.hits, len(answer))
         deadline = time.monotonic() + self._shared.settings.timeout_ms / 1000
         try:
-            ranking = ticket.order(answer.candidates(count), deadline)
+            ranking = self._shared.personalizer.order(ticket, answer.candidates(count), deadline)
         except Skip as skip:
             self._outcome.skipped(skip.reason)
             self._outcome.state = ticket.state_version
             return None
         finally:
-            self._outcome.times_ms["history"] = ticket.timings.history_ms
-            self._outcome.times_ms["rank"] = ticket.timings.rank_ms
+            self._outcome.times_ms |= ticket.times_ms
         self._outcome.state = ranking.state_version
         return ranking
 
@@ -288,7 +287,7 @@ class PersonalSearch:
         with self._outcome.stage("upstream"):
             exchange = self._shared.upstream.begin(request, idempotent=True, client=self._client)
             if ticket is not None:
-                ticket.receive_before(exchange)
+                self._shared.personalizer.receive_before(ticket, exchange)
             response = exchange.result()
         if response.status != 200:
             raise Refused(response)

@@ -61,7 +61,7 @@ def create_blueprint(settings: Settings, personalizer: Personalizer) -> Blueprin
         candidates = _candidates(asked.hits)
         ticket = personalizer.begin(_context(asked, settings))
         try:
-            ranking = ticket.order(candidates, deadline)
+            ranking = personalizer.order(ticket, candidates, deadline)
         except Skip as skip:
             outcome.skipped(skip.reason)
             return _respond(_skipped(skip, len(candidates)), ticket, outcome)
@@ -111,8 +111,7 @@ def _skipped(skip: Skip, count: int) -> dict[str, Any]:
 
 def _respond(answer: dict[str, Any], ticket: Ticket, outcome: Outcome) -> Response:
     response = Response(_encoder.encode(answer), content_type="application/json")
-    outcome.times_ms["history"] = ticket.timings.history_ms
-    outcome.times_ms["rank"] = ticket.timings.rank_ms
+    outcome.times_ms |= ticket.times_ms
     outcome.state = ticket.state_version
     response.headers.extend(outcome.headers())
     return response

@@ -47,13 +47,13 @@ def test_searches_are_ranked_and_leave_nothing_behind(opensearch, services_at, i
         helpers.bulk(client, ({"_index": f"{index_prefix}products", "_id": row["item_id"], **row}
                               for row in make_rows()), refresh=True)
         ranked = []
-        rank = Personalizer.rank
+        order = Personalizer.order
 
         def noted(self, *arguments):
-            ranked.append(rank(self, *arguments))
+            ranked.append(order(self, *arguments))
             return ranked[-1]
 
-        monkeypatch.setattr(Personalizer, "rank", noted)
+        monkeypatch.setattr(Personalizer, "order", noted)
         before = counts()
         assert warm_up(services) == SEARCHES
         assert len(ranked) == SEARCHES

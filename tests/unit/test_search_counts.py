@@ -285,24 +285,15 @@ def test_fewer_answers_to_what_is_asked_again_let_the_whole_pass(counted):
     assert counted() == {"no_ids": 2}
 
 
-class Unreachable(MemoryStateStore):
-    """A store that cannot even be asked."""
-
-    def begin_get(self, user_id):
-        raise UpstreamUnavailable("gone")
-
-
-@pytest.mark.parametrize(("store", "settings", "word"), [
-    (Unreachable(), {}, "state_unavailable"), (states(), {"max_searches": 1}, "overload")])
-def test_refusal_that_is_known_at_once_is_logged_as_any_other(store, settings, word, caplog):
-    chosen, ranker = Settings(timeout_ms=5000, **settings), Reversing()
-    personalizer = Personalizer(chosen, store, lambda: ranker, Telemetry())
-    under_way = personalizer.begin(QueryContext("u", "milk", 1.0))  # takes the only slot, if so
+def test_refusal_that_is_known_at_once_is_logged_as_any_other(caplog):
+    chosen, ranker = Settings(timeout_ms=5000, max_searches=1), Reversing()
+    personalizer = Personalizer(chosen, states(), lambda: ranker, Telemetry())
+    under_way = personalizer.begin(QueryContext("u", "milk", 1.0))  # takes the only slot
     path = SearchPath(chosen, Scripted(whole), personalizer)
     with caplog.at_level(logging.WARNING, "sidecar"):
-        assert status_of(path.answer(Endpoint.SEARCH, search())) == f"skipped; reason={word}"
+        assert status_of(path.answer(Endpoint.SEARCH, search())) == "skipped; reason=overload"
     under_way.cancel()
-    assert [(record.levelname, record.reason) for record in caplog.records] == [("WARNING", word)]
+    assert [(r.levelname, r.reason) for r in caplog.records] == [("WARNING", "overload")]
 
 
 def raises(error: Exception) -> Callable[[HttpRequest, int], HttpResponse]:
