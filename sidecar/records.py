@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +67,14 @@ class Event:
     unit_price: float | None = None
     position: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ItemEvent(NamedTuple):
+    """What an event says of an item: its id, the event's word, and when, in seconds."""
+
+    item_id: str
+    event: str
+    ts: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,13 @@
 """One model, ready to rank: candidates, a user's state and a query go in, an order comes out.
 
 The proxy, the plugin's endpoint and ``evaluate`` all call ``rank``. Several threads may call it at
-once; only the catalogue refresh writes, into the item table.
+once. Meanwhile one thread may write into the item table, and one may call ``count``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,10 +22,12 @@ from sidecar.ranking.encoder import Encoder, KindCodes
 from sidecar.ranking.explain import Reasons
 from sidecar.ranking.history import Trail
 from sidecar.ranking.items import ItemTable
+from sidecar.ranking.kinds import is_among, strength
 from sidecar.ranking.logits import half_logits, logits
 from sidecar.ranking.networks import BlendJob, RemoteNetworks
 from sidecar.ranking.packed_blend import PackedBlend
 from sidecar.ranking.signals import SIGNALS, Knowledge, Situation, facts, prepare_trail
+from sidecar.ranking.statistics import ItemStatistics
 from sidecar.ranking.stepper import Stepper
 from sidecar.records import (
     NEVER_WRITTEN,
@@ -33,6 +35,7 @@ from sidecar.records import (
     FloatArray,
     History,
     IntArray,
+    ItemEvent,
     QueryContext,
     Ranking,
     SkipReason,
@@ -149,6 +152,34 @@ class Ranker:
                      histories: Sequence[History]) -> list[FloatArray]:
         """Step many users in one pass; see ``Stepper.advance_many``."""
         return self._stepper.advance_many(hiddens, histories)
+
+    @property
+    def counted_until(self) -> float:
+        """The instant (seconds) up to which events are in the items' counts."""
+        return self.knowledge.statistics.clock
+
+    def count(self, pages: Iterable[Sequence[ItemEvent]], now: float) -> int:
+        """Count events of the time up to ``now``, all at once for a search; return how many were of
+        known items. If ``pages`` breaks off, what came before counts: it is not read again."""
+        statistics: ItemStatistics | None = None  # one copy, which may be of a million items
+        counted, strong = 0, self.config.strong_kinds
+        try:
+            for page in pages:
+                rows = self.items.rows([event.item_id for event in page])
+                known, ts = rows >= 0, np.array([event.ts for event in page])
+                if not known.any():
+                    continue
+                if statistics is None:
+                    statistics = self.knowledge.statistics.copy()
+                statistics.grow(len(self.items))
+                statistics.advance(max(now, float(ts[known].max())), rows, ts,
+                                   np.array([strength(event.event) for event in page]),
+                                   np.array([is_among(event.event, strong) for event in page]))
+                counted += int(known.sum())
+        finally:
+            if statistics is not None:
+                self.knowledge = replace(self.knowledge, statistics=statistics)
+        return counted
 
     def warm_up(self) -> None:
         """Rank and step once, so that no request pays for lazy loading."""

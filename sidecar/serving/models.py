@@ -19,6 +19,7 @@ from sidecar.records import (
     FloatArray,
     History,
     IntArray,
+    ItemEvent,
     QueryContext,
     Ranking,
     UserState,
@@ -70,6 +71,15 @@ class Ranks(Protocol):
 
     def advance(self, hidden: FloatArray | None, events: History) -> FloatArray:
         """Step the encoder over events; hidden None: from the start."""
+        ...
+
+    @property
+    def counted_until(self) -> float:
+        """Return the instant (seconds) up to which events are in its items' counts."""
+        ...
+
+    def count(self, pages: Iterable[Sequence[ItemEvent]], now: float) -> int:
+        """Count later events, up to ``now``; return how many were of known items."""
         ...
 
     def warm_up(self) -> None:

@@ -8,22 +8,15 @@ counts, whichever workers answer them, unless such an instant falls between the 
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from sidecar.ranking.kinds import is_among, strength
-from sidecar.ranking.ranker import Ranker
-from sidecar.ranking.statistics import ItemStatistics
+from sidecar.records import ItemEvent
 from sidecar.serving.event_forms import MAX_AHEAD_S
 from sidecar.serving.models import RankerSource, Ranks
-from sidecar.stores.event_changes import ItemEvent
 
 log = logging.getLogger(__name__)
 
@@ -48,30 +41,28 @@ class PopularityRefresh:
         self._open_events = open_events
         self._ranker_source = ranker_source
         self._refresh_s = refresh_s
-        self._ranker: Ranker | None = None  # whom _events has been read for
+        self._ranker: Ranks | None = None  # whom _events has been read for
         self._events: NewEvents | None = None
-        self._prepared: tuple[Ranker, NewEvents] | None = None  # who is to be switched in
+        self._prepared: tuple[Ranks, NewEvents] | None = None  # who is to be switched in
         self._stopped = threading.Event()
         self._is_failing = False
 
     def refresh(self) -> int:
         """Count what was written since the last call; return how many events of known items."""
         ranker = self._ranker_source()
-        if not isinstance(ranker, Ranker):
+        if ranker is None:
             return 0
         if ranker is not self._ranker or self._events is None:
             self._ranker, self._events = ranker, self._reader_for(ranker)
-        return _count_all(ranker, self._events.poll())
+        return _count(ranker, self._events.poll())
 
     def prepare(self, ranker: Ranks) -> None:
         """Count for a ranker what was written since its training, before it is switched in: as much
         as can be read in ``PATIENCE_S``. Raises nothing; ``refresh`` reads the rest."""
-        if not isinstance(ranker, Ranker):
-            return
         try:
-            events = self._open_events(ranker.knowledge.statistics.clock)
+            events = self._open_events(ranker.counted_until)
             self._prepared = (ranker, events)
-            _count_all(ranker, self._in_time(events.poll()))
+            _count(ranker, self._in_time(events.poll()))
         except Exception as error:  # the switch does not wait for popularity
             log.warning("popularity not prepared", extra={"error": repr(error)})
 
@@ -84,12 +75,12 @@ class PopularityRefresh:
                 return
             yield events
 
-    def _reader_for(self, ranker: Ranker) -> NewEvents:
+    def _reader_for(self, ranker: Ranks) -> NewEvents:
         """Return the reader that has prepared a ranker, or a new one."""
         prepared, self._prepared = self._prepared, None
         if prepared is not None and prepared[0] is ranker:
             return prepared[1]
-        return self._open_events(ranker.knowledge.statistics.clock)
+        return self._open_events(ranker.counted_until)
 
     def start(self) -> None:
         """Refresh in a thread of its own: at once, then whenever the clock shows a multiple of
@@ -119,35 +110,9 @@ def seconds_to_next(now: float, every_s: float) -> float:
     return every_s - now % every_s
 
 
-def _count_all(ranker: Ranker, batches: Iterable[Sequence[ItemEvent]]) -> int:
-    """Count events on top of a ranker's counts: in one copy, which a search sees whole or not at
-    all. What was read before reading failed counts: it is not read again."""
-    statistics: ItemStatistics | None = None
-    counted = 0
-    try:
-        for events in batches:
-            rows, ts, known = _known(ranker, events)
-            if not known.any():
-                continue
-            if statistics is None:
-                statistics = ranker.knowledge.statistics.copy()
-            statistics.grow(len(ranker.items))
-            strong = ranker.config.strong_kinds
-            statistics.advance(
-                max(time.time(), float(ts[known].max())), rows[known], ts[known],
-                np.array([strength(event.event) for event in events], np.float64)[known],
-                np.array([is_among(event.event, strong) for event in events], bool)[known])
-            counted += int(known.sum())
-    finally:
-        if statistics is not None:
-            ranker.knowledge = dataclasses.replace(ranker.knowledge, statistics=statistics)
-    return counted
-
-
-def _known(ranker: Ranker, events: Sequence[ItemEvent]) -> tuple[
-        npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Return the events' rows and instants, and which of them (m) can be counted."""
-    rows = ranker.items.rows([event.item_id for event in events])
-    ts = np.array([event.ts for event in events], np.float64)
-    # A clock that is years ahead would make what its item's counts hold, and all to come, old.
-    return rows, ts, (rows >= 0) & (ts <= time.time() + MAX_AHEAD_S)
+def _count(ranker: Ranks, pages: Iterable[Sequence[ItemEvent]]) -> int:
+    """Count events; a clock that is years ahead would make old what its item's counts hold, and all
+    to come."""
+    now = time.time()
+    latest = now + MAX_AHEAD_S
+    return ranker.count(([event for event in page if event.ts <= latest] for page in pages), now)

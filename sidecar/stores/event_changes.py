@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from sidecar.records import ItemEvent
 from sidecar.settings import Settings
 from sidecar.stores.changes import Hit, ShardReader
 from sidecar.stores.file_values import seconds
@@ -13,14 +14,6 @@ from sidecar.stores.ubi import timestamp
 from sidecar.stores.upstream import Upstream
 
 _FIELDS = ["action_name", "timestamp", "event_attributes.object.object_id"]
-
-
-class ItemEvent(NamedTuple):
-    """What an event says of an item: its id, the event's word, and when, in seconds."""
-
-    item_id: str
-    event: str
-    ts: float
 
 
 class EventChanges(ShardReader):

@@ -6,7 +6,7 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from sidecar.errors import ModelError, SettingsError
 from sidecar.serving.catalogue import CatalogueRefresh
@@ -14,8 +14,10 @@ from sidecar.serving.events import EventIntake
 from sidecar.serving.hit_cache import HitCache
 from sidecar.serving.models import ModelLoader, ModelSource, Ranks
 from sidecar.serving.personalizer import Personalizer
+from sidecar.serving.popularity import PopularityRefresh
 from sidecar.serving.telemetry import Telemetry
 from sidecar.settings import Settings, variable
+from sidecar.stores.event_changes import EventChanges
 from sidecar.stores.event_log import open_logs
 from sidecar.stores.products import ProductChanges
 from sidecar.stores.protocols import Logs, StateStore
@@ -34,22 +36,6 @@ log = logging.getLogger(__name__)
 PARTS_SHARE = 0.4  # of the time for ranking: a scorer that takes longer is not waited for
 
 
-class Background(Protocol):
-    """Work in a thread of its own."""
-
-    def prepare(self, ranker: Ranks) -> None:
-        """Do for a ranker, before it is switched in, what the thread then goes on with."""
-        ...
-
-    def start(self) -> None:
-        """Begin."""
-        ...
-
-    def stop(self) -> None:
-        """End at the next look."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Services:
     """The long-lived parts of one worker; ``start`` before the first request, ``close`` at last."""
@@ -61,7 +47,7 @@ class Services:
     logs: Logs
     models: ModelSource
     catalogue: CatalogueRefresh
-    popularity: Background
+    popularity: PopularityRefresh
     personalizer: Personalizer
     intake: EventIntake
     shown: QueryLog
@@ -109,7 +95,7 @@ def build(settings: Settings, loader: ModelLoader | None = None) -> Services:
     models = ModelSource(settings.model_dir, loader or _loader(settings, scorer), telemetry)
     catalogue = CatalogueRefresh(lambda: ProductChanges(settings, upstream), models, telemetry,
                                  refresh_s=settings.refresh_s, index=settings.products_index)
-    popularity = _popularity(settings, upstream, models)
+    popularity = PopularityRefresh(lambda since: EventChanges(settings, upstream, since), models)
 
     def prepare(ranker: Ranks) -> None:
         catalogue.prepare(ranker)
@@ -126,28 +112,6 @@ def build(settings: Settings, loader: ModelLoader | None = None) -> Services:
         shown=shown, gateway=SearchGateway(settings, upstream, personalizer, shown,
                                            HitCache(catalogue.uuid_of)),
         scorer=scorer)
-
-
-class _NoModel:
-    """Nothing to refresh, where no model is configured: and torch stays out of the process."""
-
-    def prepare(self, ranker: Ranks) -> None:
-        """Nothing."""
-
-    def start(self) -> None:
-        """Nothing."""
-
-    def stop(self) -> None:
-        """Nothing."""
-
-
-def _popularity(settings: Settings, upstream: Upstream, models: ModelSource) -> Background:
-    if not settings.model_dir:
-        return _NoModel()
-    from sidecar.serving.popularity import PopularityRefresh
-    from sidecar.stores.event_changes import EventChanges
-
-    return PopularityRefresh(lambda since: EventChanges(settings, upstream, since), models)
 
 
 def _share(ranker: Ranker, folder: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,15 @@ import numpy.typing as npt
 from flask import Flask
 
 from sidecar.errors import ModelError
-from sidecar.records import Candidates, FloatArray, History, QueryContext, Ranking, UserState
+from sidecar.records import (
+    Candidates,
+    FloatArray,
+    History,
+    ItemEvent,
+    QueryContext,
+    Ranking,
+    UserState,
+)
 from sidecar.serving import logs
 from sidecar.serving.models import ModelLoader
 from sidecar.settings import Settings
@@ -44,6 +52,7 @@ class Ranker:
     def __init__(self, version: str, delay_s: float = 0.0) -> None:
         self.version = version
         self.items = Table()
+        self.counted_until = time.time()
         self._delay_s = delay_s
 
     def rank(self, candidates: Candidates, state: UserState | None,
@@ -59,6 +68,9 @@ class Ranker:
     def advance(self, hidden: FloatArray | None, events: History) -> FloatArray:
         steps = np.float32(len(events))
         return np.full((1, 2), steps) if hidden is None else hidden + steps
+
+    def count(self, pages: Iterable[Sequence[ItemEvent]], now: float) -> int:
+        return sum(0 for _ in pages)
 
     def warm_up(self) -> None:
         pass

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from sidecar.records import Event
+from sidecar.records import Event, ItemEvent
 from sidecar.settings import Settings
-from sidecar.stores.event_changes import EventChanges, ItemEvent
+from sidecar.stores.event_changes import EventChanges
 from sidecar.stores.event_log import open_logs
 from sidecar.stores.ubi import timestamp
 from sidecar.stores.upstream import Upstream

@@ -10,6 +10,7 @@ import pytest
 from sidecar.errors import UpstreamUnavailable
 from sidecar.ranking.kinds import strength
 from sidecar.ranking.statistics import ItemStatistics
+from sidecar.records import ItemEvent
 from sidecar.serving import popularity as popularity_module
 from sidecar.serving.popularity import (
     PATIENCE_S,
@@ -18,7 +19,7 @@ from sidecar.serving.popularity import (
     seconds_to_next,
 )
 from sidecar.stores.changes import Hit
-from sidecar.stores.event_changes import ItemEvent, _item_event
+from sidecar.stores.event_changes import _item_event
 from tests.shops import LEARNT, fresh_ranker
 
 DAY_S = 86_400.0

@@ -4,8 +4,9 @@ everything that a search sends along: its words, its weight, its session and its
 
 from __future__ import annotations
 
+import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sidecar.records import (
     Candidates,
     FloatArray,
     History,
+    ItemEvent,
     QueryContext,
     Ranking,
     SkipReason,
@@ -44,6 +46,7 @@ class ParityRanker:
 
     version = "parity"
     items = Table()
+    counted_until = time.time()
 
     def rank(self, candidates: Candidates, state: UserState | None,
              context: QueryContext) -> Ranking:
@@ -62,6 +65,9 @@ class ParityRanker:
 
     def advance(self, hidden: FloatArray | None, events: History) -> FloatArray:
         return np.zeros((1, 2), np.float32)
+
+    def count(self, pages: Iterable[Sequence[ItemEvent]], now: float) -> int:
+        return sum(0 for _ in pages)
 
     def warm_up(self) -> None:
         pass
