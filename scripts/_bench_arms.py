@@ -30,7 +30,7 @@ DIRECT = frozenset({BASE, "bare-window", PLUGIN})  # asked of OpenSearch
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class BenchTarget:
     """Where to ask and how."""
 
     sidecar: str
@@ -48,7 +48,7 @@ class Target:
 class Arms:
     """Builds each arm's request for a search."""
 
-    def __init__(self, target: Target, arms: Sequence[str]) -> None:
+    def __init__(self, target: BenchTarget, arms: Sequence[str]) -> None:
         self.target = target
         self.arms = tuple(arms)
         self._path = f"/{target.index}/_search"

@@ -18,7 +18,7 @@ _RECV_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RawAnswer:
     """One answer; ``head`` ends before the empty line, ``body`` still has its chunk marks."""
 
     status: int
@@ -41,7 +41,7 @@ def request(url: str, method: str, target: str, body: bytes = b"",
     return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
 
 
-class Connection:
+class RawConnection:
     """A kept-alive connection with at most one request under way."""
 
     def __init__(self, url: str, timeout_s: float = 60.0) -> None:
@@ -53,7 +53,7 @@ class Connection:
         self._chunked_from: int | None = None
         self.socket = self._connect()
 
-    def ask(self, payload: bytes) -> Answer:
+    def ask(self, payload: bytes) -> RawAnswer:
         """Send a request and wait for the answer."""
         self.send(payload)
         while (answer := self.receive()) is None:
@@ -66,7 +66,7 @@ class Connection:
         self._needed = self._chunked_from = None
         self.socket.sendall(payload)
 
-    def receive(self) -> Answer | None:
+    def receive(self) -> RawAnswer | None:
         """Read what is there; the answer once it is complete.
 
         Raises:
@@ -93,7 +93,7 @@ class Connection:
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return opened
 
-    def _complete(self) -> Answer | None:
+    def _complete(self) -> RawAnswer | None:
         if self._needed is None and self._chunked_from is None and not self._read_head():
             return None
         if self._chunked_from is not None:
@@ -114,13 +114,13 @@ class Connection:
             self._needed = end + 4 + (int(found[1]) if found else 0)
         return True
 
-    def _answer(self) -> Answer:
+    def _answer(self) -> RawAnswer:
         end = self._buffer.find(b"\r\n\r\n")
         head, body = bytes(self._buffer[:end]), bytes(self._buffer[end + 4:self._needed])
         if _CLOSE.search(head):
             self.socket.close()
             self.socket = self._connect()
-        return Answer(int(head[9:12]), head, body)
+        return RawAnswer(int(head[9:12]), head, body)
 
 
 def _chunks_end(buffer: bytearray, start: int) -> int | None:

@@ -22,7 +22,7 @@ import torch
 
 from scripts import _bench_stats as stats
 from scripts._bench_arms import Arms, mixture, take
-from scripts._bench_client import Connection
+from scripts._bench_client import RawConnection
 from scripts._bench_load import Samples, open_loop
 from scripts._bench_sections import Bench, Report
 from scripts._machine import find_free_port
@@ -97,7 +97,7 @@ def _starts(bench: Bench, plan: Plan, folder: Path) -> Report:
         with _running(bench, folder) as (_, arms):
             opened = []  # and kept: the worker with fewer connections takes the next
             for place, search in enumerate(take(bench.log, FIRST_OF_EACH, bench.seed + number)):
-                opened.append(Connection(arms.target.sidecar))
+                opened.append(RawConnection(arms.target.sidecar))
                 _timed(opened[-1], arms.request(ARM, search), very_first if not place else firsts)
             for connection in opened:
                 connection.close()
@@ -106,7 +106,7 @@ def _starts(bench: Bench, plan: Plan, folder: Path) -> Report:
 
 
 def _one_client(bench: Bench, arms: Arms, searches: int) -> list[float]:
-    connection, samples = Connection(arms.target.sidecar), Samples()
+    connection, samples = RawConnection(arms.target.sidecar), Samples()
     chosen = take(bench.log, 2 * searches, bench.seed)
     for number, search in enumerate(chosen):
         _timed(connection, arms.request(ARM, search), samples if number >= searches else Samples())
@@ -115,16 +115,16 @@ def _one_client(bench: Bench, arms: Arms, searches: int) -> list[float]:
 
 
 def _idle(bench: Bench, plan: Plan, arms: Arms) -> Report:
-    kept, on_kept, on_new = Connection(arms.target.sidecar), Samples(), Samples()
+    kept, on_kept, on_new = RawConnection(arms.target.sidecar), Samples(), Samples()
     for number in range(plan.idle_rounds):
         bench.say(f"idle for {plan.idle_seconds:.0f} s, {number + 1} of {plan.idle_rounds}")
         searches = take(bench.log, 2, bench.seed + number)
         time.sleep(plan.idle_seconds)
         if kept.is_closed():
-            kept = Connection(arms.target.sidecar)
+            kept = RawConnection(arms.target.sidecar)
         _timed(kept, arms.request(ARM, searches[0]), on_kept)
         time.sleep(plan.idle_seconds)
-        fresh = Connection(arms.target.sidecar)
+        fresh = RawConnection(arms.target.sidecar)
         _timed(fresh, arms.request(ARM, searches[1]), on_new)
         fresh.close()
     kept.close()
@@ -209,7 +209,7 @@ def _reload(sidecar: Sidecar) -> None:
     os.kill(int((sidecar.folder / "sidecar.pid").read_text()), signal.SIGHUP)
 
 
-def _timed(connection: Connection, payload: bytes, samples: Samples) -> None:
+def _timed(connection: RawConnection, payload: bytes, samples: Samples) -> None:
     started = time.perf_counter()
     answer = connection.ask(payload)
     samples.add(ARM, time.perf_counter() - started, answer)

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from scripts._bench_client import Answer, Connection
+from scripts._bench_client import RawAnswer, RawConnection
 
 Payload = tuple[str, bytes]  # (kind, request bytes); kinds are reported apart
 NextPayload = Callable[[], Payload]
@@ -34,7 +34,7 @@ class Samples:
     never_sent: int = 0
     acknowledged: dict[str, int] = field(default_factory=dict)  # answers of status 2xx, by kind
 
-    def add(self, kind: str, latency_s: float, answer: Answer | None) -> None:
+    def add(self, kind: str, latency_s: float, answer: RawAnswer | None) -> None:
         """Note one request's end; ``answer`` None: the connection broke."""
         self.latencies.setdefault(kind, []).append(latency_s)
         if answer is None or answer.status >= 400:
@@ -74,7 +74,7 @@ def in_turn(urls: Mapping[str, str], rows: Iterator[Mapping[str, bytes]],
         rows: arm → request, one row a search.
         warm_up: rows at the start that are asked and not counted.
     """
-    connections = {arm: Connection(url) for arm, url in urls.items()}
+    connections = {arm: RawConnection(url) for arm, url in urls.items()}
     samples = {arm: Samples() for arm in urls}
     arms = list(urls)
     for number, row in enumerate(rows):
@@ -144,26 +144,26 @@ class _Loop:
 
     def __init__(self, url: str, connections: int) -> None:
         self.samples = Samples()
-        self.idle = [Connection(url) for _ in range(connections)]
-        self.busy: dict[Connection, tuple[str, float]] = {}  # kind, when due
+        self.idle = [RawConnection(url) for _ in range(connections)]
+        self.busy: dict[RawConnection, tuple[str, float]] = {}  # kind, when due
         self._url = url
         self._selector = selectors.DefaultSelector()
 
-    def send(self, connection: Connection, kind: str, payload: bytes, *, due: float) -> None:
+    def send(self, connection: RawConnection, kind: str, payload: bytes, *, due: float) -> None:
         """Send on an idle connection; on a new one in its place if the server has closed it."""
         self.idle.remove(connection)
         if connection.is_closed():
             connection.close()
-            connection = Connection(self._url)
+            connection = RawConnection(self._url)
         self.busy[connection] = (kind, due)
         connection.send(payload)
         self._selector.register(connection.socket, selectors.EVENT_READ, connection)
 
-    def wait(self, timeout_s: float) -> Sequence[Connection]:
+    def wait(self, timeout_s: float) -> Sequence[RawConnection]:
         """Read what has come; return the connections that became idle."""
         freed = []
         for key, _ in self._selector.select(timeout_s):
-            connection: Connection = key.data
+            connection: RawConnection = key.data
             try:
                 answer = connection.receive()
             except OSError:
@@ -179,14 +179,15 @@ class _Loop:
             connection.close()
         self._selector.close()
 
-    def _end(self, registered: object, connection: Connection, answer: Answer | None) -> Connection:
+    def _end(self, registered: object, connection: RawConnection,
+             answer: RawAnswer | None) -> RawConnection:
         now = time.perf_counter()
         self._selector.unregister(registered)  # type: ignore[arg-type]
         kind, due = self.busy.pop(connection)
         self.samples.add(kind, now - due, answer)
         if answer is None:
             connection.close()
-            connection = Connection(self._url)
+            connection = RawConnection(self._url)
         self.idle.append(connection)
         return connection
 

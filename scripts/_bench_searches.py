@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from scripts._bench_client import Connection, request
+from scripts._bench_client import RawConnection, request
 from sidecar.errors import FileError, UpstreamError
 from sidecar.stores.file_formats import BROKEN, Row, Source, open_source
 from sidecar.stores.file_values import as_id, optional_id
@@ -129,7 +129,7 @@ def generate(opensearch: str, index: str, count: int, seed: int) -> Log:
 
 def check_index(opensearch: str, index: str) -> None:
     """Raise UpstreamError where a node does not answer searches of an index."""
-    connection = Connection(opensearch)
+    connection = RawConnection(opensearch)
     answer = connection.ask(request(opensearch, "POST", f"/{index}/_search", b'{"size":0}'))
     connection.close()
     if answer.status != 200:
@@ -149,7 +149,7 @@ def send_histories(sidecar: str, log: Log, progress: Any) -> int:
     Raises:
         UpstreamError: the sidecar did not take a batch.
     """
-    connection = Connection(sidecar)
+    connection = RawConnection(sidecar)
     taken = 0
     events = sorted(log.histories, key=lambda event: str(event["user_id"]))
     for start in progress(range(0, len(events), BATCH_EVENTS)):
@@ -166,7 +166,7 @@ def send_histories(sidecar: str, log: Log, progress: Any) -> int:
 def hits_of(opensearch: str, index: str, queries: Sequence[str], fields: Sequence[str],
             window: int) -> dict[str, bytes]:
     """Return query → hits as ``/_personalize/rescore`` takes them."""
-    connection = Connection(opensearch)
+    connection = RawConnection(opensearch)
     found = {}
     for query in queries:
         body = search_body(query, fields, window, source=False)
@@ -186,7 +186,7 @@ def search_body(query: str, fields: Sequence[str], size: int, *, source: bool = 
 
 
 def _sample_products(opensearch: str, index: str, seed: int) -> list[tuple[str, str]]:
-    connection = Connection(opensearch)
+    connection = RawConnection(opensearch)
     body = msgspec.json.encode({
         "size": 2000, "_source": ["title"],
         "query": {"function_score": {"random_score": {"seed": seed, "field": "_seq_no"}}}})

@@ -15,7 +15,7 @@ import msgspec
 
 from scripts import _bench_stats as stats
 from scripts._bench_arms import BASE, DIRECT, EVENT, Arms, click, mixture, requests_per_search, take
-from scripts._bench_client import Connection, request
+from scripts._bench_client import RawConnection, request
 from scripts._bench_load import Samples, closed_loop, in_turn, open_loop
 from scripts._bench_processes import ProcessGroup, own_cpu_s
 from scripts._bench_searches import Log
@@ -113,7 +113,7 @@ def soak(bench: Bench, *, rate: float, seconds: float, event_every: int) -> Repo
 
 def _events_kept(sidecar: str, users: Sequence[str]) -> int:
     """Return how many events the states of these users have ever taken."""
-    connection, total = Connection(sidecar), 0
+    connection, total = RawConnection(sidecar), 0
     for user in users:
         answer = connection.ask(request(sidecar, "GET",
                                         f"/_personalize/users/{quote(user, safe='')}"))
@@ -131,7 +131,7 @@ def events(bench: Bench, *, clients: int, seconds: float) -> Report:
     items = [str(event["item_id"]) for event in bench.log.histories[:1000]] or ["unknown"]
     singles = Samples()
     effects = {"seen": 0, "missed": 0}
-    connection, reader = Connection(sidecar), Connection(sidecar)
+    connection, reader = RawConnection(sidecar), RawConnection(sidecar)
     for number in range(200 if users else 0):
         user = users[number % len(users)] or ""
         started = time.perf_counter()
@@ -148,7 +148,7 @@ def events(bench: Bench, *, clients: int, seconds: float) -> Report:
             "errors": singles.errors + batches.errors, "next_search": effects}
 
 
-def _next_search_sees(bench: Bench, reader: Connection, user: str, body: bytes) -> bool:
+def _next_search_sees(bench: Bench, reader: RawConnection, user: str, body: bytes) -> bool:
     """Search on another connection at once: is the acknowledged version in what it used?"""
     acknowledged = int(json.loads(body)["states"][user])
     search = next(own[0] for own in bench.log.by_user if own[0].user_id == user)

@@ -15,7 +15,7 @@ from typing import Any
 
 from scripts._cells import cell
 from scripts._household import Household
-from scripts._services import ROOT, Answer, call
+from scripts._services import ROOT, JsonAnswer, call
 from sidecar.errors import LaunchError
 
 DEPTH = 100
@@ -24,7 +24,7 @@ COLUMN = 36
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class SearchResult:
     """One answer's order and what it said about itself."""
 
     item_ids: tuple[str, ...]
@@ -63,7 +63,7 @@ def replay(url: str, events: Path) -> None:
         raise LaunchError(f"the replay of {events} ended with {code}; its message is above")
 
 
-def search(url: str, index: str, user_id: str, query: str, **headers: str) -> Shown:
+def search(url: str, index: str, user_id: str, query: str, **headers: str) -> SearchResult:
     """Search for one user, with an explanation of every hit's place."""
     body = {"size": DEPTH, "_source": ["title", "brand"], "query": {"multi_match": {
         "query": query, "fields": ["title", "brand", "categories"], "type": "cross_fields"}}}
@@ -75,10 +75,10 @@ def search(url: str, index: str, user_id: str, query: str, **headers: str) -> Sh
     return _shown(answer)
 
 
-def _shown(answer: Answer) -> Shown:
+def _shown(answer: JsonAnswer) -> SearchResult:
     hits = answer.json["hits"]["hits"]
     explained = answer.json.get("ext", {}).get("personalize", {}).get("hits") or []
-    return Shown(
+    return SearchResult(
         item_ids=tuple(hit["_id"] for hit in hits),
         titles={hit["_id"]: _title(hit) for hit in hits},
         status=answer.headers.get("x-personalize-status", "no status"),
@@ -91,13 +91,14 @@ def _title(hit: dict[str, Any]) -> str:
     return f"{hit['_id']} {source['title'].lower()}, {(source.get('brand') or 'no brand').lower()}"
 
 
-def _rise(before: Shown, after: Shown, items: Sequence[str]) -> float:
+def _rise(before: SearchResult, after: SearchResult, items: Sequence[str]) -> float:
     """Say how much the household's new items rose: the sum of the changes in 1/rank."""
     return sum(1 / (after.rank(item) or DEPTH) - 1 / (before.rank(item) or DEPTH)
                for item in items if after.rank(item))
 
 
-def render(household: Household, query: str, *, off: Shown, before: Shown, after: Shown) -> str:
+def render(household: Household, query: str, *, off: SearchResult, before: SearchResult,
+           after: SearchResult) -> str:
     """Lay the three orders out side by side, then every shown item's move with its reasons."""
     columns = (("switched off", off), (f"before: {household.older_count} older purchases", before),
                (f"after: {household.later_count} more", after))

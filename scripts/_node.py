@@ -31,7 +31,7 @@ LOG_TAIL_LINES = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class NodeProcess:
     """One node's folder, and the process that its pid file names."""
 
     folder: Path
@@ -64,9 +64,9 @@ class Node:
         return "\n".join([line for line in lines if not line.startswith("\tat ")][-LOG_TAIL_LINES:])
 
 
-def nodes_of(home: Path) -> list[Node]:
+def nodes_of(home: Path) -> list[NodeProcess]:
     """Return the nodes that a home holds, running or not, in the order of their numbers."""
-    return [Node(folder) for folder in node_folders(home)]
+    return [NodeProcess(folder) for folder in node_folders(home)]
 
 
 def start(plan: ClusterPlan) -> bool:
@@ -88,7 +88,7 @@ def start(plan: ClusterPlan) -> bool:
         processes = {}
         try:
             for index in range(plan.nodes):
-                node = Node(lay_out(plan, index, distribution, run_as))
+                node = NodeProcess(lay_out(plan, index, distribution, run_as))
                 processes[node] = _spawn(node, plan, jdk, run_as)
             _wait_until_ready(plan, processes)
         except BaseException:
@@ -138,7 +138,7 @@ def _is_running_as_planned(plan: ClusterPlan) -> bool:
     return False
 
 
-def _spawn(node: Node, plan: ClusterPlan, jdk: Jdk,
+def _spawn(node: NodeProcess, plan: ClusterPlan, jdk: Jdk,
            run_as: RunAs | None) -> subprocess.Popen[bytes]:
     home = node.folder
     command = [
@@ -159,7 +159,8 @@ def _spawn(node: Node, plan: ClusterPlan, jdk: Jdk,
     return process
 
 
-def _wait_until_ready(plan: ClusterPlan, processes: dict[Node, subprocess.Popen[bytes]]) -> None:
+def _wait_until_ready(plan: ClusterPlan,
+                      processes: dict[NodeProcess, subprocess.Popen[bytes]]) -> None:
     """Wait until every node has joined and the cluster is yellow or green."""
     deadline = time.monotonic() + START_TIMEOUT_S
     wanted = f"wait_for_status=yellow&wait_for_nodes={plan.nodes}&timeout=1s"

@@ -223,7 +223,7 @@ class Sidecar:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class JsonAnswer:
     """An HTTP answer with its JSON, if it is any."""
 
     status: int
@@ -231,7 +231,7 @@ class Answer:
     json: Any
 
 
-def call(url: str, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+def call(url: str, method: str, path: str, body: Any = None, **headers: str) -> JsonAnswer:
     """Send a JSON request; header names are given with ``_`` for ``-``."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -243,5 +243,5 @@ def call(url: str, method: str, path: str, body: Any = None, **headers: str) -> 
     finally:
         connection.close()
     is_json = "json" in response.headers.get_content_type()
-    return Answer(response.status, {name.lower(): value for name, value in response.getheaders()},
-                  json.loads(text) if text and is_json else None)
+    told = {name.lower(): value for name, value in response.getheaders()}
+    return JsonAnswer(response.status, told, json.loads(text) if text and is_json else None)

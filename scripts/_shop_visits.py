@@ -62,7 +62,7 @@ class Shelves:
 
 
 @dataclass(frozen=True, slots=True)
-class Events:
+class VisitEvents:
     """Columns of m events, sorted by ``ts``: ``user``, ``item`` (-1 for a search), ``kind``,
     ``ts`` in seconds, ``visit``; and of each visit, the item that it is about, as ``about``, and
     the ``form`` of its query."""
@@ -113,7 +113,8 @@ def _stretches(code: npt.NDArray[np.integer], order: npt.NDArray[np.integer]) ->
     return np.stack([first, last], axis=1).astype(np.int32)
 
 
-def make_events(products: Products, users: int, count: int, rng: np.random.Generator) -> Events:
+def make_events(products: Products, users: int, count: int,
+                rng: np.random.Generator) -> VisitEvents:
     """Make up ``count`` events of up to ``users`` users within a year."""
     shelves = shelve(products)
     most = -(-count // 2)  # a visit has two events at least
@@ -132,8 +133,8 @@ def make_events(products: Products, users: int, count: int, rng: np.random.Gener
     item[kind == SEARCH] = -1
     ts = start[visit] + place * rng.integers(10, 90, visits)[visit]
     order = np.argsort(ts, kind="stable")
-    return Events(user[visit][order], item[order], kind[order], ts[order], visit[order], about,
-                  drawn(np.array(QUERY_FORMS), visits, rng))
+    return VisitEvents(user[visit][order], item[order], kind[order], ts[order], visit[order], about,
+                       drawn(np.array(QUERY_FORMS), visits, rng))
 
 
 def _lengths(visits: int, rng: np.random.Generator) -> tuple[IntArray, npt.NDArray[np.int8]]:

@@ -27,7 +27,7 @@ from sidecar.analysis.behaviour_report import behaviour_page, findings
 from sidecar.analysis.shop import Shop, Tally
 from sidecar.errors import FileError, SidecarError
 from sidecar.stores.files import read_catalogue, read_events, read_users
-from sidecar.training.log import EventLog
+from sidecar.training.event_table import EventTable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,7 +66,7 @@ def _analyse(options: argparse.Namespace) -> dict[str, Any]:
         rows = _in_order_of(ranker.items.ids, rows)
     until = math.inf if options.until is None else options.until
     tally = Tally(until)
-    log = EventLog.from_events(
+    log = EventTable.from_events(
         tally.watch(counted(read_events(options.events), "events")), by_id).until(until)
     if not len(log):
         raise FileError(f"{options.events} has no event before --until; give a later instant")

@@ -40,7 +40,7 @@ from tqdm import tqdm
 
 from scripts import _bench_first, _bench_plot, _bench_report, _bench_sections
 from scripts._arguments import new_file, positive, seed, server_url, whole
-from scripts._bench_arms import BASE, MEANINGS, PLUGIN, Arms, Target
+from scripts._bench_arms import BASE, MEANINGS, PLUGIN, Arms, BenchTarget
 from scripts._bench_searches import Log, check_index, generate, read, send_histories
 from scripts._bench_sections import Bench, Report
 from scripts._program import exit_code
@@ -85,8 +85,8 @@ def run(options: argparse.Namespace) -> Report:
         progress = partial(tqdm, desc="histories", unit="batch", file=sys.stderr,
                            disable=not sys.stderr.isatty())
         send_histories(options.sidecar, log, progress)
-    target = Target(options.sidecar, options.opensearch, options.index,
-                    options.fields.split(","), options.window, options.pipeline)
+    target = BenchTarget(options.sidecar, options.opensearch, options.index,
+                         options.fields.split(","), options.window, options.pipeline)
     bench = Bench(Arms(target, options.arms), log, options.seed, _say)
     report: Report = {"conditions": _conditions(options, log)}
     if "latency" in options.sections:

@@ -26,7 +26,7 @@ from scripts.train import add_config, config_of
 from sidecar.errors import FileError, SidecarError
 from sidecar.stores.files import read_catalogue, read_events
 from sidecar.training.crossvalidation import COMPARED, make_folds, run_fold, summary
-from sidecar.training.log import EventLog
+from sidecar.training.event_table import EventTable
 from sidecar.training.pipeline import TrainConfig
 
 MOST_CASES = 3000
@@ -55,7 +55,7 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
     _hold_against(written, inputs)
     rows = list(counted(read_catalogue(options.catalogue), "catalogue"))
     by_id = {row["item_id"]: k for k, row in enumerate(rows)}
-    log = EventLog.from_events(counted(read_events(options.events), "events"), by_id)
+    log = EventTable.from_events(counted(read_events(options.events), "events"), by_id)
     folds = make_folds(log, options.folds)
     _write(written, inputs)  # from here on, the folder is of these inputs
     done = []

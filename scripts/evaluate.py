@@ -37,7 +37,7 @@ from sidecar.training.evaluation import (
     evaluate,
     report,
 )
-from sidecar.training.log import EventLog
+from sidecar.training.event_table import EventTable
 from sidecar.training.merging import merged_events
 
 SHOWN = ("BM25", "popularity", "BM25+popularity", "BM25+popularity+repeats",
@@ -83,7 +83,7 @@ def _evaluate(options: argparse.Namespace) -> tuple[list[Case], Evaluated, ItemT
     if early:
         logging.warning("%d cases lie in the time that the model learnt from: it knows what came "
                         "after them; train with --until before the first", early)
-    log = EventLog.from_events(
+    log = EventTable.from_events(
         merged_events(counted(read_events(options.events), "events"), cases),
         ranker.items.row_of)
     evaluated = evaluate(ranker, log, cases, bar("evaluate"), options.baselines, rows)

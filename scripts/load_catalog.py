@@ -35,7 +35,7 @@ from sidecar.errors import SettingsError, SidecarError, UpstreamUnavailable
 from sidecar.settings import OWN_INDEX, Settings, variable
 from sidecar.stores.administration import administration_client, create_indices
 from sidecar.stores.catalogue_loader import MOST_REFUSED, CatalogueLoader, Loaded
-from sidecar.stores.catalogue_survey import Encoder
+from sidecar.stores.catalogue_survey import EncodesItems
 from sidecar.stores.files import RefusedRows
 
 
@@ -128,7 +128,7 @@ def _check_reachable(client: OpenSearch, settings: Settings) -> None:
                                   f"running? {error}") from error
 
 
-def _encoder(model: Path) -> Encoder:
+def _encoder(model: Path) -> EncodesItems:
     # Only when needed: torch takes seconds to load.
     from sidecar.stores.item_encoder import ItemEncoder
 
@@ -165,7 +165,7 @@ class Bars:
 
 
 def _tell(loaded: Loaded, refused: RefusedRows, settings: Settings,
-          encoder: Encoder | None) -> None:
+          encoder: EncodesItems | None) -> None:
     if loaded.resumed_after_line:
         _say(f"resumed after line {loaded.resumed_after_line}")
     if loaded.refused:

@@ -30,7 +30,7 @@ from sidecar.ranking.signals import HYBRID, SIGNALS, signals_named
 from sidecar.serving.event_forms import MAX_AHEAD_S
 from sidecar.stores.files import read_catalogue, read_events, read_users
 from sidecar.stores.models import pick_device, save_ranker
-from sidecar.training.log import EventLog
+from sidecar.training.event_table import EventTable
 from sidecar.training.merging import merged_events
 from sidecar.training.pipeline import TrainConfig, train_ranker
 
@@ -60,7 +60,7 @@ def _train(options: argparse.Namespace) -> dict[str, object]:
     cases = scored_cases(options.cases, rows) if options.cases else []
     if options.until is not None:
         cases = [case for case in cases if case.ts < options.until]
-    log = EventLog.from_events(
+    log = EventTable.from_events(
         merged_events(counted(read_events(options.events), "events"), cases), by_id)
     if options.until is not None:
         log = log.until(options.until)

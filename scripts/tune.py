@@ -31,12 +31,12 @@ from sidecar.stores.files import read_catalogue, read_events
 from sidecar.stores.models import pick_device
 from sidecar.training.dev_cases import cases_of_log
 from sidecar.training.evaluation import case_is_counted
+from sidecar.training.event_table import EventTable
 from sidecar.training.examples import FEWEST_CANDIDATES
-from sidecar.training.log import EventLog
 from sidecar.training.merging import merged_events
 from sidecar.training.pipeline import TrainConfig
 from sidecar.training.search_space import DEFAULT, NOT_TUNED, Space
-from sidecar.training.tuning import METHODS, DevWindow, Row, Study, open_study
+from sidecar.training.tuning import METHODS, DevWindow, Study, TrialRecord, open_study
 
 MOST_CASES = 3000
 
@@ -78,7 +78,7 @@ def _tune(options: argparse.Namespace) -> dict[str, Any]:
 def _window(options: argparse.Namespace) -> DevWindow:
     rows = list(counted(read_catalogue(options.catalogue), "catalogue"))
     by_id = {row["item_id"]: k for k, row in enumerate(rows)}
-    log = EventLog.from_events(counted(read_events(options.events), "events"), by_id)
+    log = EventTable.from_events(counted(read_events(options.events), "events"), by_id)
     if not log.has_times:
         raise FileError(f"{options.events} has no times, so nothing lies before --until")
     end = options.dev_until if options.dev_until is not None else float("inf")
@@ -91,7 +91,7 @@ def _window(options: argparse.Namespace) -> DevWindow:
             log, rows, since=options.until, until=end, most=options.most_cases, seed=options.seed))
     cases = _cases(options, rows, end)
     told = merged_events(counted(read_events(options.events), "events, for the cases"), cases)
-    return DevWindow(rows, taught, EventLog.from_events(told, by_id).until(end), cases)
+    return DevWindow(rows, taught, EventTable.from_events(told, by_id).until(end), cases)
 
 
 def _cases(options: argparse.Namespace, rows: Sequence[dict[str, Any]], end: float) -> list[Case]:
@@ -144,13 +144,13 @@ def _write(folder: Path, study: Study) -> None:
         write_whole(folder / "config.json", json.dumps(_whole_config(best, study), indent=2) + "\n")
 
 
-def _whole_config(best: Row, study: Study) -> dict[str, Any]:
+def _whole_config(best: TrialRecord, study: Study) -> dict[str, Any]:
     """Return every option that decides what a model is, so that a later default changes nothing."""
     whole = dataclasses.asdict(TrainConfig()) | dict(study.space.fixed) | dict(best.config)
     return {name: value for name, value in whole.items() if name not in NOT_TUNED}
 
 
-def _tell(row: Row, study: Study) -> None:
+def _tell(row: TrialRecord, study: Study) -> None:
     best = study.best()
     so_far = f"best {best.figures['mrr']:.4f} (trial {best.trial})" if best else "no best yet"
     said = f"MRR {row.figures['mrr']:.4f}" if row.state == "complete" else f"failed: {row.error}"

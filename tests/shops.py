@@ -16,7 +16,7 @@ import numpy as np
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.ranker import Ranker
 from sidecar.records import Candidates, Case, Event, History, QueryContext, UserState
-from sidecar.training.log import EventLog
+from sidecar.training.event_table import EventTable
 from sidecar.training.pipeline import TrainConfig, train_ranker
 
 DAY_S = 86_400.0
@@ -97,9 +97,9 @@ def history_of(events: Sequence[Event]) -> History:
 
 
 def train(rows: Sequence[Row], events: Sequence[Event], config: TrainConfig = SMALL,
-          ) -> tuple[Ranker, EventLog]:
+          ) -> tuple[Ranker, EventTable]:
     """Train a ranker and return it with the log that it saw."""
-    log = EventLog.from_events(events, {row["item_id"]: k for k, row in enumerate(rows)})
+    log = EventTable.from_events(events, {row["item_id"]: k for k, row in enumerate(rows)})
     ranker, _ = train_ranker(rows, log, config, quiet)
     return ranker, log
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sidecar.analysis.basics import basics
 from sidecar.analysis.charts import bars, columns, heat, lines, number
 from sidecar.analysis.clusters import clusters, segments
-from sidecar.analysis.page import Page, figure, heading, prose, table
+from sidecar.analysis.page import HtmlPage, figure, heading, prose, table
 from sidecar.analysis.pairs import SURE, find_pairs, next_visit_pairs
 from sidecar.analysis.shop import Shop
 from sidecar.analysis.trajectories import trajectories
@@ -62,9 +62,9 @@ def behaviour_page(found: Findings, title: str) -> str:
     """Return the HTML document for ``findings``'."""
     told = found["basics"]
     period = f" from {told['first']} to {told['last']}" if told["first"] else ""
-    page = Page(title, f"{told['events']:,} events of {told['users']:,} users in "
-                       f"{told['visits']:,} visits{period}; {told['items_taken']:,} of "
-                       f"{told['items']:,} items were taken.")
+    page = HtmlPage(title, f"{told['events']:,} events of {told['users']:,} users in "
+                           f"{told['visits']:,} visits{period}; {told['items_taken']:,} of "
+                           f"{told['items']:,} items were taken.")
     _basics(page, told)
     for name, ways in found["trajectories"].items():
         _trajectories(page, name, ways)
@@ -86,7 +86,7 @@ def behaviour_page(found: Findings, title: str) -> str:
     return page.html()
 
 
-def _basics(page: Page, told: Findings) -> None:
+def _basics(page: HtmlPage, told: Findings) -> None:
     tail, between = told["tail"], told["gaps"]
     facts = [["events", number(told["events"])], ["users", number(told["users"])],
              ["visits", number(told["visits"])], ["items", number(told["items"])],
@@ -126,7 +126,7 @@ def _basics(page: Page, told: Findings) -> None:
               [[column, _percent(share)] for column, share in missing[name].items()]))))
 
 
-def _trajectories(page: Page, name: str, ways: Findings) -> None:
+def _trajectories(page: HtmlPage, name: str, ways: Findings) -> None:
     parts = [prose(f"States: {name}. Probability: of going there next, from here. Lift: how much "
                    "more often than if events were independent of each other; p: binomial test, "
                    "times the number of transitions looked at; told as above chance are those "
@@ -164,7 +164,7 @@ def _trajectories(page: Page, name: str, ways: Findings) -> None:
     page.section(f"Trajectories: {name}", *parts)
 
 
-def _association(page: Page, title: str, found: Findings, lead: str) -> None:
+def _association(page: HtmlPage, title: str, found: Findings, lead: str) -> None:
     parts = [prose(lead + " Lift: how much more often than if the two were independent. p: "
                    "Fisher's exact test, times the number of pairs looked at; told are pairs "
                    f"below {SURE}.")]
@@ -184,7 +184,7 @@ def _pairs(pairs: Sequence[Findings]) -> str:
                    number(p["lift"], 1), f"{p['p']:.1g}"] for p in pairs], words=2)
 
 
-def _clusters(page: Page, title: str, found: Findings, lead: str) -> None:
+def _clusters(page: HtmlPage, title: str, found: Findings, lead: str) -> None:
     groups, choices = found["clusters"], found["choices"]
     parts = [prose(f"Users in the space of {found['space']}. {lead}")]
     if choices or not groups:

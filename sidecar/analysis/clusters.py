@@ -19,7 +19,7 @@ from sidecar.ranking.ranker import Ranker
 from sidecar.ranking.statistics import DAY_S
 from sidecar.records import FloatArray, IntArray
 from sidecar.training.associations import fit_factors
-from sidecar.training.log import EventLog
+from sidecar.training.event_table import EventTable
 from sidecar.training.segments import fit_segments, fit_segments_on_factors, user_vectors
 
 MOST = 12  # marks a cluster
@@ -153,7 +153,7 @@ def _map(interests: FloatArray, label: IntArray, seed: int) -> list[tuple[float,
     return [(float(x), float(y), int(k) + 1) for (x, y), k in zip(flat, label[index], strict=True)]
 
 
-def _attributes(log: EventLog, users: IntArray, label: IntArray,
+def _attributes(log: EventTable, users: IntArray, label: IntArray,
                 attributes: Mapping[str, Mapping[str, Any]], size: int) -> list[Findings]:
     """Return, for each attribute, how its values spread over clusters, with Cramér's V (0: not at
     all, 1: each cluster has values of its own) and the p of a chi-squared test. ``share`` is by

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sidecar.analysis.charts import bars, lines, number
-from sidecar.analysis.page import Page, figure, heading, prose, table
+from sidecar.analysis.page import HtmlPage, figure, heading, prose, table
 from sidecar.ranking.items import ItemTable
 from sidecar.training.diversity_effect import FACTS, diversity_effect
 from sidecar.training.evaluation import UNRELATED, Evaluated, case_is_counted
@@ -46,7 +46,7 @@ def more_figures(evaluated: Evaluated, items: ItemTable) -> dict[str, Any]:
 
 def evaluation_page(figures: Figures, title: str) -> str:
     """Return the HTML document for ``report``'s figures joined with ``more_figures``'."""
-    page = Page(title, (
+    page = HtmlPage(title, (
         f"{figures['counted']:,} of {figures['cases']:,} cases count: a relevant candidate, at "
         "least five candidates. Intervals are 95 % bootstrap intervals over cases. "
         f"{_gain(figures['personal_gain'], 'a personal order')}" if figures["counted"] else
@@ -70,7 +70,7 @@ def _gain(gain: Figures, which: str) -> str:
             f"{which}; {gain['loss']:.0%} of them lose by it.")
 
 
-def _orders(page: Page, rankers: Figures) -> None:
+def _orders(page: HtmlPage, rankers: Figures) -> None:
     names = [*(n for n in PLAIN if n in rankers), *(n for n in rankers if _is_baseline(n))]
     page.section(
         "Orders", figure(
@@ -81,7 +81,7 @@ def _orders(page: Page, rankers: Figures) -> None:
               [[n, *(number(mean_of(rankers[n][m])) for m in RANKING_METRICS)] for n in names]))
 
 
-def _slices(page: Page, slices: Figures, unrelated: Figures) -> None:
+def _slices(page: HtmlPage, slices: Figures, unrelated: Figures) -> None:
     parts = [prose(
         "An unrelated history shares no item, brand or narrowest category with any hit, and holds "
         "nothing that goes with one. "
@@ -103,7 +103,7 @@ def _slices(page: Page, slices: Figures, unrelated: Figures) -> None:
         rows))
 
 
-def _lengths(page: Page, slices: Figures) -> None:
+def _lengths(page: HtmlPage, slices: Figures) -> None:
     lengths = [name for name in slices if name.startswith("history ") and name != UNRELATED]
     series = {f"against {baseline}": [
         (float(k), slices[name]["rankers"]["model"][f"mrr vs {baseline}"]["difference"])
@@ -114,7 +114,7 @@ def _lengths(page: Page, slices: Figures) -> None:
         "What the model adds, by how many events of the shopper it knew."))
 
 
-def _losses(page: Page, rankers: Figures) -> None:
+def _losses(page: HtmlPage, rankers: Figures) -> None:
     rows, shares = [], []
     for baseline in ("BM25", "unpersonalised"):
         versus = rankers["model"].get(f"mrr vs {baseline}")
@@ -130,7 +130,7 @@ def _losses(page: Page, rankers: Figures) -> None:
         figure(bars(shares), "Shares of cases."))
 
 
-def _signals(page: Page, rankers: Figures) -> None:
+def _signals(page: HtmlPage, rankers: Figures) -> None:
     full = rankers["model"]["mrr"][0]
     signals = [n.removesuffix(" alone") for n in rankers if n.endswith(" alone")]
     without = [(s, full - rankers[f"without {s}"]["mrr"][0]) for s in signals]
@@ -143,7 +143,7 @@ def _signals(page: Page, rankers: Figures) -> None:
             "MRR of one signal's part by itself."))
 
 
-def _classes(page: Page, figures: Figures) -> None:
+def _classes(page: HtmlPage, figures: Figures) -> None:
     found: Figures = figures.get("curves") or {}
     names = ("threshold", "accuracy", "precision", "recall", "f1", "auc")
     rows = [[ranker, *(number(values[n]) for n in names)]
@@ -173,7 +173,7 @@ def _classes(page: Page, figures: Figures) -> None:
     page.section("Relevant or not", *parts)
 
 
-def _diversity(page: Page, effect: Any) -> None:
+def _diversity(page: HtmlPage, effect: Any) -> None:
     if not effect:
         return
     series = {"MRR": [(e["strength"], e["mrr"]) for e in effect],

@@ -32,7 +32,7 @@ th{background:var(--band);font-weight:600}td.l,th.l{text-align:left}
               f".b{k}{{background:var(--c{k})}}" for k in range(8))
 
 
-class Page:
+class HtmlPage:
     """Gathers sections; ``html`` is the finished document."""
 
     def __init__(self, title: str, lead: str) -> None:

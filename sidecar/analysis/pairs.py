@@ -14,7 +14,7 @@ from scipy import sparse
 from scipy.stats import hypergeom
 
 from sidecar.records import IntArray
-from sidecar.training.log import EventLog
+from sidecar.training.event_table import EventTable
 
 MOST = 30
 MOST_THINGS = 3000  # the most frequent, that are paired
@@ -45,7 +45,7 @@ def find_pairs(visit: IntArray, thing: IntArray, names: list[str]) -> Findings:
     return _told(both, chosen, chosen, count, count, matrix.shape[0], floor, names)
 
 
-def next_visit_pairs(log: EventLog, thing: IntArray, names: list[str]) -> Findings:
+def next_visit_pairs(log: EventTable, thing: IntArray, names: list[str]) -> Findings:
     """Return what is taken in the visit after one with another thing: as ``find_pairs``, but a
     comes before b, and ``visits`` are those followed by another visit of the same user.
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sidecar.ranking.kinds import meaning
 from sidecar.records import Event, IntArray
-from sidecar.training.log import EventLog
+from sidecar.training.event_table import EventTable
 
 EVENT_COLUMNS = ("item_id", "ts", "query", "session_id", "order_id", "quantity", "unit_price",
                  "position")
@@ -25,7 +25,7 @@ class Grouping:
     names: list[str]
     code: IntArray
 
-    def of_events(self, log: EventLog) -> IntArray:
+    def of_events(self, log: EventTable) -> IntArray:
         """Return each event's group, -1 where it has no item or the item no group."""
         if not len(self.code):
             return np.full(len(log), -1, np.int64)
@@ -74,14 +74,14 @@ class Shop:
     category that the catalogue has; ``item_missing`` column → items without a value.
     """
 
-    log: EventLog
+    log: EventTable
     titles: list[str]
     groupings: Mapping[str, Grouping]
     tally: Tally
     item_missing: Mapping[str, int]
 
     @classmethod
-    def of(cls, rows: Sequence[Mapping[str, Any]], log: EventLog, tally: Tally) -> Shop:
+    def of(cls, rows: Sequence[Mapping[str, Any]], log: EventTable, tally: Tally) -> Shop:
         """Name the items of a catalogue; ``log`` holds its rows."""
         return cls(log, [f"{row['title']} [{row['item_id']}]" for row in rows],
                    _groupings(rows), tally, _missing(rows))

@@ -20,7 +20,7 @@ from scipy.stats import binom
 
 from sidecar.analysis.pairs import SURE
 from sidecar.records import IntArray
-from sidecar.training.log import EventLog
+from sidecar.training.event_table import EventTable
 
 MOST = 25  # rows of a table
 SHOWN_STATES = 12  # of a matrix, the others taken together
@@ -52,7 +52,7 @@ class Steps:
         return np.bincount(self.state, minlength=states) / max(len(self.state), 1)
 
 
-def trajectories(log: EventLog, state: IntArray, names: list[str], *,
+def trajectories(log: EventTable, state: IntArray, names: list[str], *,
                  are_items: bool = False) -> Findings:
     """Return transitions, paths of three and entries and exits, visit to visit and within.
 
@@ -69,7 +69,7 @@ def trajectories(log: EventLog, state: IntArray, names: list[str], *,
         "visit to visit": describe(visit_steps(log, state), names), **within}
 
 
-def visit_steps(log: EventLog, state: IntArray) -> Steps:
+def visit_steps(log: EventTable, state: IntArray) -> Steps:
     """Return each user's visits in order, as the state that each is mostly in."""
     index = np.flatnonzero(state >= 0)
     if not len(index):
@@ -86,7 +86,7 @@ def visit_steps(log: EventLog, state: IntArray) -> Steps:
     return Steps((key[best] % width)[along], log.user[start][along].astype(np.int64))
 
 
-def event_walks(log: EventLog, state: IntArray) -> Steps:
+def event_walks(log: EventTable, state: IntArray) -> Steps:
     """Return the events of each visit in order, cut where two share an instant; whether an event
     is in a walk of at least two depends on times alone, never on states."""
     index = np.flatnonzero(state >= 0)

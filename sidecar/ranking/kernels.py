@@ -135,7 +135,7 @@ class Events(NamedTuple):
     strong: npt.NDArray[np.bool_]
 
 
-class Window(NamedTuple):
+class HitVectors(NamedTuple):
     """``Hits`` with their ``text`` (K, T) and ``factors`` (K, R), zero where unknown."""
 
     rows: I64
@@ -144,7 +144,7 @@ class Window(NamedTuple):
     factors: F32
 
 
-class Past(NamedTuple):
+class EventVectors(NamedTuple):
     """``Events`` with their ``text`` (n, T) and ``factors`` (n, R)."""
 
     rows: I64
@@ -239,10 +239,10 @@ def fill(hits: Hits, events: Events, now: float, catalogue: Catalogue, factors: 
 
     ``factors`` (n or 0, R) and ``rhythm`` (n or 0, 2) as in ``Knowledge``.
     """
-    window = Window(hits.rows, hits.engine, texts(catalogue.text, hits.rows),
-                    _gathered(factors, hits.rows, 1.0))
-    past = Past(events.rows, events.ts, events.weight, events.strong,
-                texts(catalogue.text, events.rows), _gathered(factors, events.rows, 1.0))
+    window = HitVectors(hits.rows, hits.engine, texts(catalogue.text, hits.rows),
+                        _gathered(factors, hits.rows, 1.0))
+    past = EventVectors(events.rows, events.ts, events.weight, events.strong,
+                        texts(catalogue.text, events.rows), _gathered(factors, events.rows, 1.0))
     values = _values(past, now)
     visit = _visits_ago(past)
     items = _items(past, values, visit)
@@ -323,7 +323,7 @@ def _find(groups: _Groups, key: int) -> int:
 
 
 @compiled
-def _values(past: Past, now: float) -> F64:
+def _values(past: EventVectors, now: float) -> F64:
     """Return (n, len(_SUMS)): what each event adds to the sums."""
     values = np.zeros((len(past.rows), len(_SUM)))
     for i in range(len(past.rows)):
@@ -342,7 +342,7 @@ def _values(past: Past, now: float) -> F64:
 
 
 @compiled
-def _visits_ago(past: Past) -> I64:
+def _visits_ago(past: EventVectors) -> I64:
     """Return (n): how many visits lie between an event's visit and the last."""
     n = len(past.rows)
     visit = np.zeros(n, np.int64)
@@ -352,7 +352,7 @@ def _visits_ago(past: Past) -> I64:
 
 
 @compiled
-def _items(past: Past, values: F64, visit: I64) -> _Items:
+def _items(past: EventVectors, values: F64, visit: I64) -> _Items:
     groups = _groups(past.rows)
     size = groups.size
     sums = np.zeros((size, len(_SUM)))
@@ -379,7 +379,7 @@ def _log_days(seconds: float) -> float:
 
 
 @compiled
-def _engine(window: Window, out: F32) -> None:
+def _engine(window: HitVectors, out: F32) -> None:
     """Write the columns, each score beside the window's best. If even the best is below zero, the
     scores are margins or log-probabilities of a rescorer, and are read as odds against it."""
     best = -np.inf
@@ -396,7 +396,7 @@ def _engine(window: Window, out: F32) -> None:
 
 
 @compiled
-def _popularity(window: Window, now: float, counts: Counts, out: F32) -> None:
+def _popularity(window: HitVectors, now: float, counts: Counts, out: F32) -> None:
     total_14, total_ever, total_trial = 1e-9, 1e-9, 1e-9
     strong, trial = np.zeros(len(_LIVES)), np.zeros(len(_TRIAL_LIVES))
     weak = np.zeros(len(_WEAK_LIVES))
@@ -443,7 +443,7 @@ def _popularity(window: Window, now: float, counts: Counts, out: F32) -> None:
 
 
 @compiled
-def _quality(window: Window, catalogue: Catalogue, counts: Counts, out: F32) -> None:
+def _quality(window: HitVectors, catalogue: Catalogue, counts: Counts, out: F32) -> None:
     """A catalogue is a snapshot of the day it was written: a list of an earlier day must not read
     sales that were still to come, so counts are scaled by the share that had happened by then."""
     for k in range(len(window.rows)):
@@ -477,7 +477,7 @@ def _bounded(value: float) -> float:
 
 
 @compiled
-def _memory(window: Window, recall: Recall, out: F32) -> None:
+def _memory(window: HitVectors, recall: Recall, out: F32) -> None:
     strong, weak = 1e-9, 1e-9
     for i in range(len(recall.rows)):
         strong += recall.strong[i]
@@ -494,7 +494,7 @@ def _memory(window: Window, recall: Recall, out: F32) -> None:
 
 
 @compiled
-def _repeat(window: Window, now: float, catalogue: Catalogue, rhythm: F32, items: _Items,
+def _repeat(window: HitVectors, now: float, catalogue: Catalogue, rhythm: F32, items: _Items,
             categories: _Categories, visit: I64, out: F32) -> None:
     newest = -np.inf
     total = 1e-9
@@ -549,7 +549,7 @@ def _repeat(window: Window, now: float, catalogue: Catalogue, rhythm: F32, items
 
 
 @compiled
-def _by_category(past: Past, catalogue: Catalogue, values: F64) -> _Categories:
+def _by_category(past: EventVectors, catalogue: Catalogue, values: F64) -> _Categories:
     """Group the history by category codes of all levels."""
     n, levels = len(past.rows), catalogue.categories.shape[1]
     keys = np.full(n * levels, np.int64(-1))
@@ -571,7 +571,7 @@ def _by_category(past: Past, catalogue: Catalogue, values: F64) -> _Categories:
 
 
 @compiled
-def _by_brand(past: Past, catalogue: Catalogue, values: F64, pull: F64) -> _Brands:
+def _by_brand(past: EventVectors, catalogue: Catalogue, values: F64, pull: F64) -> _Brands:
     """Group the history by brand codes; ``pull`` (n) as of ``_text``."""
     n = len(past.rows)
     keys = np.full(n, np.int64(-1))
@@ -596,7 +596,7 @@ def _unit(vector: F32) -> F32:
 
 
 @compiled
-def _content(window: Window, past: Past, now: float, catalogue: Catalogue, values: F64,
+def _content(window: HitVectors, past: EventVectors, now: float, catalogue: Catalogue, values: F64,
              items: _Items, categories: _Categories, out: F32) -> float:
     """Write the columns; return the share of the shopper's past strong events on items similar to
     this window's that were the first on their item."""
@@ -659,7 +659,7 @@ def _log_price(catalogue: Catalogue, row: int) -> float:
 
 
 @compiled
-def _text(window: Window, past: Past, values: F64, items: _Items,
+def _text(window: HitVectors, past: EventVectors, values: F64, items: _Items,
           out: F32) -> tuple[F64, float]:
     """Write text_long to text_window; return each event's pull (n): its weight times how much it is
     like this window, to the fourth power; and the novelty among them."""
@@ -719,7 +719,7 @@ def _text(window: Window, past: Past, values: F64, items: _Items,
 
 
 @compiled
-def _latest(past: Past, items: _Items) -> I64:
+def _latest(past: EventVectors, items: _Items) -> I64:
     """Return positions of the last event of each of the items touched last, newest first."""
     found = np.zeros(_NEAR, np.int64)
     seen = np.zeros(items.groups.size, np.bool_)
@@ -736,8 +736,8 @@ def _latest(past: Past, items: _Items) -> I64:
 
 
 @compiled
-def _collaborative(window: Window, past: Past, items: _Items, ease: Table, together: Table,
-                   after: Table, out: F32) -> None:
+def _collaborative(window: HitVectors, past: EventVectors, items: _Items, ease: Table,
+                   together: Table, after: Table, out: F32) -> None:
     size = items.groups.size
     history = np.zeros((size, len(_WAY)), np.float32)
     for g in range(size):
@@ -775,7 +775,7 @@ def _collaborative(window: Window, past: Past, items: _Items, ease: Table, toget
 
 
 @compiled
-def _associate(window: Window, items: _Items, maybe: npt.NDArray[np.bool_], table: Table,
+def _associate(window: HitVectors, items: _Items, maybe: npt.NDArray[np.bool_], table: Table,
                history: F32, out: F32) -> None:
     """Write what the history adds up to in each of the ways, and its strongest single tie.
 
@@ -802,8 +802,8 @@ def _associate(window: Window, items: _Items, maybe: npt.NDArray[np.bool_], tabl
 
 
 @compiled
-def _context(window: Window, past: Past, now: float, catalogue: Catalogue, items: _Items,
-             visit: I64, recall: Recall, engine: F32, popularity: F32, repeat: F32,
+def _context(window: HitVectors, past: EventVectors, now: float, catalogue: Catalogue,
+             items: _Items, visit: I64, recall: Recall, engine: F32, popularity: F32, repeat: F32,
              content: F32, novelty_here: float, context: F64) -> None:
     """Write facts of the search as a whole, which the gate reads."""
     n, size = len(past.rows), len(window.rows)
@@ -860,7 +860,7 @@ def _context(window: Window, past: Past, now: float, catalogue: Catalogue, items
 
 
 @compiled
-def _novelty(past: Past, items: _Items) -> float:
+def _novelty(past: EventVectors, items: _Items) -> float:
     """Return which share of the latest strong events were the first of their item; 0.5 if none."""
     strong, new = 0.0, 0.0
     for i in range(len(past.rows) - 1, -1, -1):

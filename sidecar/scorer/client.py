@@ -23,9 +23,9 @@ from sidecar.ranking.networks import BlendJob, StepJob
 from sidecar.records import FloatArray
 from sidecar.scorer.frames import (
     LENGTH_BYTES,
-    Answer,
     FrameError,
-    Request,
+    ScorerAnswer,
+    ScorerRequest,
     floats,
     frame,
     length,
@@ -99,7 +99,7 @@ class Scorer:
         for sock in idle:
             sock.close()
 
-    def _ask(self, request: Callable[[], Request], timeout_s: float) -> FloatArray | None:
+    def _ask(self, request: Callable[[], ScorerRequest], timeout_s: float) -> FloatArray | None:
         if time.monotonic() < self._retry_at:
             return None
         outcome, told, found = "answered", "", None
@@ -121,7 +121,7 @@ class Scorer:
             log.info("scorer did not answer", extra={"outcome": outcome, "error": told})
         return found
 
-    def _exchange(self, request: Request, timeout_s: float) -> Answer:
+    def _exchange(self, request: ScorerRequest, timeout_s: float) -> ScorerAnswer:
         """Send and receive on a connection of its own, which is kept only if all went well."""
         deadline = time.monotonic() + timeout_s
         sock = self._connection()
@@ -129,7 +129,7 @@ class Scorer:
             sock.settimeout(timeout_s)
             sock.sendall(frame(request))
             size = length(_received(sock, LENGTH_BYTES, deadline))
-            answer = message(_received(sock, size, deadline), Answer)
+            answer = message(_received(sock, size, deadline), ScorerAnswer)
         except BaseException:
             sock.close()
             raise

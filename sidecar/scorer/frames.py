@@ -36,7 +36,7 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
     data: bytes
 
 
-class Request(msgspec.Struct, frozen=True, array_like=True):
+class ScorerRequest(msgspec.Struct, frozen=True, array_like=True):
     """``parts``: features, context, has_history; ``steps``: ``StepJob``'s five arrays."""
 
     what: Literal["parts", "steps"]
@@ -44,7 +44,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
     arrays: tuple[Packed, ...]
 
 
-class Answer(msgspec.Struct, frozen=True, array_like=True):
+class ScorerAnswer(msgspec.Struct, frozen=True, array_like=True):
     """One array, or why there is none."""
 
     array: Packed | None = None
@@ -53,10 +53,10 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
 
 _encoder = msgspec.msgpack.Encoder()
 _decoders: dict[type, msgspec.msgpack.Decoder[Any]] = {
-    kind: msgspec.msgpack.Decoder(kind) for kind in (Request, Answer)}
+    kind: msgspec.msgpack.Decoder(kind) for kind in (ScorerRequest, ScorerAnswer)}
 
 
-def frame(message: Request | Answer) -> bytes:
+def frame(message: ScorerRequest | ScorerAnswer) -> bytes:
     """Return a message's frame.
 
     Raises:
@@ -108,20 +108,20 @@ def bodies(received: bytearray) -> Iterator[bytes]:
         yield body
 
 
-def parts_request(version: str, job: BlendJob) -> Request:
+def parts_request(version: str, job: BlendJob) -> ScorerRequest:
     """Return the request for a search's parts."""
-    return Request("parts", version, (packed(job.features), packed(job.context),
-                                      packed(np.array(job.has_history))))
+    return ScorerRequest("parts", version, (packed(job.features), packed(job.context),
+                                            packed(np.array(job.has_history))))
 
 
-def steps_request(version: str, job: StepJob) -> Request:
+def steps_request(version: str, job: StepJob) -> ScorerRequest:
     """Return the request for users' states after their events."""
-    return Request("steps", version, (
+    return ScorerRequest("steps", version, (
         packed(job.vectors), packed(job.kinds), packed(job.gaps_s), packed(job.texts),
         packed(job.layers)))
 
 
-def blend_job(request: Request) -> BlendJob:
+def blend_job(request: ScorerRequest) -> BlendJob:
     """Return the job that ``parts_request`` was made of.
 
     Raises:
@@ -131,7 +131,7 @@ def blend_job(request: Request) -> BlendJob:
     return BlendJob(features, context, bool(has_history))
 
 
-def step_job(request: Request) -> StepJob:
+def step_job(request: ScorerRequest) -> StepJob:
     """Return the job that ``steps_request`` was made of.
 
     Raises:
@@ -162,12 +162,12 @@ def unpacked(array: Packed) -> npt.NDArray[Any]:
         raise FrameError(f"array does not fit its shape {array.shape}: {error}") from error
 
 
-def floats(answer: Answer) -> FloatArray | None:
+def floats(answer: ScorerAnswer) -> FloatArray | None:
     """Return an answer's array; None if there is none."""
     return None if answer.array is None else unpacked(answer.array).astype(np.float32, copy=False)
 
 
-def _unpacked(request: Request, dimensions: tuple[int, ...]) -> list[npt.NDArray[Any]]:
+def _unpacked(request: ScorerRequest, dimensions: tuple[int, ...]) -> list[npt.NDArray[Any]]:
     arrays = [unpacked(array) for array in request.arrays]
     if tuple(array.ndim for array in arrays) != dimensions:
         raise FrameError(f"arrays of {request.what} have dimensions "

@@ -22,9 +22,9 @@ from typing import Any
 from sidecar.errors import ModelError
 from sidecar.ranking.networks import Networks
 from sidecar.scorer.frames import (
-    Answer,
     FrameError,
-    Request,
+    ScorerAnswer,
+    ScorerRequest,
     blend_job,
     bodies,
     frame,
@@ -101,19 +101,19 @@ class _Peer:
     sock: socket.socket
     received: bytearray = field(default_factory=bytearray)
 
-    def requests(self) -> list[Request]:
+    def requests(self) -> list[ScorerRequest]:
         """Read what has come; raises OSError, FrameError, EOFError when the worker is gone."""
         piece = self.sock.recv(RECEIVE_BYTES)
         if not piece:
             raise EOFError
         self.received += piece
-        return [message(body, Request) for body in bodies(self.received)]
+        return [message(body, ScorerRequest) for body in bodies(self.received)]
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
     peer: _Peer
-    request: Request
+    request: ScorerRequest
 
 
 class Server:
@@ -182,23 +182,24 @@ class Server:
                     self._send(job.peer, answer)
 
     def _answers(self, version: str, jobs: Sequence[_Job],
-                 run: Callable[[Networks, Sequence[Request]], list[Any]]) -> list[Answer]:
+                 run: Callable[[Networks, Sequence[ScorerRequest]], list[Any]],
+                 ) -> list[ScorerAnswer]:
         networks = self._models.get(version)
         if networks is None:
-            return [Answer(error=f"model {version} is not here")] * len(jobs)
+            return [ScorerAnswer(error=f"model {version} is not here")] * len(jobs)
         try:
-            return [Answer(packed(array))
+            return [ScorerAnswer(packed(array))
                     for array in run(networks, [job.request for job in jobs])]
         except Exception as error:  # arrays of a wrong size, a device out of memory: say so, go on
             log.exception("scorer could not run a batch")
-            return [Answer(error=repr(error))] * len(jobs)
+            return [ScorerAnswer(error=repr(error))] * len(jobs)
 
-    def _send(self, peer: _Peer, answer: Answer) -> None:
+    def _send(self, peer: _Peer, answer: ScorerAnswer) -> None:
         try:
             data = frame(answer)
         except FrameError as error:  # one that asks for so much is told so
             log.warning("scorer's answer is too large", extra={"error": str(error)})
-            data = frame(Answer(error=str(error)))
+            data = frame(ScorerAnswer(error=str(error)))
         try:
             peer.sock.sendall(data)
         except OSError:  # the worker waited no longer
@@ -210,9 +211,9 @@ class Server:
             peer.sock.close()
 
 
-def _run_parts(networks: Networks, requests: Sequence[Request]) -> list[Any]:
+def _run_parts(networks: Networks, requests: Sequence[ScorerRequest]) -> list[Any]:
     return networks.parts([blend_job(request) for request in requests])
 
 
-def _run_steps(networks: Networks, requests: Sequence[Request]) -> list[Any]:
+def _run_steps(networks: Networks, requests: Sequence[ScorerRequest]) -> list[Any]:
     return networks.steps([step_job(request) for request in requests])

@@ -54,7 +54,7 @@ def replaced(headers: Headers, **new: str | None) -> Headers:
     return kept + tuple((name, text) for name, text in names.items() if text is not None)
 
 
-def unpacked(request: HttpRequest, limit: int) -> HttpRequest:
+def decompressed(request: HttpRequest, limit: int) -> HttpRequest:
     """Return the request with its body not compressed; one in an unknown coding is unreadable.
 
     Raises:
@@ -71,12 +71,12 @@ def unpacked(request: HttpRequest, limit: int) -> HttpRequest:
     except zlib.error as error:
         raise UnreadableError(f"body is no {coding}: {error}") from None
     if len(body) > limit or not unpacker.eof or unpacker.unused_data:
-        raise UnreadableError("body is cut short, goes on, or is too large once unpacked")
+        raise UnreadableError("body is cut short, goes on, or is too large once decompressed")
     return replace(request, body=body,
                    headers=replaced(request.headers, content_encoding=None, content_length=None))
 
 
-def packed(response: HttpResponse, accepted: str) -> HttpResponse:
+def compressed(response: HttpResponse, accepted: str) -> HttpResponse:
     """Return the answer as OpenSearch would send it to a client that accepts these codings."""
     headers = response.headers
     body = response.body

@@ -32,7 +32,7 @@ TELLING = 0.005  # a change below this shows as nothing
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class WindowOrder:
     """What one history makes of the window: a ranking, or the reason why there is none."""
 
     candidates: Candidates
@@ -70,7 +70,7 @@ class Replay:
         self._candidates = candidates
         self._context = context
 
-    def show(self, history: History, hidden: FloatArray | None = None) -> Shown:
+    def show(self, history: History, hidden: FloatArray | None = None) -> WindowOrder:
         """Rank the window for a history.
 
         Args:
@@ -82,10 +82,10 @@ class Replay:
         try:
             ranking = self._ranker.rank(self._candidates, state, self._context)
         except Skip as skip:
-            return Shown(self._candidates, history, None, skip.reason)
-        return Shown(self._candidates, history, ranking, None)
+            return WindowOrder(self._candidates, history, None, skip.reason)
+        return WindowOrder(self._candidates, history, ranking, None)
 
-    def influences(self, shown: Shown) -> list[list[dict[str, Any]]]:
+    def influences(self, shown: WindowOrder) -> list[list[dict[str, Any]]]:
         """Return for each candidate (K) what each thing the shopper touched adds to its score.
 
         All events of one item (or of one search's words) are left out together, one such group
@@ -141,7 +141,7 @@ def positions_of_item(history: History, item_id: str) -> list[int]:
     return [k for k, own in enumerate(history.item_ids) if own == item_id]
 
 
-def differences(before: Shown, after: Shown) -> list[dict[str, Any]]:
+def differences(before: WindowOrder, after: WindowOrder) -> list[dict[str, Any]]:
     """Return what changed for every hit of the window, in the order shown after.
 
     Each: ``rank`` and ``score`` before and after, ``move`` (places risen), and ``parts``: by how

@@ -33,6 +33,7 @@ def passed(upstream: Upstream, request: HttpRequest, outcome: Outcome,
 
 
 def finished(response: HttpResponse, accepted: str, outcome: Outcome) -> HttpResponse:
-    """Return an answer of the sidecar's making, packed if ``accepted`` (Accept-Encoding) allows."""
-    packed = headers.packed(response, accepted)
-    return replace(packed, headers=headers.for_client(packed.headers) + outcome.headers())
+    """Return an answer of the sidecar's making, compressed if ``accepted`` (Accept-Encoding) allows
+    it."""
+    sent = headers.compressed(response, accepted)
+    return replace(sent, headers=headers.for_client(sent.headers) + outcome.headers())

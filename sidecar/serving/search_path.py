@@ -70,7 +70,7 @@ class SearchPath:
                 client: socket.socket | None) -> Reply:
         try:
             with outcome.stage("parse"):
-                plain = headers.unpacked(request, self._settings.max_body_bytes)
+                plain = headers.decompressed(request, self._settings.max_body_bytes)
         except UnreadableError:
             outcome.skipped(SkipReason.UNREADABLE)
             return passed(self._upstream, without_controls(request), outcome, client)

@@ -19,7 +19,7 @@ from opensearchpy import OpenSearch, helpers
 
 from sidecar.errors import FileError, RowError, UpstreamError, UpstreamUnavailable
 from sidecar.stores.catalogue_columns import mapped
-from sidecar.stores.catalogue_survey import Encoder, Item, Progress, Survey, survey_of
+from sidecar.stores.catalogue_survey import EncodesItems, Item, Progress, Survey, survey_of
 from sidecar.stores.catalogue_versions import (
     ATTEMPTS,
     RETRIED,
@@ -62,7 +62,8 @@ class CatalogueLoader:
     """
 
     def __init__(self, client: OpenSearch, alias: str, path: Path, refused: RefusedRows,
-                 encoder: Encoder | None = None, *, most_refused: float = MOST_REFUSED) -> None:
+                 encoder: EncodesItems | None = None, *,
+                 most_refused: float = MOST_REFUSED) -> None:
         self._client = client
         self._versions = CatalogueVersions(client, alias)
         self._path = path

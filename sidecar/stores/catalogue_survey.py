@@ -21,7 +21,7 @@ Item = dict[str, Any]
 Progress = Callable[[str, int, int], None]  # "checking" or "loading", rows done, rows in all
 
 
-class Encoder(Protocol):
+class EncodesItems(Protocol):
     """A model, as far as the catalogue is concerned."""
 
     @property
@@ -53,7 +53,7 @@ class Survey:
         return [name for name, kind in self.other_columns.items() if kind == "double"]
 
 
-def survey_of(path: Path, rows: Rows[Item], body: Item, encoder: Encoder | None,
+def survey_of(path: Path, rows: Rows[Item], body: Item, encoder: EncodesItems | None,
               progress: Progress) -> Survey:
     """Read a catalogue through.
 
@@ -95,7 +95,7 @@ def _check_names(path: Path, line: int, names: set[str]) -> None:
         raise FileError(f"{path}:{line}: {reason}") from reason
 
 
-def _digest(path: Path, body: Item, kinds: dict[str, str], encoder: Encoder | None) -> str:
+def _digest(path: Path, body: Item, kinds: dict[str, str], encoder: EncodesItems | None) -> str:
     """Return what a version will be made of: file, mapping and model, as 64 hex digits."""
     digest = hashlib.sha256(msgspec.json.encode(body, order="sorted"))
     digest.update(msgspec.json.encode(kinds) if kinds else b"")

@@ -29,7 +29,7 @@ _INDEX_FAULTS = ("no write index is defined for alias", "pipeline with id [")
 T = TypeVar("T")
 
 
-class Reason(msgspec.Struct, frozen=True):
+class ErrorCause(msgspec.Struct, frozen=True):
     """OpenSearch's word on what went wrong with a document."""
 
     type: str = ""
@@ -37,13 +37,13 @@ class Reason(msgspec.Struct, frozen=True):
     caused_by: Any = None
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class BulkItem(msgspec.Struct, frozen=True):
     """What became of one line of a bulk request."""
 
     status: int
     seq_no: int = msgspec.field(default=-1, name="_seq_no")
     primary_term: int = msgspec.field(default=0, name="_primary_term")
-    error: Reason | None = None
+    error: ErrorCause | None = None
 
     @property
     def is_homeless(self) -> bool:
@@ -85,7 +85,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class _BulkAnswer(msgspec.Struct, frozen=True):
-    items: list[dict[str, Outcome]] = []
+    items: list[dict[str, BulkItem]] = []
 
 
 _bulk_decoder = msgspec.json.Decoder(_BulkAnswer)
@@ -103,7 +103,7 @@ class PendingBulk:
     failure: UpstreamError | None = None
     again: Callable[[], PendingBulk] | None = None
 
-    def result(self) -> list[Outcome]:
+    def result(self) -> list[BulkItem]:
         """Return what became of each line, in order.
 
         Raises:

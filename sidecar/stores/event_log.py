@@ -16,7 +16,7 @@ from sidecar.errors import EventError, UpstreamError, UpstreamUnavailable
 from sidecar.records import Event
 from sidecar.settings import Settings
 from sidecar.stores import ubi
-from sidecar.stores.documents import Documents, Outcome, PendingBulk, check, decode_answer
+from sidecar.stores.documents import BulkItem, Documents, PendingBulk, check, decode_answer
 from sidecar.stores.protocols import Logs
 from sidecar.stores.upstream import Upstream
 
@@ -110,7 +110,7 @@ def create_line(doc_id: str) -> bytes:
     return b'{"create":{"_id":%b}}' % _encode(doc_id)
 
 
-def _failure(outcome: Outcome) -> Exception | None:
+def _failure(outcome: BulkItem) -> Exception | None:
     if outcome.status < 300 or outcome.status == 409:
         return None
     if outcome.may_pass_later:

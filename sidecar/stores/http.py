@@ -75,7 +75,7 @@ class _Answer:
             name.lower() in ("content-length", "transfer-encoding") for name, _ in self.headers)
 
 
-class Connection:
+class NodeConnection:
     """One socket to one node; used by one thread at a time, for one request after the other."""
 
     def __init__(self, address: Address, deadline: float) -> None:
@@ -115,7 +115,7 @@ class Connection:
         """Return True if the idle connection was closed, or talks without having been asked."""
         return bool(self._poll.poll(0))
 
-    def speaks_before(self, other: Connection, deadline: float,
+    def speaks_before(self, other: NodeConnection, deadline: float,
                       client: socket.socket | None) -> bool:
         """Wait until bytes come on one of two connections; True if they came on this one."""
         if self.address.tls is not None or other.address.tls is not None:

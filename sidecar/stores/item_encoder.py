@@ -11,7 +11,7 @@ from sidecar.stores.models import load_ranker
 
 
 class ItemEncoder:
-    """See ``catalogue_survey.Encoder``."""
+    """See ``catalogue_survey.EncodesItems``."""
 
     def __init__(self, model_dir: Path) -> None:
         """Load the model.

@@ -23,9 +23,9 @@ from sidecar.errors import UpstreamError, UpstreamUnavailable, VersionConflict
 from sidecar.records import FloatArray, History, HttpResponse, UserState
 from sidecar.settings import Settings
 from sidecar.stores.documents import (
+    BulkItem,
     Documents,
-    Outcome,
-    Reason,
+    ErrorCause,
     check,
     decode_answer,
     document_path,
@@ -63,7 +63,7 @@ class _Document(msgspec.Struct, frozen=True):
     seq_no: int = msgspec.field(default=-1, name="_seq_no")
     primary_term: int = msgspec.field(default=0, name="_primary_term")
     source: msgspec.Raw = msgspec.field(default=_NO_MATTER, name="_source")
-    error: Reason | None = None
+    error: ErrorCause | None = None
 
 
 class _Documents(msgspec.Struct, frozen=True):
@@ -277,7 +277,7 @@ def _body(state: UserState) -> bytes:
         events=_Columns(kept.item_ids, kept.events, kept.ts, kept.queries, kept.event_ids)))
 
 
-def _written(state: UserState, outcome: Outcome) -> UserState | Exception:
+def _written(state: UserState, outcome: BulkItem) -> UserState | Exception:
     if outcome.status < 300:
         return dataclasses.replace(state, version=outcome.seq_no,
                                    primary_term=outcome.primary_term)

@@ -21,7 +21,7 @@ from sidecar.errors import UpstreamTimeout, UpstreamUnavailable
 from sidecar.records import Headers, HttpRequest, HttpResponse, StreamedResponse
 from sidecar.settings import Settings
 from sidecar.stores.addresses import Address, addresses
-from sidecar.stores.http import Connection, NothingReceived
+from sidecar.stores.http import NodeConnection, NothingReceived
 
 IDLE_CONNECTIONS = 64  # kept open a node; more are made under load and closed after it
 IDLE_S = 55.0  # below the minute after which common load balancers drop idle connections
@@ -36,9 +36,9 @@ class Node:
         self.address = address
         self.failures = 0
         self.dead_until = 0.0
-        self._idle: deque[Connection] = deque(maxlen=IDLE_CONNECTIONS)
+        self._idle: deque[NodeConnection] = deque(maxlen=IDLE_CONNECTIONS)
 
-    def connect(self, deadline: float, *, fresh: bool = False) -> Connection:
+    def connect(self, deadline: float, *, fresh: bool = False) -> NodeConnection:
         """Return an idle connection that is still good, or a new one; for the first request after
         a failure, which the others let try.
 
@@ -57,12 +57,12 @@ class Node:
                 return connection
             connection.close()
         try:
-            return Connection(self.address, deadline)
+            return NodeConnection(self.address, deadline)
         except UpstreamUnavailable:
             self.failed()
             raise
 
-    def give_back(self, connection: Connection) -> None:
+    def give_back(self, connection: NodeConnection) -> None:
         """Take back a connection whose answer has been read, and note that the node is well."""
         self.failures = 0
         self.dead_until = 0.0
@@ -238,7 +238,7 @@ class Upstream:
             for exchange in under_way:
                 exchange.cancel()
 
-    def connect(self, deadline: float, *, fresh: bool = False) -> tuple[Node, Connection]:
+    def connect(self, deadline: float, *, fresh: bool = False) -> tuple[Node, NodeConnection]:
         """Return a connection to the first node in turn that takes one."""
         broken: UpstreamUnavailable | None = None
         for node in self._in_turn():

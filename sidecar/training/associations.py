@@ -22,7 +22,7 @@ from sidecar.ranking.items import ItemTable
 from sidecar.ranking.statistics import DAY_S
 from sidecar.ranking.truncated_svd import truncated_svd
 from sidecar.records import FloatArray
-from sidecar.training.log import EventLog
+from sidecar.training.event_table import EventTable
 
 EASE_ITEMS = 6000
 EASE_LAMBDA = 200.0
@@ -33,12 +33,12 @@ FACTOR_WIDTH = 48
 Matrix = Any  # scipy.sparse.csr_matrix, which has no types
 
 
-def positive_part(log: EventLog) -> EventLog:
+def positive_part(log: EventTable) -> EventTable:
     """Return the events with a known item and a positive strength."""
     return log.take(np.flatnonzero((log.item >= 0) & log.is_positive()))
 
 
-def fit_associations(log: EventLog, items: int) -> dict[str, Association]:
+def fit_associations(log: EventTable, items: int) -> dict[str, Association]:
     """Return the tables named in the module's docstring, over ``items`` catalogue rows."""
     log = positive_part(log)
     users = _binary(log.user, log.item, (len(log.users), items))
@@ -48,7 +48,7 @@ def fit_associations(log: EventLog, items: int) -> dict[str, Association]:
             "after": _after(log, visit, visits)}
 
 
-def fit_factors(log: EventLog, items: int, seed: int) -> FloatArray:
+def fit_factors(log: EventTable, items: int, seed: int) -> FloatArray:
     """Return unit item factors (items, FACTOR_WIDTH); zero rows for items nobody touched."""
     log = positive_part(log)
     counts = sparse.csr_matrix(
@@ -68,7 +68,7 @@ def fit_factors(log: EventLog, items: int, seed: int) -> FloatArray:
     return unit
 
 
-def fit_rhythm(log: EventLog, table: ItemTable) -> FloatArray:
+def fit_rhythm(log: EventTable, table: ItemTable) -> FloatArray:
     """Return (n, 2): share of an item's buyers that came back for it, and log1p of usual days.
 
     Both shrink towards the mean of the item's narrowest category, and that towards the shop's,
@@ -142,7 +142,7 @@ def _together(visits: Matrix) -> Association:
     return _sparse_table(pairs, 1 / np.sqrt(np.maximum(support, 1) + 5), support)
 
 
-def _after(log: EventLog, visit: npt.NDArray[np.int64], visits: Matrix) -> Association:
+def _after(log: EventTable, visit: npt.NDArray[np.int64], visits: Matrix) -> Association:
     """Return i after j: counts of (j in a visit, i in the user's next one), made a cosine."""
     firsts = np.unique(visit, return_index=True)[1]
     user, ts = log.user[firsts], log.ts[firsts]

@@ -25,8 +25,8 @@ from sidecar.ranking.items import ItemTable
 from sidecar.ranking.kernels import CONTEXT
 from sidecar.ranking.signals import FEATURES, PERSONAL
 from sidecar.records import FloatArray
+from sidecar.training.event_table import EventTable
 from sidecar.training.lists import Lists
-from sidecar.training.log import EventLog
 from sidecar.training.pipeline import TrainConfig, make_lists
 
 LEARNT = ("interest", "segment")
@@ -81,7 +81,7 @@ VARIANTS = {
         [CONTEXT.index(name) for name in FORTY_CONTEXT], with_z_scores=False)}
 
 
-def boosted_scores(events: EventLog, rows: Sequence[Mapping[str, Any]], table: ItemTable,
+def boosted_scores(events: EventTable, rows: Sequence[Mapping[str, Any]], table: ItemTable,
                    dev: Lists, seed: int, progress: Callable[[int, float], None],
                    ) -> dict[str, FloatArray]:
     """Train on a log's lists and score others.

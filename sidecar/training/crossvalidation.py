@@ -16,7 +16,7 @@ import numpy as np
 from sidecar.errors import FileError
 from sidecar.training.dev_cases import cases_of_log
 from sidecar.training.evaluation import evaluate, report
-from sidecar.training.log import EventLog
+from sidecar.training.event_table import EventTable
 from sidecar.training.metrics import mean_of
 from sidecar.training.pipeline import Progress, TrainConfig, train_ranker
 
@@ -36,7 +36,7 @@ class Fold:
     until: float
 
 
-def make_folds(log: EventLog, count: int) -> list[Fold]:
+def make_folds(log: EventTable, count: int) -> list[Fold]:
     """Return ``count`` folds in order of time, numbered from 1.
 
     Raises:
@@ -54,7 +54,7 @@ def make_folds(log: EventLog, count: int) -> list[Fold]:
     return [Fold(k + 1, edges[k], edges[k + 1]) for k in range(count)]
 
 
-def run_fold(fold: Fold, rows: Sequence[Mapping[str, Any]], log: EventLog, config: TrainConfig,
+def run_fold(fold: Fold, rows: Sequence[Mapping[str, Any]], log: EventTable, config: TrainConfig,
              progress: Progress, *, most_cases: int) -> Figures:
     """Train and judge one fold; returns ``evaluation.report``'s figures and what the fold was.
 

@@ -14,15 +14,15 @@ import numpy.typing as npt
 
 from sidecar.errors import FileError
 from sidecar.records import Case, History
+from sidecar.training.event_table import EventTable
 from sidecar.training.examples import Example, make_examples
-from sidecar.training.log import EventLog
 from sidecar.training.retrieval import Retrieval
 
 KEPT = 500  # events of a case's history
 PER_VISIT = 3
 
 
-def cases_of_log(log: EventLog, rows: Sequence[Mapping[str, Any]], *, since: float, until: float,
+def cases_of_log(log: EventTable, rows: Sequence[Mapping[str, Any]], *, since: float, until: float,
                  most: int, seed: int = 0) -> list[Case]:
     """Return up to ``most`` cases of visits in [since, until), in order of time.
 
@@ -55,7 +55,7 @@ def cases_of_log(log: EventLog, rows: Sequence[Mapping[str, Any]], *, since: flo
     return made
 
 
-def _case(case_id: str, log: EventLog, rows: Sequence[Mapping[str, Any]], example: Example,
+def _case(case_id: str, log: EventTable, rows: Sequence[Mapping[str, Any]], example: Example,
           before: npt.NDArray[np.int64], bought: npt.NDArray[np.integer]) -> Case:
     targets = example.rows[example.target]
     ids = [str(rows[row]["item_id"]) for row in example.rows.tolist()]
@@ -66,7 +66,7 @@ def _case(case_id: str, log: EventLog, rows: Sequence[Mapping[str, Any]], exampl
         in_candidates=True, repeat=bool(np.isin(targets, bought).any()))
 
 
-def _history(log: EventLog, rows: Sequence[Mapping[str, Any]],
+def _history(log: EventTable, rows: Sequence[Mapping[str, Any]],
              index: npt.NDArray[np.int64]) -> History:
     items = log.item[index].tolist()
     queries = log.query[index].tolist()

@@ -28,7 +28,7 @@ from sidecar.ranking.encoder import Encoder, KindCodes
 from sidecar.ranking.items import ItemTable
 from sidecar.ranking.vocabulary import TEXT_WIDTH, words_of
 from sidecar.records import FloatArray, IntArray
-from sidecar.training.log import EventLog
+from sidecar.training.event_table import EventTable
 from sidecar.training.row_adam import RowAdam
 from sidecar.training.schedule import one_cycle
 
@@ -58,7 +58,7 @@ class Sequences:
     is_wanted: npt.NDArray[np.bool_]  # an event of positive strength: no return
 
     @classmethod
-    def of(cls, events: EventLog, table: ItemTable,
+    def of(cls, events: EventTable, table: ItemTable,
            kinds: Sequence[str] | None = None) -> Sequences:
         """Lay a log out by user; ``kinds``: a trained model's event words (default: the log's)."""
         codes = KindCodes(events.kinds if kinds is None else kinds)
@@ -97,7 +97,7 @@ class TableTensors:
         return found * (rows >= 0)[:, None]
 
 
-def train_encoder(encoder: Encoder, events: EventLog, table: ItemTable, *, seed: int,
+def train_encoder(encoder: Encoder, events: EventTable, table: ItemTable, *, seed: int,
                   epochs: int | None = None, progress: Callable[[int, float], None]) -> None:
     """Train in place; ``progress(done share in permille, loss)`` is called after each step."""
     device = next(encoder.parameters()).device
@@ -174,7 +174,7 @@ class _Chunk:
 class _Sampler:
     """Draws negatives half by popularity, half uniformly; knows each item's expected count."""
 
-    def __init__(self, events: EventLog, items: int, seed: int) -> None:
+    def __init__(self, events: EventTable, items: int, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
         good = (events.item >= 0) & events.is_positive()
         counts = np.bincount(events.item[good], minlength=items)
@@ -237,7 +237,7 @@ def _run(encoder: Encoder, tensors: TableTensors, sequences: Sequences, at: IntA
     return states, last
 
 
-def states_at(encoder: Encoder, events: EventLog, table: ItemTable, users: IntArray,
+def states_at(encoder: Encoder, events: EventTable, table: ItemTable, users: IntArray,
               instants: npt.NDArray[np.float64],
               kinds: Sequence[str] | None = None) -> FloatArray:
     """Return the top hidden state (M, W) of each user just before each instant, in one pass.

@@ -22,9 +22,9 @@ from sidecar.ranking.signals import FEATURES, SIGNALS
 from sidecar.records import Case, Event, FloatArray
 from sidecar.training.blend_training import part_lists
 from sidecar.training.boosted import RIVALS, boosted_scores
+from sidecar.training.event_table import EventTable
 from sidecar.training.examples import FEWEST_CANDIDATES, Example
 from sidecar.training.lists import ListMaker, Lists
-from sidecar.training.log import EventLog
 from sidecar.training.metrics import (
     RANKING_METRICS,
     case_metrics,
@@ -66,7 +66,7 @@ class Evaluated:
         return order[np.lexsort((order, rank))]
 
 
-def evaluate(ranker: Ranker, log: EventLog, cases: Sequence[Case],
+def evaluate(ranker: Ranker, log: EventTable, cases: Sequence[Case],
              progress: Callable[[int, float], None], baselines: Sequence[str] = (),
              rows: Sequence[Mapping[str, Any]] = ()) -> Evaluated:
     """Rank every case that has a candidate, in order of time.
@@ -169,14 +169,14 @@ def _is_served(ranker: Ranker, examples: Sequence[Example],
     return has_known & ((lists.has_history & is_proved) | ranker.orders_strangers)
 
 
-def _timeless(cases: Sequence[Case], ranker: Ranker) -> tuple[EventLog, list[Case]]:
+def _timeless(cases: Sequence[Case], ranker: Ranker) -> tuple[EventTable, list[Case]]:
     """Return the cases at the model's own instant, each by a user of its own, and their events."""
     now = ranker.knowledge.statistics.clock
     events = [Event(f"case {place}", word, item_id, now - len(case.history) + k)
               for place, case in enumerate(cases)
               for k, (word, item_id) in enumerate(zip(case.history.events, case.history.item_ids,
                                                       strict=True))]
-    return (EventLog.from_events(events, ranker.items.row_of),
+    return (EventTable.from_events(events, ranker.items.row_of),
             [replace(case, user_id=f"case {place}", ts=now) for place, case in enumerate(cases)])
 
 
@@ -280,7 +280,7 @@ def _example(case: Case, ranker: Ranker, users: Mapping[str, int]) -> Example:
                    np.array([c in relevant for c in case.candidates], bool))
 
 
-def _lists(ranker: Ranker, log: EventLog, examples: Sequence[Example],
+def _lists(ranker: Ranker, log: EventTable, examples: Sequence[Example],
            users: npt.NDArray[np.int64], progress: Callable[[int], None]) -> Lists:
     trained = ranker.knowledge.statistics
     copy = trained.copy()

@@ -19,7 +19,7 @@ from sidecar.ranking.items import ItemTable
 from sidecar.ranking.kinds import is_impression
 from sidecar.ranking.vocabulary import column_values
 from sidecar.records import Case, IntArray
-from sidecar.training.log import VISIT_GAP_S, EventLog
+from sidecar.training.event_table import VISIT_GAP_S, EventTable
 from sidecar.training.queries import QueryMaker
 from sidecar.training.retrieval import Retrieval
 
@@ -42,7 +42,7 @@ class Example:
     position: IntArray | None = None  # where each was shown, for a list that was logged
 
 
-def make_examples(log: EventLog, rows: Sequence[Mapping[str, Any]], retrieval: Retrieval, *,
+def make_examples(log: EventTable, rows: Sequence[Mapping[str, Any]], retrieval: Retrieval, *,
                   since: float, most: int, per_visit: int, seed: int) -> list[Example]:
     """Return up to ``most`` lists from visits at or after ``since``, sorted by time.
 
@@ -74,7 +74,7 @@ def make_examples(log: EventLog, rows: Sequence[Mapping[str, Any]], retrieval: R
     return sorted(found[:most], key=lambda e: e.ts)
 
 
-def born_at(log: EventLog, rows: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.float64]:
+def born_at(log: EventTable, rows: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.float64]:
     """Return the instant (n), in seconds, from which on a search can have found each item of the
     catalogue: its ``created_at`` or its first event, whichever came before; -inf where nothing
     tells, and of all where that column is no birth: events come before it too often."""
@@ -103,7 +103,7 @@ class _Searches:
     nothing that the search could have known. ``touches`` (m) are events with an item, visit by
     visit, in order of time, and ``touched_in`` (m) their visits."""
 
-    log: EventLog
+    log: EventTable
     query: npt.NDArray[np.int32]
     asked: npt.NDArray[np.float64]
     begun: npt.NDArray[np.float64]
@@ -111,7 +111,7 @@ class _Searches:
     touched_in: IntArray
 
     @classmethod
-    def of(cls, log: EventLog) -> _Searches:
+    def of(cls, log: EventTable) -> _Searches:
         query = log.asked()
         keys = log.visit * (len(log.queries) + 1) + query + 1
         touches = np.flatnonzero((log.item >= 0) & log.is_kept)
@@ -173,7 +173,7 @@ def _of_visit(searches: _Searches, events: IntArray, maker: QueryMaker, retrieva
             return
 
 
-def examples_of_impressions(log: EventLog, retrieval: Retrieval, since: float, *, most: int,
+def examples_of_impressions(log: EventTable, retrieval: Retrieval, since: float, *, most: int,
                             rng: np.random.Generator) -> list[Example]:
     """Return what was shown for each search from ``since`` on, where something of it was taken; of
     more than ``most``, some that ``rng`` draws, as scoring all of a large log would take hours.
@@ -224,7 +224,7 @@ def _of_page(searches: _Searches, page: Sequence[int], taken: set[int],
                    np.isin(rows, list(taken)), np.array([place[row] for row in rows.tolist()]))
 
 
-def examples_of_cases(cases: Sequence[Case], log: EventLog, items: ItemTable,
+def examples_of_cases(cases: Sequence[Case], log: EventTable, items: ItemTable,
                       since: float) -> list[Example]:
     """Return the cases from ``since`` on that hold a target, as lists."""
     users = {user: code for code, user in enumerate(log.users)}

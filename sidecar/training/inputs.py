@@ -12,13 +12,13 @@ from sidecar.ranking.imputation import LARGEST, interpolated, is_known
 from sidecar.ranking.items import COLUMNS, ItemTable
 from sidecar.ranking.kinds import STRENGTHS, is_impression, meaning
 from sidecar.ranking.vocabulary import column_values
-from sidecar.training.log import EventLog
+from sidecar.training.event_table import EventTable
 
 log = logging.getLogger(__name__)
 MOST_TOLD = 10  # words that a warning names
 
 
-def prices_paid(rows: Sequence[Mapping[str, Any]], events: EventLog) -> dict[str, float]:
+def prices_paid(rows: Sequence[Mapping[str, Any]], events: EventTable) -> dict[str, float]:
     """Return item id → price at the log's end, for items whose price the catalogue does not tell
     and the events do."""
     unpriced = np.array([row.get("price") is None for row in rows], bool)
@@ -54,7 +54,7 @@ def tell_of_catalogue(rows: Sequence[Mapping[str, Any]], prices: Mapping[str, fl
             log.warning("%d of %d items have no vector %s", count, len(rows), name)
 
 
-def tell_of_events(events: EventLog, *, has_cases: bool) -> None:
+def tell_of_events(events: EventTable, *, has_cases: bool) -> None:
     """Log what is absent or odd, as for the catalogue."""
     if not (has_cases or any(map(is_impression, events.kinds))):
         log.info("events tell no impressions and there are no cases: BM25 over the catalogue "

@@ -20,8 +20,8 @@ from sidecar.ranking.kernels import CONTEXT
 from sidecar.ranking.signals import FEATURES, Knowledge, Situation, facts
 from sidecar.records import FloatArray, IntArray
 from sidecar.training.encoder_training import states_at
+from sidecar.training.event_table import EventTable
 from sidecar.training.examples import Example
-from sidecar.training.log import EventLog
 from sidecar.training.walk import Walk
 
 BoolArray = npt.NDArray[np.bool_]
@@ -83,7 +83,7 @@ class ListMaker:
     them for five, in two thirds of the time.)
     """
 
-    def __init__(self, events: EventLog, examples: Sequence[Example], users: IntArray, walk: Walk,
+    def __init__(self, events: EventTable, examples: Sequence[Example], users: IntArray, walk: Walk,
                  *, kinds: Sequence[str] | None = None, dtype: npt.DTypeLike = np.float32,
                  most: int | None = None, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)

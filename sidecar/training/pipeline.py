@@ -32,11 +32,11 @@ from sidecar.training.amounts import Amounts
 from sidecar.training.associations import fit_associations, fit_factors, fit_rhythm
 from sidecar.training.blend_training import train_blend
 from sidecar.training.encoder_training import TableTensors, train_encoder
+from sidecar.training.event_table import EventTable
 from sidecar.training.evidence import measure_gains
 from sidecar.training.examples import FEWEST_CANDIDATES, Example, examples_of_cases, make_examples
 from sidecar.training.inputs import prices_paid, tell_of_catalogue, tell_of_events
 from sidecar.training.lists import ListMaker, Lists
-from sidecar.training.log import EventLog
 from sidecar.training.retrieval import Retrieval
 from sidecar.training.segments import fit_segments_on_factors
 from sidecar.training.walk import Walk
@@ -75,7 +75,7 @@ class TrainConfig:
     threads: int = 1
 
 
-def train_ranker(rows: Sequence[Mapping[str, Any]], events: EventLog, config: TrainConfig,
+def train_ranker(rows: Sequence[Mapping[str, Any]], events: EventTable, config: TrainConfig,
                  progress: Progress, cases: Sequence[Case] = (),
                  attributes: Attributes | None = None) -> tuple[Ranker, dict[str, Any]]:
     """Train on every event of the log.
@@ -125,7 +125,7 @@ def train_ranker(rows: Sequence[Mapping[str, Any]], events: EventLog, config: Tr
     return ranker, evidence
 
 
-def make_lists(events: EventLog, rows: Sequence[Mapping[str, Any]], table: ItemTable,
+def make_lists(events: EventTable, rows: Sequence[Mapping[str, Any]], table: ItemTable,
                config: TrainConfig, progress: Progress, encoder: Encoder | None = None,
                cases: Sequence[Case] = ()) -> Lists:
     """Make the blend's lists block by block, each with what was known when its block began, and
@@ -171,7 +171,7 @@ def make_lists(events: EventLog, rows: Sequence[Mapping[str, Any]], table: ItemT
     return maker.lists
 
 
-def _block_starts(events: EventLog, config: TrainConfig) -> list[int]:
+def _block_starts(events: EventTable, config: TrainConfig) -> list[int]:
     """Return the first event of each block, at instants of their own."""
     share = np.linspace(1 - max(config.list_share, LEAST_SHARE), 1, config.blocks, endpoint=False)
     first = np.minimum((share * len(events)).astype(int), len(events) - 1)
@@ -179,7 +179,7 @@ def _block_starts(events: EventLog, config: TrainConfig) -> list[int]:
     return list(np.unique(at).tolist())
 
 
-def _amounts(events: EventLog, config: TrainConfig) -> Amounts:
+def _amounts(events: EventTable, config: TrainConfig) -> Amounts:
     """Return how much the blend learns from that part of a log which lists are made of."""
     is_target = events.is_target()
     is_target[:_block_starts(events, config)[0]] = False
@@ -198,7 +198,7 @@ def _train_blend(lists: Lists, config: TrainConfig, epochs: int,
     return blend
 
 
-def _final_counts(events: EventLog, items: int) -> FloatArray:
+def _final_counts(events: EventTable, items: int) -> FloatArray:
     """Return (n) strong events of the whole log; see ``Knowledge``."""
     return np.bincount(events.item[events.is_target()], minlength=items).astype(np.float32)
 
@@ -222,7 +222,7 @@ def _new_encoder(table: ItemTable, config: TrainConfig) -> Encoder:
     )).to(config.device)
 
 
-def _learn(events: EventLog, table: ItemTable, config: TrainConfig, encoder: Encoder | None,
+def _learn(events: EventTable, table: ItemTable, config: TrainConfig, encoder: Encoder | None,
            attributes: Attributes | None = None) -> Knowledge:
     """Work out what a log tells besides the encoder's weights, and encode every item. Statistics
     stay empty: those of a moment come from a ``Walk``."""

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from sidecar.ranking.kernels import Recall
 from sidecar.ranking.query_memory import LIFE_DAYS, NOTHING, QueryMemory, query_key
 from sidecar.ranking.statistics import DAY_S
-from sidecar.training.log import EventLog
+from sidecar.training.event_table import EventTable
 
 KEPT = 4000  # latest events of a query that are read
 ITEMS = 200  # items of a query that a model keeps
@@ -18,7 +18,7 @@ _LIFE_S = LIFE_DAYS * DAY_S
 class Recalls:
     """Positive events that answered a query, sorted by query and time."""
 
-    def __init__(self, log: EventLog, strong_kinds: frozenset[str]) -> None:
+    def __init__(self, log: EventTable, strong_kinds: frozenset[str]) -> None:
         asked = log.asked()
         weight = log.strengths()
         strong = log.is_among(strong_kinds)

@@ -35,7 +35,7 @@ from sidecar.ranking.statistics import DAY_S
 from sidecar.records import FloatArray
 from sidecar.training.associations import fit_factors, positive_part
 from sidecar.training.encoder_training import states_at
-from sidecar.training.log import EventLog
+from sidecar.training.event_table import EventTable
 
 log = logging.getLogger(__name__)
 SIZES = (2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -77,7 +77,7 @@ class Fit:
     choices: Sequence[Choice]
 
 
-def fit_segments(encoder: Encoder, events: EventLog, table: ItemTable, *, seed: int = 0,
+def fit_segments(encoder: Encoder, events: EventTable, table: ItemTable, *, seed: int = 0,
                  kinds: Sequence[str] | None = None) -> Fit:
     """Find segments in a log, in the space of the encoder's interest vectors.
 
@@ -99,7 +99,7 @@ def fit_segments(encoder: Encoder, events: EventLog, table: ItemTable, *, seed: 
     return fit_on_vectors(events, users, early, late, cut, len(table), seed=seed)
 
 
-def fit_segments_on_factors(events: EventLog, factors: FloatArray, *, seed: int = 0,
+def fit_segments_on_factors(events: EventTable, factors: FloatArray, *, seed: int = 0,
                             attributes: Mapping[str, Mapping[str, Any]] | None = None) -> Fit:
     """Find segments of users in the space of item factors instead of interest vectors.
 
@@ -124,7 +124,7 @@ def fit_segments_on_factors(events: EventLog, factors: FloatArray, *, seed: int 
                           attributes=attributes)
 
 
-def user_vectors(events: EventLog, factors: FloatArray) -> FloatArray:
+def user_vectors(events: EventTable, factors: FloatArray) -> FloatArray:
     """Return ``factor_vector`` (users, R) of every user of a log."""
     part = positive_part(events)
     counts = sparse.csr_matrix((np.ones(len(part), np.float32), (part.user, part.item)),
@@ -134,7 +134,7 @@ def user_vectors(events: EventLog, factors: FloatArray) -> FloatArray:
     return found
 
 
-def _users(events: EventLog, seed: int) -> npt.NDArray[np.int64]:
+def _users(events: EventTable, seed: int) -> npt.NDArray[np.int64]:
     """Return codes of users with a strong event, a sample where there are very many."""
     users = np.unique(events.user[_strong(events)]).astype(np.int64)
     if len(users) > MOST_USERS:
@@ -142,7 +142,7 @@ def _users(events: EventLog, seed: int) -> npt.NDArray[np.int64]:
     return users
 
 
-def cut_of(events: EventLog) -> float | None:
+def cut_of(events: EventTable) -> float | None:
     """Return the instant that parts the strong events to learn from, and those to choose by; None
     where there are too few."""
     strong = _strong(events)
@@ -151,7 +151,7 @@ def cut_of(events: EventLog) -> float | None:
     return float(events.ts[strong[int(len(strong) * (1 - HELD_SHARE))]])
 
 
-def interests_at(encoder: Encoder, events: EventLog, table: ItemTable,
+def interests_at(encoder: Encoder, events: EventTable, table: ItemTable,
                  users: npt.NDArray[np.int64], instants: Sequence[float],
                  kinds: Sequence[str] | None = None) -> list[FloatArray]:
     """Return interest vectors (m, D) of users just before each instant, in one walk through the
@@ -166,7 +166,7 @@ def interests_at(encoder: Encoder, events: EventLog, table: ItemTable,
     return list(found.reshape(count, len(users), -1))
 
 
-def fit_on_vectors(events: EventLog, users: npt.NDArray[np.int64], early: FloatArray,
+def fit_on_vectors(events: EventTable, users: npt.NDArray[np.int64], early: FloatArray,
                      late: FloatArray, cut: float, items: int, *, seed: int = 0,
                      attributes: Mapping[str, Mapping[str, Any]] | None = None) -> Fit:
     """Find segments of ``users`` (m codes), given their vectors (m, D) before ``cut`` and now.
@@ -205,12 +205,12 @@ def _nothing(why: str) -> Fit:
     return Fit(Segments.none(), np.zeros(0, np.int64), none, none, ())
 
 
-def _strong(events: EventLog) -> npt.NDArray[np.int64]:
+def _strong(events: EventTable) -> npt.NDArray[np.int64]:
     """Return the positions of events of the kinds that a model should bring about."""
     return np.flatnonzero(events.is_target()).astype(np.int64)
 
 
-def _counts(events: EventLog, index: npt.NDArray[np.int64], users: npt.NDArray[np.int64],
+def _counts(events: EventTable, index: npt.NDArray[np.int64], users: npt.NDArray[np.int64],
             items: int, now: float) -> Matrix:
     """Return (m, items): how lately each user took each item, 2^(−age / half-life), 0 for never.
 
@@ -227,7 +227,7 @@ def _counts(events: EventLog, index: npt.NDArray[np.int64], users: npt.NDArray[n
                              shape=(len(users), items))
 
 
-def _held(events: EventLog, index: npt.NDArray[np.int64], users: npt.NDArray[np.int64],
+def _held(events: EventTable, index: npt.NDArray[np.int64], users: npt.NDArray[np.int64],
           vectors: FloatArray, seed: int) -> tuple[npt.NDArray[np.int64], ...] | None:
     """Return (user position, item) pairs that were taken after the cut, each once."""
     place = np.full(len(events.users), -1, np.int64)
@@ -305,7 +305,7 @@ def _lift(weights: npt.NDArray[np.floating], counts: Matrix) -> npt.NDArray[np.f
     return np.clip(lift, -LIFT_BOUND, LIFT_BOUND)
 
 
-def _attribute_table(events: EventLog, users: npt.NDArray[np.int64], weights: FloatArray,
+def _attribute_table(events: EventTable, users: npt.NDArray[np.int64], weights: FloatArray,
                      shares: FloatArray, attributes: Mapping[str, Mapping[str, Any]],
                      ) -> dict[str, FloatArray]:
     """Return "column=value" → (S), shrunk to the shares by a prior of ATTRIBUTE_PRIOR users."""

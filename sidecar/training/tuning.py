@@ -28,7 +28,7 @@ from sidecar.errors import FileError
 from sidecar.ranking.ranker import Ranker
 from sidecar.records import Case, FloatArray
 from sidecar.training.evaluation import Evaluated, case_is_counted, evaluate
-from sidecar.training.log import EventLog
+from sidecar.training.event_table import EventTable
 from sidecar.training.metrics import reciprocal_ranks
 from sidecar.training.pipeline import Progress, TrainConfig, train_ranker
 from sidecar.training.search_space import Space, Value
@@ -51,8 +51,8 @@ class DevWindow:
     """
 
     rows: Sequence[Mapping[str, Any]]
-    taught: EventLog
-    log: EventLog
+    taught: EventTable
+    log: EventTable
     cases: Sequence[Case]
 
     def objective(self, progress: Progress) -> Objective:
@@ -90,7 +90,7 @@ def _mrr(evaluated: Evaluated, scores: FloatArray) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TrialRecord:
     """One trial as it is written down; ``config`` holds the options that the space names."""
 
     trial: int
@@ -116,17 +116,17 @@ class Study:
         self.space = space
         self.seed = seed
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[TrialRecord]:
         """Return the trials that ended, in order."""
         return [self._row(trial) for trial in self._trials() if trial.state.is_finished()]
 
-    def best(self) -> Row | None:
+    def best(self) -> TrialRecord | None:
         """Return the complete trial with the greatest MRR, the earliest among equals."""
         complete = [row for row in self.rows() if row.state == "complete"]
         return max(complete, key=lambda row: row.figures["mrr"], default=None)
 
     def run(self, method: str, trials: int, objective: Objective,
-            base: TrainConfig) -> Iterator[Row]:
+            base: TrainConfig) -> Iterator[TrialRecord]:
         """Yield each trial as it ends, until ``trials`` of the study have; a grid ends earlier
         where it has no more points.
 
@@ -182,7 +182,7 @@ class Study:
                 return True
         return False
 
-    def _try(self, trial: Trial, objective: Objective, base: TrainConfig) -> Row:
+    def _try(self, trial: Trial, objective: Objective, base: TrainConfig) -> TrialRecord:
         started = time.monotonic()
         try:
             config = dataclasses.replace(base, **{**self.space.fixed, **trial.params})
@@ -206,12 +206,12 @@ class Study:
         trial.set_user_attr("seconds", time.monotonic() - started)
         self._study.tell(trial, state=TrialState.FAIL)
 
-    def _row(self, trial: FrozenTrial) -> Row:
+    def _row(self, trial: FrozenTrial) -> TrialRecord:
         told = trial.user_attrs
         error = told.get("error")
         state = "interrupted" if error == "interrupted" else STATES[trial.state]
-        return Row(trial.number, state, trial.params, told.get("figures", {}),
-                   told.get("seconds", 0.0), error)
+        return TrialRecord(trial.number, state, trial.params, told.get("figures", {}),
+                           told.get("seconds", 0.0), error)
 
 
 @contextmanager

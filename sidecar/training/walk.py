@@ -13,14 +13,14 @@ from sidecar.ranking.history import Trail
 from sidecar.ranking.kernels import Recall
 from sidecar.ranking.query_memory import QueryMemory
 from sidecar.ranking.statistics import ItemStatistics
-from sidecar.training.log import EventLog
+from sidecar.training.event_table import EventTable
 from sidecar.training.query_recalls import Recalls
 
 
 class Walk:
     """Moves through a log in time: the statistics of a moment, and any user's trail before it."""
 
-    def __init__(self, log: EventLog, items: int, *, kept: int, strong_kinds: frozenset[str],
+    def __init__(self, log: EventTable, items: int, *, kept: int, strong_kinds: frozenset[str],
                  trained: ItemStatistics | None = None,
                  remembered: QueryMemory | None = None) -> None:
         """``trained``: statistics to go on from, at their clock; absent: from nothing.
@@ -73,7 +73,7 @@ class Walk:
                      self._weight[index], self._strong[index])
 
 
-def _first_of_their_kind(log: EventLog, counted: npt.NDArray[np.bool_],
+def _first_of_their_kind(log: EventTable, counted: npt.NDArray[np.bool_],
                          items: int) -> npt.NDArray[np.bool_]:
     """Return which events (n) are the first counted one of their user and item."""
     index = np.flatnonzero(counted & (log.item >= 0))

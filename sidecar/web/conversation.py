@@ -2,7 +2,7 @@
 
 It reads requests (``http_requests.py``), calls the WSGI application and sends its answers
 (``http_replies.py``), and tells the client if the application fails. All that it knows of gunicorn
-is in ``Host`` and ``idle_connections.Connection``.
+is in ``Host`` and ``idle_connections.ClientConnection``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from sidecar.errors import BadRequest, ClientGone
-from sidecar.web.http_replies import Reply, expectation_failed, refuse
-from sidecar.web.http_requests import DRAINED_BYTES, Body, Request, RequestReader, environ_of
-from sidecar.web.idle_connections import Connection
+from sidecar.web.http_replies import ReplyWriter, expectation_failed, refuse
+from sidecar.web.http_requests import DRAINED_BYTES, Body, ClientRequest, RequestReader, environ_of
+from sidecar.web.idle_connections import ClientConnection
 from sidecar.web.lingering import Lingering
 from sidecar.web.places import Places
 
@@ -51,7 +51,7 @@ class Host(Protocol):
         ...
 
 
-def converse(host: Host, connection: Connection) -> Any:
+def converse(host: Host, connection: ClientConnection) -> Any:
     """Answer what has come; the socket has something to read, or its reader a request.
 
     Returns:
@@ -86,8 +86,8 @@ def may_wait(target: bytes) -> bool:
     return target.partition(b"?")[0] not in WITHOUT_OPENSEARCH
 
 
-def _answer_in_place(host: Host, connection: Connection, reader: RequestReader,
-                     request: Request) -> Any:
+def _answer_in_place(host: Host, connection: ClientConnection, reader: RequestReader,
+                     request: ClientRequest) -> Any:
     """Answer one request, if there is a place for it; returns as ``converse``."""
     if not may_wait(request.target):
         return _answer(host, connection, reader, request)
@@ -100,16 +100,17 @@ def _answer_in_place(host: Host, connection: Connection, reader: RequestReader,
         host.places.leave()
 
 
-def _refuse(host: Host, connection: Connection, error: BadRequest) -> None:
+def _refuse(host: Host, connection: ClientConnection, error: BadRequest) -> None:
     """Tell a client why the application does not answer it, and count that."""
     host.count_refusal(error)
     refuse(connection.sock, error)
 
 
-def _answer(host: Host, connection: Connection, reader: RequestReader, request: Request) -> bool:
+def _answer(host: Host, connection: ClientConnection, reader: RequestReader,
+            request: ClientRequest) -> bool:
     """Answer one request; False if the connection is to be closed."""
     host.count_request()
-    reply = Reply(connection.sock, request, keeps_alive=request.keeps_alive and host.alive)
+    reply = ReplyWriter(connection.sock, request, keeps_alive=request.keeps_alive and host.alive)
     expectation = request.expectation
     request.awaits_continue = expectation is not None and not request.is_complete
     application = host.wsgi if expectation in (None, CONTINUE) else expectation_failed
@@ -137,7 +138,8 @@ def _answer(host: Host, connection: Connection, reader: RequestReader, request: 
     return reply.keeps_alive and reader.drain(request, DRAINED_BYTES)
 
 
-def _environ(connection: Connection, reader: RequestReader, request: Request) -> dict[str, Any]:
+def _environ(connection: ClientConnection, reader: RequestReader,
+             request: ClientRequest) -> dict[str, Any]:
     environ = environ_of(request)
     is_unix = isinstance(connection.server, str)
     host, port = (connection.server, "") if is_unix else connection.server[:2]

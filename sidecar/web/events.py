@@ -92,18 +92,18 @@ def _body(limit: int) -> bytes:
 
 def _gunzip(body: bytes, limit: int) -> bytes:
     """Unpack gzip of one member or several, and stop where it grows beyond ``limit``."""
-    unpacked = io.BytesIO()
+    decompressed = io.BytesIO()
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(body)) as members:
             while piece := members.read(_READ_BYTES):
-                unpacked.write(piece)
-                if unpacked.tell() > limit:
+                decompressed.write(piece)
+                if decompressed.tell() > limit:
                     raise _too_large(limit)
     except EOFError as error:
         raise InputError("body is gzip that breaks off") from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"body is not gzip: {error}") from error
-    return unpacked.getvalue()
+    return decompressed.getvalue()
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -8,33 +8,34 @@ from typing import Any
 
 from sidecar.errors import BadRequest
 from sidecar.web.errors import error_body
-from sidecar.web.http_requests import Request
+from sidecar.web.http_requests import ClientRequest
 
-Headers = list[tuple[str, str]]
+WsgiHeaders = list[tuple[str, str]]
 
 SEND_BYTES = 256 * 1024  # which the client has to take within the socket's timeout, then the next
 BODILESS = frozenset({"204", "304"})
 PHRASES = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
 
 
-class Reply:
+class ReplyWriter:
     """One answer on its way: WSGI's ``start_response``, and what is sent.
 
     Head and first piece leave in one packet. ``keeps_alive`` is False if only closing the
     connection shows where the answer ends, or if the connection cannot be trusted any more.
     """
 
-    def __init__(self, connection: socket.socket, request: Request, *, keeps_alive: bool) -> None:
+    def __init__(self, connection: socket.socket, request: ClientRequest, *,
+                 keeps_alive: bool) -> None:
         self._connection = connection
         self._request = request
         self._status = ""
-        self._headers: Headers = []
+        self._headers: WsgiHeaders = []
         self._left: int | None = None  # bytes of the body still to come, where that is known
         self._is_chunked = False
         self.keeps_alive = keeps_alive
         self.is_begun = False
 
-    def start_response(self, status: str, headers: Headers, exc_info: Any = None) -> Any:
+    def start_response(self, status: str, headers: WsgiHeaders, exc_info: Any = None) -> Any:
         """Take status and headers; see PEP 3333."""
         if exc_info is not None and self.is_begun:
             raise exc_info[1].with_traceback(exc_info[2])

@@ -37,7 +37,7 @@ DRAINED_BYTES = 256 * 1024  # of what nobody asked for: more ends the connection
 HEADERS = "sidecar.headers"  # the environ's key for pairs of name and value
 
 
-class Request:
+class ClientRequest:
     """One request whose head is there; what is not gathered of its body is read when asked for."""
 
     __slots__ = ("awaits_continue", "body_bytes", "headers", "is_broken", "is_complete",
@@ -76,8 +76,8 @@ class RequestReader:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._parser = httptools.HttpRequestParser(self)
-        self._coming = Request()
-        self._ready: deque[Request] = deque()  # head complete, not yet handed out
+        self._coming = ClientRequest()
+        self._ready: deque[ClientRequest] = deque()  # head complete, not yet handed out
         self._head_bytes = 0
         self._has_head = False
         self._heads = Heads()
@@ -85,8 +85,8 @@ class RequestReader:
         self._target: bytes | None = None  # of the request that comes, if the parser sees another
         self._refusal: BadRequest | None = None  # of what came behind requests in hand
         self._left_s = PATIENCE_S
-        self._in_hand: Request | None = None  # handed out last
-        self._again: Request | None = None  # whose head is read once more: see _decline
+        self._in_hand: ClientRequest | None = None  # handed out last
+        self._again: ClientRequest | None = None  # whose head is read once more: see _decline
 
     @property
     def has_next(self) -> bool:
@@ -98,7 +98,7 @@ class RequestReader:
         """Return True in the middle of a request."""
         return not self._is_between or len(self._heads) > 0
 
-    def next(self) -> Request:
+    def next(self) -> ClientRequest:
         """Hand out the next request; only where ``has_next``.
 
         Raises:
@@ -110,7 +110,7 @@ class RequestReader:
         assert self._refusal is not None, "no request is gathered"
         raise self._refusal
 
-    def put_back(self, request: Request) -> None:
+    def put_back(self, request: ClientRequest) -> None:
         """Take a request back that was just handed out, to hand it out again."""
         self._ready.appendleft(request)
         self._in_hand = None
@@ -124,7 +124,7 @@ class RequestReader:
         """Refuse the request that has not come to its end."""
         self._refusal = _stopped()
 
-    def drain(self, request: Request, most_bytes: int) -> bool:
+    def drain(self, request: ClientRequest, most_bytes: int) -> bool:
         """Read what an application left of a body, if it is little; False if it is not."""
         taken = 0
         while not request.is_complete and not request.awaits_continue and taken <= most_bytes:
@@ -198,7 +198,7 @@ class RequestReader:
 
     def on_message_begin(self) -> None:
         """Begin a request."""
-        self._coming, self._has_head = self._again or Request(), self._again is not None
+        self._coming, self._has_head = self._again or ClientRequest(), self._again is not None
         self._is_between = False
 
     def on_url(self, part: bytes) -> None:
@@ -245,7 +245,7 @@ def _stopped() -> BadRequest:
 class Body(io.RawIOBase):
     """A request's body as WSGI wants it; asks for it with 100 Continue where the client waits."""
 
-    def __init__(self, reader: RequestReader, request: Request,
+    def __init__(self, reader: RequestReader, request: ClientRequest,
                  connection: socket.socket) -> None:
         self._reader = reader
         self._request = request
@@ -303,7 +303,7 @@ class Body(io.RawIOBase):
             raise
 
 
-def environ_of(request: Request) -> dict[str, Any]:
+def environ_of(request: ClientRequest) -> dict[str, Any]:
     """Return the part of WSGI's environ that the request gives; the server adds its own.
 
     A header with an underscore is dropped: it could pass for another with a dash. WSGI joins

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from sidecar.web.http_requests import RequestReader
 
 
-class Connection(Protocol):
+class ClientConnection(Protocol):
     """A connection as gunicorn makes it, as far as the sidecar looks at it.
 
     ``server`` and ``client`` are the addresses of its ends: a path, or host and port first;
@@ -29,7 +29,7 @@ class Connection(Protocol):
     unread_bytes: int
 
 
-Handler = Callable[[Connection], None]
+Handler = Callable[[ClientConnection], None]
 
 
 class IdleConnections:
@@ -48,17 +48,17 @@ class IdleConnections:
         self._timeout_s = timeout_s
         self._readable = readable
         self._expired = expired
-        self._connections: dict[Connection, None] = {}  # the one that was added first, first
+        self._connections: dict[ClientConnection, None] = {}  # the one that was added first, first
 
     def __len__(self) -> int:
         """Return how many there are."""
         return len(self._connections)
 
-    def __iter__(self) -> Iterator[Connection]:
+    def __iter__(self) -> Iterator[ClientConnection]:
         """Go through them, the one that was added first, first."""
         return iter(self._connections)
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: ClientConnection) -> None:
         """Wait for a connection, whose ``idle_since`` and ``timeout`` are set.
 
         Raises:
@@ -71,7 +71,7 @@ class IdleConnections:
                               partial(self._on_readable, connection))
         self._connections[connection] = None
 
-    def remove(self, connection: Connection) -> None:
+    def remove(self, connection: ClientConnection) -> None:
         """Wait for it no longer."""
         del self._connections[connection]
         self._poller.unregister(connection.sock)
@@ -83,5 +83,5 @@ class IdleConnections:
             self.remove(connection)
             self._expired(connection)
 
-    def _on_readable(self, connection: Connection, _: Any) -> None:
+    def _on_readable(self, connection: ClientConnection, _: Any) -> None:
         self._readable(connection)

@@ -7,7 +7,7 @@ up, to tell the client so.
 *After the last answer.* The connection waits until the client has closed. gunicorn would wait for
 that in its main thread, up to two seconds, and serve nobody else meanwhile.
 
-All that it knows of gunicorn is in ``idle_connections.Connection``.
+All that it knows of gunicorn is in ``idle_connections.ClientConnection``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import socket
 import time
 
 from sidecar.web.http_requests import DRAINED_BYTES
-from sidecar.web.idle_connections import Connection, Handler, IdleConnections
+from sidecar.web.idle_connections import ClientConnection, Handler, IdleConnections
 
 CLOSING_S = 2.0  # for a client to close what is answered
 
@@ -42,7 +42,7 @@ class Parking:
         self.closing = IdleConnections(poller, CLOSING_S, readable=self._discard_rest,
                                        expired=close)
 
-    def half_close(self, connection: Connection) -> None:
+    def half_close(self, connection: ClientConnection) -> None:
         """Send no more, and close a connection once its client has. If it were closed at once while
         bytes of it are unread, the client might never see the answer (RFC 9112, 9.6).
 
@@ -58,18 +58,18 @@ class Parking:
         self.parked.expire()
         self.closing.expire()
 
-    def _resume(self, connection: Connection) -> None:
+    def _resume(self, connection: ClientConnection) -> None:
         """Give a thread to a connection whose request goes on."""
         self.parked.remove(connection)
         connection.parser.waited(time.monotonic() - connection.idle_since)
         self._enqueue(connection)
 
-    def _give_up(self, connection: Connection) -> None:
+    def _give_up(self, connection: ClientConnection) -> None:
         """Give a thread to a connection, to tell its client that the request did not come."""
         connection.parser.give_up()
         self._enqueue(connection)
 
-    def _discard_rest(self, connection: Connection) -> None:
+    def _discard_rest(self, connection: ClientConnection) -> None:
         """Throw away what a client still sends, if it is little."""
         try:
             count = len(connection.sock.recv(DRAINED_BYTES))

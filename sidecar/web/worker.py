@@ -28,8 +28,8 @@ about a TLS connection, which is answered the usual way.
   worker reads ``nr`` and ``max_requests``.
 - Once ``alive`` is False, ``run`` ends its loop at the next round, and then gives kept connections
   two seconds. ``run`` calls the ``data`` of each ready key of ``poller`` with its socket.
-- A connection (``TConn``) has the attributes of ``idle_connections.Connection`` and takes new ones.
-  ``accept`` adds it to ``nr_conns``, and the code that closes it subtracts it.
+- A connection (``TConn``) has the attributes of ``idle_connections.ClientConnection`` and takes new
+  ones. ``accept`` adds it to ``nr_conns``, and the code that closes it subtracts it.
 - ``handle``, and what it calls, runs in the pool's threads. Everything else runs in the main one.
 """
 

@@ -16,15 +16,16 @@ import pytest
 
 from scripts import _bench_plot, _bench_report, _bench_sections, bench
 from scripts import _bench_stats as stats
-from scripts._bench_arms import Arms, Target
-from scripts._bench_client import Answer, Connection, request
+from scripts._bench_arms import Arms, BenchTarget
+from scripts._bench_client import RawAnswer, RawConnection, request
 from scripts._bench_load import Samples, _Loop, closed_loop, in_turn, open_loop
 from scripts._bench_searches import Log, Search, check_index, read
 from sidecar.errors import FileError, UpstreamError
 
 
 def arms(*names, pipeline=None):
-    return Arms(Target("http://s:1", "http://o:2", "products", ("title",), 100, pipeline), names)
+    return Arms(BenchTarget("http://s:1", "http://o:2", "products", ("title",), 100, pipeline),
+                names)
 
 
 def test_plugin_is_asked_through_opensearch_with_the_same_search():
@@ -104,7 +105,7 @@ def test_prefix_of_a_server_stands_before_every_target():
     (b'{"hits":{}}', {})])
 def test_plugin_tells_in_the_body_what_it_did(body, outcome):
     seen = Samples()
-    seen.add("plugin", 0.1, Answer(200, b"HTTP/1.1 200 OK", body))
+    seen.add("plugin", 0.1, RawAnswer(200, b"HTTP/1.1 200 OK", body))
     assert seen.outcomes == outcome
 
 
@@ -149,7 +150,7 @@ def url():
 
 
 def test_client_reads_both_framings_on_one_connection(url):
-    connection = Connection(url)
+    connection = RawConnection(url)
     for _ in range(3):
         assert connection.ask(request(url, "POST", "/x")).body == b"hello"
         answer = connection.ask(request(url, "POST", "/chunked"))
@@ -241,12 +242,12 @@ def test_node_that_does_not_search_is_told_by_its_status(monkeypatch, status, sa
             pass
 
         def ask(self, _):
-            return Answer(status, b"", b"no")
+            return RawAnswer(status, b"", b"no")
 
         def close(self):
             pass
 
-    monkeypatch.setattr("scripts._bench_searches.Connection", Refusing)
+    monkeypatch.setattr("scripts._bench_searches.RawConnection", Refusing)
     with pytest.raises(UpstreamError, match=said):
         check_index("http://o", "products")
 
@@ -282,7 +283,7 @@ def test_plot_is_one_page_with_a_line_for_every_arm():
 
 def bench_at(url, *users):
     """Return a benchmark whose two servers are one."""
-    target = Target(url, url, "products", ("title",), 100, "pipe")
+    target = BenchTarget(url, url, "products", ("title",), 100, "pipe")
     log = Log([[Search("milk", user)] for user in users])
     return _bench_sections.Bench(Arms(target, ["bare"]), log, 0, lambda _: None)
 
@@ -309,7 +310,7 @@ def test_nobody_and_no_node_is_sent_clicks(url, arm, user):
 def test_clicks_are_no_searches_a_second():
     seen = Samples(seconds=2.0)
     for kind in ("personal", "personal", "event"):
-        seen.add(kind, 0.1, Answer(200, b"HTTP/1.1 200 OK", b""))
+        seen.add(kind, 0.1, RawAnswer(200, b"HTTP/1.1 200 OK", b""))
     assert _bench_sections._load_report(seen)["searches_per_s"] == 1.0
 
 

@@ -14,7 +14,7 @@ from sidecar.errors import FileError
 from sidecar.records import Event
 from sidecar.training import crossvalidation
 from sidecar.training.crossvalidation import make_folds, summary
-from sidecar.training.log import EventLog
+from sidecar.training.event_table import EventTable
 from tests.shops import make_events, make_rows
 
 ROWS = make_rows(items=30)
@@ -112,7 +112,7 @@ def test_table_tells_mean_and_spread(files, done, capsys):
 
 
 def log_of(times):
-    return EventLog.from_events([Event("u", "purchase", "i0", ts) for ts in times], {"i0": 0})
+    return EventTable.from_events([Event("u", "purchase", "i0", ts) for ts in times], {"i0": 0})
 
 
 def test_folds_hold_about_as_many_purchases_each():
@@ -123,7 +123,7 @@ def test_folds_hold_about_as_many_purchases_each():
 
 @pytest.mark.parametrize(("log", "said"), [
     (log_of([None, None]), "no times"), (log_of([1.0, 1.0, 1.0]), "too few instants for 3 folds"),
-    (EventLog.from_events([Event("u", "return", "i0", 1.0)], {"i0": 0}), "no purchase")])
+    (EventTable.from_events([Event("u", "return", "i0", 1.0)], {"i0": 0}), "no purchase")])
 def test_log_that_cannot_be_parted_is_told(log, said):
     with pytest.raises(FileError, match=said):
         make_folds(log, 3)

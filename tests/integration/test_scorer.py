@@ -27,7 +27,7 @@ from sidecar.ranking.signals import CONTEXT, FEATURES
 from sidecar.records import FloatArray
 from sidecar.scorer import client
 from sidecar.scorer.client import LOCK, SOCKET, Launch, Scorer
-from sidecar.scorer.frames import LENGTH_BYTES, Answer, frame, length, packed
+from sidecar.scorer.frames import LENGTH_BYTES, ScorerAnswer, frame, length, packed
 from sidecar.serving.telemetry import Telemetry
 from sidecar.stores.models import load_ranker, save_ranker
 from tests.processes import scorers_of
@@ -124,7 +124,7 @@ def answering(folder: Path, requests: int) -> Iterator[None]:
             for peer in peers:
                 peer.recv(length(peer.recv(LENGTH_BYTES, socket.MSG_WAITALL)), socket.MSG_WAITALL)
             for peer in peers:
-                peer.sendall(frame(Answer(packed(np.zeros((1, 1), np.float32)))))
+                peer.sendall(frame(ScorerAnswer(packed(np.zeros((1, 1), np.float32)))))
 
     peers: list[socket.socket] = []
     (folder / SOCKET).unlink(missing_ok=True)

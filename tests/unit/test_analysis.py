@@ -18,7 +18,7 @@ from sidecar.analysis.trajectories import event_walks, trajectories, visit_steps
 from sidecar.ranking.segments import Segments
 from sidecar.records import Event
 from sidecar.training.associations import fit_factors
-from sidecar.training.log import EventLog
+from sidecar.training.event_table import EventTable
 from sidecar.training.segments import fit_segments_on_factors
 from tests.shops import fresh_ranker, make_events, make_rows
 from tests.unit.test_analysis_pages import check
@@ -31,7 +31,7 @@ ROWS = [{"item_id": f"i{k}", "title": f"thing {k}", "brand": ["alba", None, "dun
 
 def shop_of(events, rows=ROWS, until=math.inf) -> Shop:
     tally = Tally(until)
-    log = EventLog.from_events(tally.watch(events), {r["item_id"]: k for k, r in enumerate(rows)})
+    log = EventTable.from_events(tally.watch(events), {r["item_id"]: k for k, r in enumerate(rows)})
     return Shop.of(rows, log, tally)
 
 
@@ -274,7 +274,7 @@ def test_cluster_whose_users_tell_nothing_keeps_its_number():
 def test_model_s_own_segments_come_first_and_those_of_interest_vectors_as_what_they_are():
     ranker = fresh_ranker()
     rows, events = two_tastes()
-    log = EventLog.from_events(events, ranker.items.row_of)
+    log = EventTable.from_events(events, ranker.items.row_of)
     factors = fit_factors(log, len(rows), 0)
     fit = fit_segments_on_factors(log, factors)
     ranker.knowledge = replace(ranker.knowledge, factors=factors, segments=fit.segments)
@@ -303,7 +303,7 @@ def test_model_without_segments_says_so():
     ranker = fresh_ranker()
     ranker.knowledge = replace(ranker.knowledge, segments=Segments.none())
     rows = make_rows()
-    log = EventLog.from_events(make_events(rows), ranker.items.row_of)
+    log = EventTable.from_events(make_events(rows), ranker.items.row_of)
     assert segments(Shop.of(rows, log, Tally()), ranker, {})["clusters"] == []
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from sidecar.analysis import charts
 from sidecar.analysis.evaluation_report import evaluation_page
-from sidecar.analysis.page import Page, figure, prose, table
+from sidecar.analysis.page import HtmlPage, figure, prose, table
 from sidecar.training.metrics import RANKING_METRICS
 
 NASTY = '<script>alert("x")</script> & co'
@@ -83,7 +83,7 @@ def test_ticks_are_round_and_within(low, high):
 
 
 def test_page_is_self_contained_and_escapes():
-    page = Page(NASTY, NASTY)
+    page = HtmlPage(NASTY, NASTY)
     page.section(NASTY, prose(NASTY), table([NASTY], [[NASTY]]), *(figure(e, NASTY) for e in EVIL))
     html = page.html()
     check(html)

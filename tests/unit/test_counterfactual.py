@@ -8,7 +8,7 @@ import pytest
 from sidecar.records import Candidates, Event, SkipReason
 from sidecar.serving.counterfactual import (
     Replay,
-    Shown,
+    WindowOrder,
     added,
     differences,
     history_of,
@@ -96,7 +96,7 @@ def test_without_any_event_the_order_is_the_engines(replay):
 
 def test_engine_score_that_json_lacks_is_told_as_none():
     scores = np.array([np.inf, np.nan, 1.5], np.float32)
-    shown = Shown(Candidates(CUPS[:3], scores), HISTORY, None, SkipReason.NO_HISTORY)
+    shown = WindowOrder(Candidates(CUPS[:3], scores), HISTORY, None, SkipReason.NO_HISTORY)
     assert [entry["engine_score"] for entry in shown.entries()] == [None, None, 1.5]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.stores.documents import Outcome, Reason, without_values
+from sidecar.stores.documents import BulkItem, ErrorCause, without_values
 
 
 @pytest.mark.parametrize(("kind", "reason", "is_documents"), [
@@ -15,7 +15,7 @@ from sidecar.stores.documents import Outcome, Reason, without_values
     ("illegal_argument_exception", "no write index is defined for alias [a]", False),
     ("index_closed_exception", "closed", False)])
 def test_no_document_can_pass_for_a_fault_of_its_index(kind, reason, is_documents):
-    assert Outcome(400, error=Reason(kind, reason)).is_documents_fault is is_documents
+    assert BulkItem(400, error=ErrorCause(kind, reason)).is_documents_fault is is_documents
 
 
 @pytest.mark.parametrize(("reason", "told"), [

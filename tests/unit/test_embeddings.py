@@ -14,7 +14,7 @@ from sidecar.ranking.vocabulary import TEXT_WIDTH, Vocabulary
 from sidecar.records import Case, Event
 from sidecar.stores.models import load_ranker, save_ranker
 from sidecar.training.evaluation import evaluate, report
-from sidecar.training.log import EventLog
+from sidecar.training.event_table import EventTable
 from tests.shops import DAY_S, SMALL, START, history_of, quiet, train
 
 STYLES = 6
@@ -122,7 +122,7 @@ def mrr_of(rows) -> float:
     ranker, _ = train(rows, [event for event in events if event.ts < split], config)
     ranker.config = replace(ranker.config, is_personal=True)
     cases = [case for case in searches(rows, events) if case.ts > split]
-    log = EventLog.from_events(events, ranker.items.row_of)
+    log = EventTable.from_events(events, ranker.items.row_of)
     figures = report(evaluate(ranker, log, cases, quiet("")))
     return figures["slices"]["all"]["rankers"]["model"]["mrr"][0]
 

@@ -38,7 +38,7 @@ from sidecar.stores.files import (
     row_count_hint,
 )
 from sidecar.stores.ubi import event_document, query_document
-from sidecar.training.log import EventLog
+from sidecar.training.event_table import EventTable
 
 ITEM = {"item_id": "a", "title": "Oat milk", "brand": "Moo", "categories": ["dairy", "milk"]}
 EVENT = {"user_id": "u", "event": "click", "item_id": "a", "ts": "2017-01-01T00:00:10"}
@@ -543,7 +543,7 @@ def test_logged_events_and_searches_are_read_as_they_were_taken(tmp_path: Path,
             == [replace(event, event_id=None, extra={}) for event in (*taken, asked)])
     if as_hits:
         assert [event.event_id for event in found] == [name for name, _ in documents]
-    log = EventLog.from_events(found, {"i1": 1, "i2": 2, "i3": 3, "4": 4})
+    log = EventTable.from_events(found, {"i1": 1, "i2": 2, "i3": 3, "4": 4})
     order, _ = log.histories()
     live = grow(UserState("u"), [*taken, asked], 500).history
     assert [log.kinds[kind] for kind in log.kind[order]] == list(live.events)

@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.settings import Settings
 from sidecar.stores import query_log
-from sidecar.stores.documents import Outcome
+from sidecar.stores.documents import BulkItem
 from sidecar.stores.query_log import QueryLog
 
 SETTINGS = Settings()
@@ -27,7 +27,7 @@ class Index:
         self.is_asked.set()
         assert self.may_answer.wait(20)
         self.written += count
-        return SimpleNamespace(result=lambda: [Outcome(201)] * count)
+        return SimpleNamespace(result=lambda: [BulkItem(201)] * count)
 
 
 @pytest.fixture

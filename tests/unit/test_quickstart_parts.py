@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scripts._demo import Shown, render
+from scripts._demo import SearchResult, render
 from scripts._household import WEEK_S, Household, choose
 from scripts._stamps import Stamps, key_of
 
@@ -67,8 +67,8 @@ def test_orders_are_printed_side_by_side_with_each_items_reason(tmp_path: Path) 
     household = Household(user_id="h", older=tmp_path, later=tmp_path, older_count=5,
                           later_count=2, queries=("milk",), new_items=("b",), shifted_weeks=460)
     titles = {"a": "a milk, own", "b": "b milk, own"}
-    off = Shown(("a", "b"), titles, "skipped; reason=disabled", "total;dur=1", {})
-    after = Shown(("b", "a"), titles, "applied", "total;dur=2", {
+    off = SearchResult(("a", "b"), titles, "skipped; reason=disabled", "total;dur=1", {})
+    after = SearchResult(("b", "a"), titles, "applied", "total;dur=2", {
         "b": {"parts": {"repeat": 0.5, "engine": 0.1, "quality": 0.0},
               "events": ["bought twice, last 3 days ago"]}})
     text = render(household, "milk", off=off, before=off, after=after)

@@ -14,7 +14,7 @@ from sidecar.records import FloatArray
 from sidecar.scorer.frames import (
     LENGTH_BYTES,
     MOST_BYTES,
-    Answer,
+    ScorerAnswer,
     floats,
     frame,
     length,
@@ -67,11 +67,11 @@ def connect(tmp_path) -> Iterator[Callable[[], socket.socket]]:
         server._selector.close()
 
 
-def asked(peer: socket.socket, count: int) -> Answer:
+def asked(peer: socket.socket, count: int) -> ScorerAnswer:
     job = BlendJob(np.full((1, 1), count, np.float32), np.zeros(1, np.float32), has_history=True)
     peer.sendall(frame(parts_request("any", job)))
     size = length(peer.recv(LENGTH_BYTES, socket.MSG_WAITALL))
-    return message(peer.recv(size, socket.MSG_WAITALL), Answer)
+    return message(peer.recv(size, socket.MSG_WAITALL), ScorerAnswer)
 
 
 def test_answer_that_is_too_large_is_refused_and_the_server_goes_on(connect, caplog):

@@ -153,7 +153,7 @@ def test_headers_of_one_connection_do_not_pass():
 @pytest.mark.parametrize("size", [1, 1000])
 def test_answer_is_packed_for_who_accepts_it(accepted, coding, size):
     body = b"x" * size
-    response = headers.packed(HttpResponse(200, (("content-length", "9"),), body), accepted)
+    response = headers.compressed(HttpResponse(200, (("content-length", "9"),), body), accepted)
     assert headers.get(response.headers, "content-encoding") == coding
     unpack = {"gzip": gzip.decompress, "deflate": zlib.decompress, "": bytes}[coding]
     assert unpack(response.body) == body
@@ -166,7 +166,7 @@ def test_answer_is_packed_for_who_accepts_it(accepted, coding, size):
     (b"x", "br"), (b"x", "gzip, gzip")])
 def test_body_that_does_not_unpack_within_the_limit_is_unreadable(body, coding):
     with pytest.raises(UnreadableError):
-        headers.unpacked(HttpRequest("POST", "/", (("Content-Encoding", coding),), body), 4096)
+        headers.decompressed(HttpRequest("POST", "/", (("Content-Encoding", coding),), body), 4096)
 
 
 # -- answers

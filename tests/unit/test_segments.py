@@ -10,7 +10,7 @@ import pytest
 from sidecar.ranking.segments import LIFT_BOUND, Segments, attribute_key, factor_vector
 from sidecar.records import Event
 from sidecar.training.associations import fit_factors
-from sidecar.training.log import EventLog
+from sidecar.training.event_table import EventTable
 from sidecar.training.segments import fit_on_vectors, fit_segments, fit_segments_on_factors
 from tests.shops import make_events, make_rows, trained
 
@@ -24,7 +24,7 @@ def two_kinds_of_users(users=120, seed=0, events_each=30):
     events = [Event(f"u{user}", "purchase", f"i{(user % 2) * 20 + rng.integers(20)}",
                     1e9 + day * DAY_S + user, order_id=f"o{user}-{day}")
               for day in range(events_each) for user in range(users)]
-    log = EventLog.from_events(events, {f"i{k}": k for k in range(ITEMS)})
+    log = EventTable.from_events(events, {f"i{k}": k for k in range(ITEMS)})
     interests = np.zeros((users, 8), np.float32)
     kind = np.array([int(name[1:]) % 2 for name in log.users])
     interests[np.arange(users), kind] = 3.0
@@ -77,7 +77,7 @@ def test_one_buyer_many_times_does_not_make_an_item_a_segments():
     rows = {f"i{k}": k for k in range(ITEMS)}
     own = [Event(log.users[u], "purchase", f"i{i}", t, order_id=str(v)) for u, i, t, v in
            zip(log.user, log.item, log.ts, log.visit, strict=True)]
-    segments = fit(EventLog.from_events([*own, *heavy], rows), interests).segments
+    segments = fit(EventTable.from_events([*own, *heavy], rows), interests).segments
     even = segments.of_vector(interests[0])
     assert segments.score(np.array([20]), even)[0] < 0
 
@@ -95,7 +95,7 @@ def test_log_of_few_users_gives_no_segments(users, caplog):
     caplog.set_level(logging.INFO)
     rows = make_rows(items=20)
     ranker = trained()
-    log = EventLog.from_events(make_events(rows, users=users), ranker.items.row_of)
+    log = EventTable.from_events(make_events(rows, users=users), ranker.items.row_of)
     assert len(fit_segments(ranker.encoder, log, ranker.items).segments) == 0
     assert "no segments of users: too few" in caplog.text
 
@@ -103,7 +103,7 @@ def test_log_of_few_users_gives_no_segments(users, caplog):
 def test_segments_are_fitted_with_a_trained_encoder():
     """From a log to weights, through the encoder; the shop's users have habits of their own."""
     ranker = trained()
-    log = EventLog.from_events(make_events(make_rows(), users=60), ranker.items.row_of)
+    log = EventTable.from_events(make_events(make_rows(), users=60), ranker.items.row_of)
     found = fit_segments(ranker.encoder, log, ranker.items, kinds=ranker.config.kinds)
     assert [choice.size for choice in found.choices] == [2, 3]
     if len(found.segments):

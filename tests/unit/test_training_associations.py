@@ -14,8 +14,8 @@ from sidecar.training.associations import (
     fit_factors,
     fit_rhythm,
 )
+from sidecar.training.event_table import EventTable
 from sidecar.training.examples import make_examples
-from sidecar.training.log import EventLog
 from sidecar.training.queries import QueryMaker
 from sidecar.training.retrieval import Retrieval
 from sidecar.training.walk import Walk
@@ -27,7 +27,7 @@ INDEX = {row["item_id"]: k for k, row in enumerate(ROWS)}
 
 def baskets(*, users):
     """Each user buys a and b together, and c on the next day."""
-    return EventLog.from_events(
+    return EventTable.from_events(
         [Event(f"u{user}", "purchase", item, day * DAY_S, order_id=f"{user}-{day}")
          for user in range(users) for item, day in (("a", 1), ("b", 1), ("c", 2))], INDEX)
 
@@ -51,8 +51,8 @@ def test_visit_of_thousands_of_items_makes_no_pairs():
     events = [Event(user, "view", str(item), float(item), session_id=f"{user} {ids}")
               for user in "uvw" for ids in "xyz" for item in range(size if user == "w" else 3)]
     for last in (size, size - 1):  # one item less is a visit yet
-        log = EventLog.from_events([e for e in events if int(e.item_id) < last],
-                                   {str(k): k for k in range(size)})
+        log = EventTable.from_events([e for e in events if int(e.item_id) < last],
+                                     {str(k): k for k in range(size)})
         tables = fit_associations(log, size)
         history = np.ones(size, np.float32)
         shared = [float(tables[name].score(np.array([0]), history)[0]) for name in
@@ -81,7 +81,7 @@ def test_too_little_support_associates_nothing():
 
 
 def test_returns_and_unknown_items_associate_nothing():
-    log = EventLog.from_events(
+    log = EventTable.from_events(
         [Event(f"u{k}", "return", item, 1.0, order_id=str(k)) for k in range(5)
          for item in ("a", "b", "gone")], INDEX)
     for table in fit_associations(log, len(ROWS)).values():
@@ -110,7 +110,7 @@ def test_rhythm_is_the_share_that_came_back_and_the_usual_interval():
     events = [Event(f"u{k}", "purchase", "a", 0.0) for k in range(4)]
     events += [Event(f"u{k}", "purchase", "a", 10 * DAY_S) for k in range(2)]
     events += [Event("u0", "purchase", "a", 10 * DAY_S + 60)]  # the same visit is no interval
-    rhythm = fit_rhythm(EventLog.from_events(events, INDEX), table_of(ROWS))
+    rhythm = fit_rhythm(EventTable.from_events(events, INDEX), table_of(ROWS))
     assert rhythm[0] == pytest.approx([0.5, np.log1p(10)])
     assert rhythm[3] == pytest.approx([0.5, np.log1p(10)])  # never bought: its category's
 
@@ -155,8 +155,8 @@ def test_made_queries_are_categories_or_phrases_that_several_items_share():
 
 def test_lists_hold_a_target_among_others_and_ascend_in_time():
     rows = make_rows()
-    log = EventLog.from_events(make_events(rows, users=10), {r["item_id"]: k for k, r in
-                                                             enumerate(rows)})
+    log = EventTable.from_events(make_events(rows, users=10), {r["item_id"]: k for k, r in
+                                                               enumerate(rows)})
     since = float(np.median(log.ts))
     examples = make_examples(log, rows, Retrieval(rows), since=since, most=40, per_visit=2, seed=0)
     assert 0 < len(examples) <= 40

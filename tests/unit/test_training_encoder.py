@@ -11,7 +11,7 @@ from sidecar.ranking.items import ItemTable
 from sidecar.ranking.vocabulary import Vocabulary
 from sidecar.records import Event
 from sidecar.training import encoder_training as training
-from sidecar.training.log import EventLog
+from sidecar.training.event_table import EventTable
 from tests.shops import make_events, make_rows
 
 ROWS = make_rows(items=30)
@@ -26,7 +26,7 @@ def table():
 
 
 def log_of(events, table):
-    return EventLog.from_events(events, table.row_of)
+    return EventTable.from_events(events, table.row_of)
 
 
 def encoder_of(table, **changes):

@@ -10,8 +10,8 @@ import pytest
 
 from sidecar.records import Case, Event, History
 from sidecar.training.dev_cases import cases_of_log
+from sidecar.training.event_table import VISIT_GAP_S, EventTable
 from sidecar.training.examples import born_at, make_examples
-from sidecar.training.log import VISIT_GAP_S, EventLog
 from sidecar.training.query_recalls import Recalls
 from sidecar.training.retrieval import Retrieval, with_scores
 from sidecar.training.walk import Walk
@@ -24,7 +24,7 @@ SESSION = {"session_id": "s"}
 
 
 def examples(*events, since=0.0):
-    log = EventLog.from_events(events, BY_ID)
+    log = EventTable.from_events(events, BY_ID)
     return make_examples(log, ROWS, Retrieval(ROWS), since=since, most=100, per_visit=6, seed=0)
 
 
@@ -60,7 +60,7 @@ def test_made_query_is_typed_when_the_visit_begins_or_before_the_first_of_its_hi
 
 
 def test_case_made_of_a_log_ends_its_history_before_the_search():
-    log = EventLog.from_events(visit(SESSION), BY_ID)
+    log = EventTable.from_events(visit(SESSION), BY_ID)
     for case in cases_of_log(log, ROWS, since=2.0, until=1e6, most=10):
         assert case.relevant == ("blue cup",)
         assert case.history.item_ids == ("blue lamp", "pink cup")
@@ -84,7 +84,7 @@ def test_made_list_lacks_what_was_not_in_the_shop_yet(query, ids):
     """Else a shop whose items live for days would learn that nobody takes the newest."""
     born = {"black cup": "1970-01-03", "red cup": "1969-12-31"}
     rows = [row | {"created_at": born.get(row["item_id"])} for row in ROWS]
-    log = EventLog.from_events(visit(ids, query), BY_ID)
+    log = EventTable.from_events(visit(ids, query), BY_ID)
     found = make_examples(log, rows, Retrieval(rows), since=80_000.0, most=100, per_visit=6, seed=0)
     assert found
     for example in found:
@@ -96,7 +96,7 @@ def test_made_list_lacks_what_was_not_in_the_shop_yet(query, ids):
 def test_dates_of_creation_that_events_contradict_are_not_believed(created):
     """As where a column tells when a catalogue was last imported."""
     rows = [row | {"created_at": created} for row in ROWS]
-    log = EventLog.from_events(visit(SESSION), BY_ID)
+    log = EventTable.from_events(visit(SESSION), BY_ID)
     assert (born_at(log, rows) == -math.inf).all()
     [example] = make_examples(log, rows, Retrieval(rows), since=80_000.0, most=100, per_visit=6,
                               seed=0)
@@ -108,15 +108,15 @@ def test_item_is_there_from_its_first_event_where_that_came_before_its_creation(
     ids = [f"i{k}" for k in range(40)]
     rows = [{"item_id": i, "title": i, "created_at": "1970-01-02"} for i in ids]
     rows[3]["created_at"] = "1970-01-05"
-    log = EventLog.from_events([replace(event, item_id=i) for event, i in zip(events, ids,
-                                                                              strict=False)],
+    log = EventTable.from_events([replace(event, item_id=i) for event, i in zip(events, ids,
+                                                                                strict=False)],
                                {i: k for k, i in enumerate(ids)})
     assert born_at(log, rows).tolist() == [86_400.0] * 3 + [86_403.0] + [86_400.0] * 36
 
 
 def test_queries_without_words_have_nothing_in_common():
     """What was taken after one emoji was remembered of all."""
-    log = EventLog.from_events([
+    log = EventTable.from_events([
         Event("u", "purchase", "red cup", 1.0, "👟"), Event("u", "purchase", "red lamp", 2.0, "?!"),
         Event("u", "purchase", "blue cup", 3.0, "cup")], BY_ID)
     recalls = Recalls(log, frozenset({"purchase"}))
@@ -143,7 +143,7 @@ def test_same_query_asked_again_after_a_pause_is_another_search():
 
 def test_lists_know_of_a_query_what_a_model_trained_before_them_would():
     """Else the blend learns to trust a memory that is fresher than any that it will serve with."""
-    log = EventLog.from_events([
+    log = EventTable.from_events([
         Event("u", "purchase", "red cup", 1.0, "cup"),
         Event("u", "purchase", "blue cup", 10.0, "cup"),
         Event("v", "purchase", "pink cup", 20.0, "cup")], BY_ID)

@@ -13,10 +13,10 @@ from sidecar.ranking.signals import FEATURES
 from sidecar.records import Event
 from sidecar.training.blend_training import part_lists, train_blend
 from sidecar.training.dev_cases import cases_of_log
+from sidecar.training.event_table import EventTable
 from sidecar.training.examples import Example, examples_of_impressions, make_examples
 from sidecar.training.inputs import tell_of_events
 from sidecar.training.lists import Lists
-from sidecar.training.log import EventLog
 from sidecar.training.metrics import reciprocal_ranks
 from sidecar.training.retrieval import Retrieval
 
@@ -33,7 +33,7 @@ def page(user, ts, items, query="red cup", positions=None):
 
 
 def examples(*events):
-    return pages_of(EventLog.from_events(sorted(events, key=lambda e: e.ts), BY_ID))
+    return pages_of(EventTable.from_events(sorted(events, key=lambda e: e.ts), BY_ID))
 
 
 def pages_of(log, since=0.0, most=100, retrieval=None):
@@ -82,7 +82,7 @@ def test_list_is_as_of_its_search_whenever_its_impressions_come(late_s):
     """Else its history holds the click on what it is to find, and every model seems to gain."""
     shown = [replace(event, session_id="s") for event in page("u", 5.0 + late_s, [4, 1, 3, 0, 5])]
     click = Event("u", "click", "i3", 10.0, session_id="s")
-    log = EventLog.from_events(sorted([SEARCH, *shown, click], key=lambda e: e.ts), BY_ID)
+    log = EventTable.from_events(sorted([SEARCH, *shown, click], key=lambda e: e.ts), BY_ID)
     (found,) = pages_of(log)
     assert found.ts == min(5.0, 5.0 + late_s)
     assert found.rows[found.target].tolist() == [3]
@@ -96,7 +96,8 @@ def test_list_is_as_of_its_search_whenever_its_impressions_come(late_s):
     ("purchase", False, True), ("purchase", True, False), ("impression", False, False)])
 def test_that_bm25_stands_in_for_the_engine_is_told(event, has_cases, told, caplog):
     caplog.set_level("INFO")
-    tell_of_events(EventLog.from_events([Event("u", event, "i3", 1.0)], BY_ID), has_cases=has_cases)
+    log = EventTable.from_events([Event("u", event, "i3", 1.0)], BY_ID)
+    tell_of_events(log, has_cases=has_cases)
     assert ("BM25 over the catalogue stands in for the engine" in caplog.text) is told
 
 
@@ -114,7 +115,7 @@ def test_pages_are_drawn_over_the_whole_log_and_no_others_are_scored():
     for k in range(50):
         events += [*page(f"u{k}", k * DAY_S, [0, 1, 2, 3, 4]),
                    Event(f"u{k}", "purchase", "i3", k * DAY_S + 9)]
-    log, retrieval = EventLog.from_events(events, BY_ID), Counting(ROWS)
+    log, retrieval = EventTable.from_events(events, BY_ID), Counting(ROWS)
     days = [example.ts / DAY_S for example in pages_of(log, most=10, retrieval=retrieval)]
     assert retrieval.scored == len(set(days)) == 10
     assert days == sorted(days)
@@ -146,7 +147,7 @@ def test_each_search_of_a_session_that_never_ends_is_a_list_of_its_own(session):
 def test_logged_lists_take_the_place_of_those_made_for_the_same_search():
     events = [*page("u", 10.0, [4, 1, 3, 0, 5, 7]), Event("u", "purchase", "i3", 60.0),
               Event("v", "purchase", "i2", 70.0, "red cup")]
-    log = EventLog.from_events(events, BY_ID)
+    log = EventTable.from_events(events, BY_ID)
     found = make_examples(log, ROWS, Retrieval(ROWS), since=0.0, most=10, per_visit=3, seed=0)
     logged = [e for e in found if e.position is not None]
     assert len(logged) == 1
@@ -160,7 +161,7 @@ def test_other_searches_for_a_query_that_was_logged_once_are_lists_too():
         Event("u", "search", None, k * week, "red cup"),
         *(page("u", k * week + 1.0, range(6)) if k == 9 else ()),
         Event("u", "purchase", f"i{k % 6}", k * week + 60.0))]
-    log = EventLog.from_events(events, BY_ID)
+    log = EventTable.from_events(events, BY_ID)
     found = make_examples(log, ROWS, Retrieval(ROWS), since=0.0, most=100, per_visit=3, seed=0)
     assert [e.ts for e in found] == [k * week for k in range(10)]
     assert [e.position is not None for e in found] == [False] * 9 + [True]
@@ -171,7 +172,7 @@ def test_logged_lists_are_drawn_with_the_seed_where_there_are_more_than_wanted()
     events = [event for day in range(40) for event in (
         *page(f"u{day}", day * DAY_S, [4, 1, 3, 0, 5, 7]),
         Event(f"u{day}", "purchase", "i3", day * DAY_S + 60.0))]
-    log = EventLog.from_events(events, BY_ID)
+    log = EventTable.from_events(events, BY_ID)
     drawn = {seed: [case.ts / DAY_S for case in cases_of_log(log, ROWS, since=0.0, until=1e9,
                                                              most=8, seed=seed)]
              for seed in (1, 2)}

@@ -18,9 +18,9 @@ from sidecar.training import evaluation
 from sidecar.training.boosted import FORTY, VARIANTS
 from sidecar.training.diversity_effect import diversity_effect
 from sidecar.training.evaluation import evaluate, other_users, report
+from sidecar.training.event_table import EventTable
 from sidecar.training.examples import Example
 from sidecar.training.lists import ListMaker
-from sidecar.training.log import EventLog
 from sidecar.training.merging import merged_events
 from sidecar.training.walk import Walk
 from tests.shops import (
@@ -55,7 +55,7 @@ ODD = [
 
 
 def log_of(events, ranker):
-    return EventLog.from_events(events, ranker.items.row_of)
+    return EventTable.from_events(events, ranker.items.row_of)
 
 
 def captured(monkeypatch):

@@ -15,9 +15,9 @@ from sidecar.ranking.vocabulary import Vocabulary
 from sidecar.records import Event, History
 from sidecar.training.associations import fit_associations
 from sidecar.training.evaluation import UNRELATED, evaluate, report
+from sidecar.training.event_table import EventTable
 from sidecar.training.examples import Example
 from sidecar.training.lists import ListMaker
-from sidecar.training.log import EventLog
 from sidecar.training.relatedness import is_unrelated
 from sidecar.training.walk import Walk
 from tests.shops import (
@@ -47,7 +47,7 @@ def found(events, hits, shop=SHOP):
             for item, (brand, names) in shop.items()]
     table = ItemTable(Vocabulary.fit(rows))
     table.upsert(rows)
-    log = EventLog.from_events([*BASKETS, *events], table.row_of)
+    log = EventTable.from_events([*BASKETS, *events], table.row_of)
     search = Example(log.users.index("u") if "u" in log.users else -1, START + 9 * DAY_S, "x",
                      table.rows(hits), np.ones(len(hits), np.float32), np.zeros(len(hits), bool))
     walk = Walk(log, len(table), kept=9, strong_kinds=frozenset({"purchase"}))
@@ -102,7 +102,7 @@ def test_evaluation_tells_what_personalization_does_where_history_is_unrelated()
         if case.ts > LEARNT]
     bought = [Event(case.user_id, "purchase", "odd", LEARNT) for case in cases
               if case.user_id.startswith("odd")]
-    log = EventLog.from_events([*events, *bought], ranker.items.row_of)
+    log = EventTable.from_events([*events, *bought], ranker.items.row_of)
     figures = report(evaluate(ranker, log, cases, quiet("")))
     told = figures["slices"][UNRELATED]
     assert told["cases"] == figures["unrelated_gain"]["cases"] == len(bought)

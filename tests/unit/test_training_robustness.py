@@ -13,9 +13,9 @@ from sidecar.ranking.signals import FEATURES
 from sidecar.records import Candidates, Event, History, SkipReason
 from sidecar.stores.models import load_ranker, save_ranker
 from sidecar.training.evaluation import evaluate
+from sidecar.training.event_table import EventTable
 from sidecar.training.evidence import FEWEST_LISTS
 from sidecar.training.examples import make_examples
-from sidecar.training.log import EventLog
 from sidecar.training.pipeline import TrainConfig, train_ranker
 from sidecar.training.retrieval import Retrieval
 from tests.shops import (
@@ -175,8 +175,8 @@ def test_searches_that_find_nothing_teach_by_what_was_taken(query):
     """Else a log whose every purchase follows a scanned code would teach nothing."""
     found = {}
     for words in (query, None):
-        log = EventLog.from_events([replace(event, query=words) for event in EVENTS],
-                                   {row["item_id"]: k for k, row in enumerate(ROWS)})
+        log = EventTable.from_events([replace(event, query=words) for event in EVENTS],
+                                     {row["item_id"]: k for k, row in enumerate(ROWS)})
         found[words] = make_examples(log, ROWS, Retrieval(ROWS), since=0.0, most=100, per_visit=3,
                                      seed=0)
     assert len(found[query]) == len(found[None]) == 100
@@ -192,8 +192,8 @@ def test_titles_of_other_scripts_teach_without_categories(colours, nouns, query)
     """No title of the Chinese ones shares a word with another, unless characters are words."""
     rows = [{"item_id": row["item_id"], "title": f"{colours[k % 3]}{nouns[k // 3 % 2]} {k}",
              "brand": None, "categories": []} for k, row in enumerate(ROWS)]
-    log = EventLog.from_events([Event(e.user_id, e.event, e.item_id, e.ts) for e in EVENTS],
-                               {row["item_id"]: k for k, row in enumerate(rows)})
+    log = EventTable.from_events([Event(e.user_id, e.event, e.item_id, e.ts) for e in EVENTS],
+                                 {row["item_id"]: k for k, row in enumerate(rows)})
     retrieval = Retrieval(rows)
     found = make_examples(log, rows, retrieval, since=0.0, most=100, per_visit=3, seed=0)
     assert len(found) > 90
@@ -217,7 +217,7 @@ def test_shop_of_strangers_is_told_what_is_missing_and_its_order_measured(caplog
     """Of shoppers that come once no personal gain can be shown, but what any of them gets can."""
     once = [replace(e, user_id=f"visitor {k}", session_id=None)
             for k, e in enumerate(make_events(ROWS, users=30, visits=8))]
-    log = EventLog.from_events(once, {row["item_id"]: k for k, row in enumerate(ROWS)})
+    log = EventTable.from_events(once, {row["item_id"]: k for k, row in enumerate(ROWS)})
     with caplog.at_level(logging.WARNING):
         _, evidence = train_ranker(ROWS, log, replace(TINY, most_lists=200, evidence_share=0.4),
                                    quiet)
@@ -229,8 +229,8 @@ def test_shop_of_strangers_is_told_what_is_missing_and_its_order_measured(caplog
 
 
 def test_lists_with_another_users_history_are_no_evidence_of_a_gain():
-    log = EventLog.from_events(make_events(ROWS, users=30, visits=8),
-                               {row["item_id"]: k for k, row in enumerate(ROWS)})
+    log = EventTable.from_events(make_events(ROWS, users=30, visits=8),
+                                 {row["item_id"]: k for k, row in enumerate(ROWS)})
     options = replace(TINY, most_lists=200, evidence_share=0.4)
     own, half, none = (train_ranker(ROWS, log, replace(options, foreign_share=share), quiet)[1]
                        for share in (0.0, 0.5, 1.0))
@@ -247,7 +247,7 @@ def test_small_shop_is_personalised_if_its_few_lists_show_a_gain(is_shuffled):
         users = np.random.default_rng(0).permutation([event.user_id for event in events])
         events = [replace(event, user_id=str(user), session_id=f"{user} {k}")
                   for k, (event, user) in enumerate(zip(events, users, strict=True))]
-    log = EventLog.from_events(events, {row["item_id"]: k for k, row in enumerate(rows)})
+    log = EventTable.from_events(events, {row["item_id"]: k for k, row in enumerate(rows)})
     ranker, evidence = train_ranker(rows, log, replace(TrainConfig(), epochs=1), quiet)
     assert 30 <= evidence["lists"] < 100
     assert evidence["is_personal"] is not is_shuffled
@@ -281,7 +281,7 @@ def test_shop_without_times_is_evaluated_on_the_cases_own_histories():
     cases = [replace(case, ts=0.0, history=replace(case.history, ts=(0.0,) * len(case.history)))
              for case in make_cases(ROWS, EVENTS, 6)]
     stranger = replace(cases[0], case_id="s", user_id="nobody", history=History())
-    log = EventLog.from_events([replace(event, ts=None) for event in EVENTS], ranker.items.row_of)
+    log = EventTable.from_events([replace(event, ts=None) for event in EVENTS], ranker.items.row_of)
     evaluated = evaluate(ranker, log, [*cases, stranger], quiet(""))
     known = [k for k, case in enumerate(evaluated.cases) if case.case_id != "s"]
     assert evaluated.lists.has_history[known].all()

@@ -9,7 +9,7 @@ import pytest
 from scripts.train import requirement
 from sidecar.errors import FileError
 from sidecar.settings import Settings
-from sidecar.training.log import EventLog
+from sidecar.training.event_table import EventTable
 from sidecar.training.pipeline import TrainConfig
 from sidecar.training.search_space import DEFAULT, NOT_TUNED, Space
 from sidecar.training.tuning import METHODS, DevWindow, open_study
@@ -175,7 +175,7 @@ def test_trials_without_a_personal_gain_can_be_told_apart():
     ranker = fresh_ranker()
     ranker.config = dataclasses.replace(ranker.config, is_personal=False)
     cases = [case for case in make_cases(rows, events) if case.ts > LEARNT]
-    log = EventLog.from_events(events, ranker.items.row_of)
+    log = EventTable.from_events(events, ranker.items.row_of)
     window = DevWindow(rows, log.until(LEARNT), log, cases)
     figures = window._judge(ranker, quiet)
     assert figures["mrr"] == figures["mrr_unpersonalised"] != figures["mrr_bm25"]

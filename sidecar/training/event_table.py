@@ -31,7 +31,7 @@ VISIT_GAP_S = 1800.0  # a pause that ends a visit where neither order nor sessio
 
 
 @dataclass(frozen=True, slots=True)
-class EventLog:
+class EventTable:
     """Columns of one length n, sorted by ``ts``.
 
     ``user`` (n) codes into ``users``; ``item`` (n) rows of the catalogue, -1 for none or unknown;
@@ -69,7 +69,7 @@ class EventLog:
         return int(self.is_unknown.sum())
 
     @classmethod
-    def from_events(cls, events: Iterable[Event], rows: Mapping[str, int]) -> EventLog:
+    def from_events(cls, events: Iterable[Event], rows: Mapping[str, int]) -> EventTable:
         """Build the columns; ``rows`` maps item ids to catalogue rows.
 
         Events without a time get the file's order as their time, one second apart after the
@@ -87,15 +87,15 @@ class EventLog:
         _join_orders(log, np.asarray(columns.of_order, bool)[order])
         return log
 
-    def until(self, ts: float) -> EventLog:
+    def until(self, ts: float) -> EventTable:
         """Return the part strictly before ``ts``; codes stay as they are."""
         return self.slice(0, int(np.searchsorted(self.ts, ts, side="left")))
 
-    def slice(self, start: int, stop: int) -> EventLog:
+    def slice(self, start: int, stop: int) -> EventTable:
         """Return events ``start`` to ``stop`` as views; codes stay as they are."""
         return self.take(slice(start, stop))
 
-    def take(self, index: Index) -> EventLog:
+    def take(self, index: Index) -> EventTable:
         """Return some of the events, in the order of the index; codes stay as they are."""
         return replace(self, **{name: getattr(self, name)[index] for name in COLUMNS})
 
@@ -228,7 +228,7 @@ def _code(codes: dict[_Known, int], value: _Known) -> int:
     return codes.setdefault(value, len(codes))
 
 
-def _number_visits(log: EventLog, first_free: int) -> None:
+def _number_visits(log: EventTable, first_free: int) -> None:
     """Give events without order or session the visit of the user's run of events. Without times
     nothing tells where one ends: it is cut after MOST_UNTIMED events."""
     if not (log.visit < 0).any():
@@ -245,7 +245,7 @@ def _number_visits(log: EventLog, first_free: int) -> None:
     log.visit[order[absent]] = runs[absent]
 
 
-def _join_orders(log: EventLog, of_order: npt.NDArray[np.bool_]) -> None:
+def _join_orders(log: EventTable, of_order: npt.NDArray[np.bool_]) -> None:
     """Give the events that have but an order the visit of what the user did within the half hour
     before it: else no search would be followed by a purchase where only orders have ids."""
     if not of_order.any() or of_order.all():

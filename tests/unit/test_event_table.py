@@ -7,13 +7,13 @@ import pytest
 
 from sidecar.ranking.kinds import strength
 from sidecar.records import Event
-from sidecar.training.log import VISIT_GAP_S, EventLog
+from sidecar.training.event_table import VISIT_GAP_S, EventTable
 
 ROWS = {"a": 0, "b": 1, "c": 2}
 
 
-def log_of(*events: Event) -> EventLog:
-    return EventLog.from_events(events, ROWS)
+def log_of(*events: Event) -> EventTable:
+    return EventTable.from_events(events, ROWS)
 
 
 def test_events_are_sorted_by_time_and_stay_in_file_order_at_one_time():
