@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 _LEAST = -sys.float_info.max
+_FLAGS = {"true": True, "false": False}  # as pandas writes them to CSV, in lower case
 _DEEPEST = 100  # lists and objects in each other; Python's and OpenSearch's limits lie beyond
 
 
@@ -65,6 +66,8 @@ def as_number(value: Any, column: str, low: float = _LEAST) -> float:
     """Return a finite number; CSV's numbers come as text, a promotion may be true or false."""
     if type(value) is float and low <= value < math.inf:
         return value
+    if column == "promotion" and isinstance(value, str):
+        value = _FLAGS.get(value.lower(), value)
     if isinstance(value, bool) and column != "promotion":
         raise ValueError(f"{column} is {value}, must be a number")
     try:

@@ -157,6 +157,14 @@ def test_catalogue_row_is_normalised_and_unknown_columns_are_kept(tmp_path: Path
                     "colour": ["red"], "vectors": {"text": [1.0, 2.5]}}
 
 
+def test_promotion_may_be_true_or_false_in_csv_too(tmp_path: Path) -> None:
+    """As pandas writes it."""
+    (tmp_path / "c.csv").write_text("item_id,title,promotion\na,x,True\nb,y,False\nc,z,yes\n")
+    rows = read_catalogue(tmp_path / "c.csv")
+    assert [item["promotion"] for item in rows] == [1.0, 0.0]
+    assert [error.reason for error in rows.refused] == ["promotion is 'yes', must be a number"]
+
+
 @pytest.mark.parametrize(("change", "reason"), [
     ({"item_id": "a"}, "item_id 'a' is there twice; the first row is kept"),
     ({"item_id": "ü" * 257}, "item_id is longer than 512 bytes, shorten it"),
