@@ -110,11 +110,18 @@ def item(row: Row) -> Row:
         "brand": None if brand is None or brand == "" else as_id(brand, "brand"),
         "categories": _categories(categories),
     }
+    faults = []  # all at once: files are long, and exports alike in every row
     for column, value in row.items():
         is_none = value is None or (value == "" and column in _VALUES)
-        kept = None if is_none else _other(column, value)
+        try:
+            kept = None if is_none else _other(column, value)
+        except ValueError as error:
+            faults.append(str(error))
+            continue
         if kept is not None:
             result[column] = kept
+    if faults:
+        raise ValueError("; ".join(faults))
     return result
 
 

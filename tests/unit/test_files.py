@@ -178,6 +178,8 @@ def test_promotion_may_be_true_or_false_in_csv_too(tmp_path: Path) -> None:
     ({"vectors": {"text": []}}, "vectors.text must be a list of numbers"),
     ({"vectors": {"text": [1.0]}}, "vectors.text has 1 numbers, must have 2 like those before"),
     ({"created_at": "old"}, "created_at is 'old', must be ISO 8601 or null"),
+    ({"price": "1,99 €", "created_at": "31.12.2025"},
+     "price is '1,99 €', must be a number; created_at is '31.12.2025', must be ISO 8601 or null"),
 ])
 def test_catalogue_row_is_refused(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
     first = {**ITEM, "vectors": {"text": [1.0, 2.0]}}
