@@ -7,11 +7,12 @@ sidecar's own errors look the same, so that no client needs a second parser.
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from sidecar.errors import (
     BadRequest,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:  # the master imports this module, and must not choose where w
 
 log = logging.getLogger(__name__)
 
+_SHOWN_CHARS = 60  # of a path that is not there
 _WORDS = {413: "content_too_long_exception"}
 # First match wins: subclasses stand before their parents.
 _KINDS: tuple[tuple[type[SidecarError], int, str], ...] = (
@@ -93,7 +95,7 @@ def register(app: Flask, telemetry: Telemetry) -> None:
 
     def http_error(error: HTTPException) -> Response:
         count(_HTTP_REFUSALS.get(error.code or 500))
-        return _http_error(error)
+        return _http_error(error, _told(error, app))
 
     def any_error(error: Exception) -> Response:
         count(refusal(error))
@@ -103,10 +105,22 @@ def register(app: Flask, telemetry: Telemetry) -> None:
     app.register_error_handler(Exception, any_error)
 
 
-def _http_error(error: HTTPException) -> Response:
+def _told(error: HTTPException, app: Flask) -> str | None:
+    """Return what was wrong, and what there is instead."""
+    asked = f"{request.method} {request.path[:_SHOWN_CHARS]}"
+    if isinstance(error, MethodNotAllowed):
+        taken = ", ".join(sorted(error.valid_methods or ()))
+        return f"{asked} is not served; this path takes {taken}"
+    if isinstance(error, NotFound):
+        paths = sorted({re.sub("<.*>", "ID", rule.rule) for rule in app.url_map.iter_rules()})
+        return f"{asked} is not served; the sidecar's own paths are {', '.join(paths)}"
+    return error.description or error.name
+
+
+def _http_error(error: HTTPException, reason: str | None) -> Response:
     status = error.code or 500
     word = (error.name or "error").lower().replace(" ", "_") + "_exception"
-    response = _response(status, _WORDS.get(status, word), error.description or error.name)
+    response = _response(status, _WORDS.get(status, word), reason or word)
     if error.response is None:
         for name, value in error.get_headers():
             if name == "Allow":

@@ -165,6 +165,21 @@ def test_ubi_js_posts_events_and_queries(shop: Shop) -> None:
     assert shop.items() == (None, "7")
 
 
+@pytest.mark.parametrize("path", ["/_personalize/event", "/_personalize/events/",
+                                  "/_personalize/users"])
+def test_wrong_path_is_told_those_that_are_there(shop: Shop, path: str) -> None:
+    reason = shop.post(CLICK, path, status=404)["error"]["reason"]
+    assert reason.startswith(f"POST {path} is not served; the sidecar's own paths are "
+                             "/_personalize/events, /_personalize/users/ID, ")
+
+
+def test_wrong_method_is_told_those_that_are_taken(shop: Shop) -> None:
+    answer = shop.client.put("/_personalize/events", data=b"{}")
+    assert answer.status_code == 405
+    assert answer.json["error"]["reason"] == (
+        "PUT /_personalize/events is not served; this path takes OPTIONS, POST")
+
+
 def test_store_that_is_down_is_a_503(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     def down(user_ids: Sequence[str]) -> list[UserState | None]:
         raise UpstreamUnavailable("no node took the connection")
