@@ -53,6 +53,8 @@ def parse_event(raw: object, now: float) -> Event:
     extra = {name: value for name, value in fields.items() if name not in known}
     if "client_id" in known:
         extra["client_id"] = known["client_id"]
+    if "ts" not in known and "timestamp" in extra:  # UBI's name; else the event were of now
+        known["ts"] = extra.pop("timestamp")
     return _event(known, extra, now)
 
 
@@ -146,7 +148,8 @@ def _ts(value: object, now: float) -> float | None:
         ts = seconds(value) if isinstance(value, str) else _number(value, "ts") or 0.0
     except (ValueError, EventError):
         raise EventError(
-            f"ts is {shown(value)}, must be ISO 8601 or seconds since 1970") from None
+            f"ts is {shown(value)}, must be ISO 8601 in text, or a number of seconds or "
+            "milliseconds since 1970") from None
     if ts >= FIRST_MILLISECONDS and not isinstance(value, str):
         ts /= 1000.0
     if ts < 0:

@@ -60,7 +60,7 @@ def tell_of_events(events: EventTable, *, has_cases: bool) -> None:
         log.info("events tell no impressions and there are no cases: BM25 over the catalogue "
                  "stands in for the engine, also where the model is compared with it")
     if not events.has_times:
-        log.warning("events have no times: file order counts, and rhythms mean nothing")
+        log.warning("events have no times (column ts): file order counts, and rhythms mean nothing")
     if events.unknown_items:
         log.warning("%d events name items that the catalogue lacks", events.unknown_items)
     unknown = [word for word in events.kinds if meaning(word) is None]

@@ -57,6 +57,12 @@ def test_ubi_js_event_is_read_as_it_is_sent() -> None:
                                                          "description": "Milk"}
 
 
+def test_time_under_ubis_name_is_no_event_of_now() -> None:
+    event = parse_event({"user_id": "u", "event": "click", "item_id": "i",
+                         "timestamp": "2025-01-02T03:04:05Z"}, NOW)
+    assert (event.ts, event.extra) == (1735787045.0, {})
+
+
 def test_column_named_as_ubis_leaves_the_short_form_what_it_is() -> None:
     """A shop's own column of that name took the item and the time with it."""
     event = parse_event(short(action_name="buy button"), NOW)
@@ -142,6 +148,7 @@ def test_times_are_iso_seconds_or_milliseconds(given: object, seconds: float) ->
 @pytest.mark.parametrize(("change", "reason"), [
     ({"ts": "yesterday"}, "ts is 'yesterday', must be ISO 8601"),
     ({"ts": True}, "ts is True, must be ISO 8601"),
+    ({"ts": "1764340000"}, "ts is '1764340000', must be ISO 8601 in text, or a number of seconds"),
     ({"ts": -1}, "ts is -1, must be 1970 or later"),
     ({"ts": NOW + MAX_AHEAD_S + 1}, "more than a day ahead"),
     ({"ts": "9999-12-31T23:59:59Z"}, "more than a day ahead"),
