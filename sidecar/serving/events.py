@@ -57,13 +57,15 @@ class IntakeAnswer:
 
     ``taken`` counts the events that are in the log, ``duplicates`` those of them whose id was
     known already. ``states`` maps each user to the version that holds their events; -1 where
-    nothing is kept of them (impressions, for one, are logged only).
+    nothing is kept of them (impressions, for one, are logged only). ``without_effect`` counts new
+    events that cannot be ranked by: no item or query, or an item that the ranking does not know.
     """
 
     taken: int
     refused: tuple[Refusal, ...]
     states: Mapping[str, int]
     duplicates: int
+    without_effect: int
 
 
 class EventIntake:
@@ -108,23 +110,24 @@ class EventIntake:
         except UpstreamError as error:
             self._tell_of(error, len(arrivals))
             raise
-        self._count_without_effect(arrivals)
-        answer = _answer(entries)
+        answer = _answer(entries, self._count_without_effect(arrivals))
         self._telemetry.events(taken=answer.taken - answer.duplicates,
                                refused=len(answer.refused), duplicates=answer.duplicates)
         return answer
 
-    def _count_without_effect(self, arrivals: Sequence[Arrival]) -> None:
-        """Count events that were taken without effect: a client cannot see, for one, that its ids
-        are not the catalogue's. Impressions are left out: they belong to no history."""
+    def _count_without_effect(self, arrivals: Sequence[Arrival]) -> int:
+        """Count events that were taken without effect, for one because the client's ids are not
+        the catalogue's. Impressions are left out: they belong to no history."""
         taken = [arrival.event for arrival in arrivals
                  if arrival.refusal is None and not arrival.is_duplicate]
         items, ranker = [event.item_id for event in taken if event.item_id], self._ranker_source()
-        self._telemetry.events_without_effect(
-            names_nothing=sum(not leaves_trace(event) and not is_impression(event.event)
-                              for event in taken),
-            unknown_item=0 if ranker is None or not items
-            else int((ranker.items.rows(items) < 0).sum()))
+        names_nothing = sum(not leaves_trace(event) and not is_impression(event.event)
+                            for event in taken)
+        unknown_item = (0 if ranker is None or not items
+                        else int((ranker.items.rows(items) < 0).sum()))
+        self._telemetry.events_without_effect(names_nothing=names_nothing,
+                                              unknown_item=unknown_item)
+        return names_nothing + unknown_item
 
     def _tell_of(self, error: UpstreamError, count: int) -> None:
         self._telemetry.events(failed=count)
@@ -174,7 +177,7 @@ class _Door:
         self._standstill.moved()
 
 
-def _answer(entries: Sequence[Arrival | EventError]) -> IntakeAnswer:
+def _answer(entries: Sequence[Arrival | EventError], without_effect: int) -> IntakeAnswer:
     refused: list[Refusal] = []
     states: dict[str, int] = {}
     duplicates = 0
@@ -186,4 +189,5 @@ def _answer(entries: Sequence[Arrival | EventError]) -> IntakeAnswer:
         else:
             states[entry.event.user_id] = entry.version
             duplicates += entry.is_duplicate
-    return IntakeAnswer(len(entries) - len(refused), tuple(refused), states, duplicates)
+    return IntakeAnswer(len(entries) - len(refused), tuple(refused), states, duplicates,
+                        without_effect)

@@ -119,6 +119,7 @@ def _respond(answer: IntakeAnswer) -> Response:
                     for refusal in answer.refused],
         "states": answer.states,
         "duplicates": answer.duplicates,
+        "without_effect": answer.without_effect,
     }
     status = 200
     if answer.refused and not answer.taken:
