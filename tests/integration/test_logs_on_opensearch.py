@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from base64 import b64encode
 from collections.abc import Iterator
+from pathlib import Path
+from textwrap import dedent
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,9 +22,10 @@ from sidecar.errors import EventError, UpstreamError, UpstreamUnavailable
 from sidecar.records import Event, HttpRequest, HttpResponse, UserState
 from sidecar.serving.events import EventIntake
 from sidecar.serving.telemetry import Telemetry
-from sidecar.settings import Settings
+from sidecar.settings import Settings, variable
 from sidecar.stores import query_log
 from sidecar.stores.event_log import open_logs
+from sidecar.stores.files import read_events
 from sidecar.stores.query_log import QueryLog
 from sidecar.stores.states import OpenSearchStateStore
 from sidecar.stores.upstream import Upstream
@@ -296,3 +302,26 @@ def test_node_that_is_away_is_unavailable() -> None:
         states.put_many([UserState("u")])
     with pytest.raises(UpstreamUnavailable):
         open_logs(settings, upstream).events.append([event("e")])
+
+
+def test_lines_of_the_readme_write_an_events_file(node: Node, tmp_path: Path) -> None:
+    """What a shop trains on again: the events and the searches that the sidecar has logged."""
+    intake = EventIntake(node.settings, node.states, node.logs, lambda: None, Telemetry())
+    intake.take([{"user_id": "u", "item_id": "007", "event": "click", "ts": 1735787045}])
+    intake.take_queries([{"query_id": "q", "user_query": "milk", "client_id": "u"}])
+    text = Path("README.md").read_text(encoding="utf-8")
+    lines = dedent(text.partition("<<'EOF'\n")[2].partition("   EOF\n")[0])
+    for name, own in (("ubi_events", node.settings.events_index),
+                      ("ubi_queries", node.settings.queries_index)):
+        assert name in lines
+        lines = lines.replace(name, own)
+        node.ask("POST", f"/{own}/_refresh")
+    done = subprocess.run(
+        [sys.executable, "-"], input=lines, text=True, capture_output=True, check=True,
+        env={**os.environ, variable("opensearch_url"): node.settings.opensearch_url})
+    file = tmp_path / "logged.jsonl"
+    file.write_text(done.stdout)
+    rows = read_events(file)
+    assert sorted((event.event, event.item_id, event.query) for event in rows) == [
+        ("click", "007", None), ("search", None, "milk")]
+    assert not rows.refused
