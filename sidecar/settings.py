@@ -51,7 +51,8 @@ class Settings:
         "http://127.0.0.1:9200", "OpenSearch nodes, http[s]://HOST[:PORT][/PREFIX], "
         "comma-separated; the default port is 443 for https and 9200 for http")
     opensearch_authorization: str = _setting(
-        "", "Authorization header for the sidecar's own reads and writes (state, events, products)",
+        "", "Authorization header (Basic BASE64 or Bearer TOKEN) for the sidecar's own reads and "
+        "writes (state, events, products)",
         form=HEADER)
     opensearch_ca: str = _setting("", "PEM file with the CA that signed the nodes' certificates")
     opensearch_client_cert: str = _setting("", "PEM file with a client certificate and its key")
