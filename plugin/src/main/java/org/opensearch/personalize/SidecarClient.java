@@ -253,7 +253,10 @@ final class SidecarClient implements Closeable {
                 return false;
             }
             places.release();
-            look.cancel();
+            ScheduledCancellable next = look;
+            if (next != null) { // null: the first look came before it was told of
+                next.cancel();
+            }
             abort.get().run();
             return true;
         }

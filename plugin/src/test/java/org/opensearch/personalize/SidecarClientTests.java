@@ -5,6 +5,7 @@ import java.net.URI;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 
@@ -13,6 +14,7 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.opensearch.common.settings.MockSecureSettings;
 import org.opensearch.common.settings.Settings;
+import org.opensearch.common.unit.TimeValue;
 import org.opensearch.core.tasks.TaskCancelledException;
 import org.opensearch.threadpool.TestThreadPool;
 import org.opensearch.threadpool.ThreadPool;
@@ -216,6 +218,35 @@ class SidecarClientTests {
         cancelled.set(true);
         assertInstanceOf(TaskCancelledException.class, heard.failure());
         assertEquals(0, client.inFlight());
+    }
+
+    @Test
+    void callThatEndsAtItsFirstLookIsTold() throws Exception {
+        client.close();
+        ThreadPool.terminate(threadPool, 10, TimeUnit.SECONDS);
+        threadPool = new HastyThreadPool();
+        client = new SidecarClient(SETTINGS, threadPool);
+        Heard<RescoreAnswer> heard = begin(sidecar.endpoint(), 20_000, new AtomicBoolean(true));
+        assertInstanceOf(TaskCancelledException.class, heard.failure());
+        assertEquals(0, client.inFlight());
+    }
+
+    /** Runs scheduled work before it returns, as when the caller is held up by the machine. */
+    private static final class HastyThreadPool extends TestThreadPool {
+
+        HastyThreadPool() {
+            super("hasty");
+        }
+
+        @Override
+        public ScheduledCancellable schedule(Runnable work, TimeValue delay, String executor) {
+            try {
+                executor(executor).submit(work).get();
+            } catch (ExecutionException | InterruptedException e) {
+                throw new AssertionError(e);
+            }
+            return super.schedule(() -> {}, delay, executor);
+        }
     }
 
     @Test
