@@ -23,7 +23,7 @@ final class PersonalizeSettings {
         PREFIX + ProcessorConfig.ENDPOINT,
         "http://127.0.0.1:8080",
         Function.identity(),
-        ProcessorConfig::checkEndpoint,
+        PersonalizeSettings::checkEndpoint,
         Property.NodeScope,
         Property.Dynamic
     );
@@ -127,6 +127,15 @@ final class PersonalizeSettings {
     );
 
     private PersonalizeSettings() {}
+
+    private static void checkEndpoint(String text) {
+        try {
+            ProcessorConfig.checkEndpoint(text);
+        } catch (IllegalArgumentException e) {
+            String key = PREFIX + ProcessorConfig.ENDPOINT;
+            throw new IllegalArgumentException("[" + key + "] " + e.getMessage());
+        }
+    }
 
     static List<Setting<?>> all() {
         return List.of(

@@ -118,7 +118,9 @@ class ProcessorConfigTests {
     void settingThatCannotBeIsRefused() {
         ClusterSettings known = Fixtures.clusterSettings(Settings.EMPTY);
         Settings bad = Settings.builder().put("plugins.personalize.endpoint", "nowhere").build();
-        assertThrows(IllegalArgumentException.class, () -> known.validate(bad, true));
+        var error =
+            assertThrows(IllegalArgumentException.class, () -> known.validate(bad, true));
+        assertTrue(error.getMessage().startsWith("[plugins.personalize.endpoint] is [nowhere]"));
         Settings worse = Settings.builder().put("plugins.personalize.on_failure", "maybe").build();
         assertThrows(IllegalArgumentException.class, () -> known.validate(worse, true));
     }
