@@ -33,6 +33,7 @@ FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
 _WHILE_LOADING = {"refresh_interval": "-1", "auto_expand_replicas": "false",
                   "number_of_replicas": 0}
+DEFAULT_PIPELINE = "search.default_pipeline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +55,15 @@ class Load:
 class Version:
     """One index of the alias; ``load`` is None if another program made it.
 
-    ``options`` are the alias's, such as its filter and routing.
+    ``options`` are the alias's, such as its filter and routing; ``pipeline`` is the default one of
+    its searches.
     """
 
     name: str
     number: int
     load: Load | None
     options: dict[str, Any] = field(default_factory=dict)
+    pipeline: str | None = None
 
     @property
     def writes(self) -> str:
@@ -138,7 +141,7 @@ class CatalogueVersions:
         return int(self._ask(version, lambda: self._client.count(index=version.name))["count"])
 
     def publish(self, version: Version, settings: dict[str, Any]) -> None:
-        """Move the alias to the version, with its filter and routing.
+        """Move the alias to the version, with its filter, routing and default search pipeline.
 
         The one searched before stays, for open scrolls and for a way back; older ones go.
         ``settings`` are those that the mapping file asks for.
@@ -161,6 +164,7 @@ class CatalogueVersions:
                                 f"{version.name}; that was deleted, load again")
         before = [old.name for old in searched if old.name != version.name]
         for_searches = {name: settings.get(name) for name in _WHILE_LOADING}
+        for_searches[DEFAULT_PIPELINE] = searched[0].pipeline if searched else None
         self._ask(version, lambda: self._client.indices.put_settings(
             index=version.name, body={"index": for_searches}))
         actions: list[dict[str, Any]] = [
@@ -195,7 +199,8 @@ class CatalogueVersions:
         number = re.fullmatch(re.escape(self.alias) + r"-v(\d+)", name)
         load = body["mappings"].get("_meta", {}).get("load")
         return Version(name, int(number[1]) if number else 0, Load(**load) if load else None,
-                       body["aliases"].get(self.alias, {}))
+                       body["aliases"].get(self.alias, {}),
+                       body["settings"]["index"].get("search", {}).get("default_pipeline"))
 
 
 def _meta(meta: dict[str, Any], load: Load) -> dict[str, Any]:

@@ -216,6 +216,16 @@ def test_alias_keeps_its_filter_and_routing(
     assert client.count(index=alias)["count"] == 4
 
 
+def test_next_version_keeps_the_default_search_pipeline(
+        client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path) -> None:
+    load(write(tmp_path / "c.jsonl", items(2)))
+    setting = {"index.search.default_pipeline": "_none"}
+    client.indices.put_settings(index=alias, body=setting)
+    assert load(write(tmp_path / "d.jsonl", items(5))) == 0
+    found = client.indices.get_settings(index=alias, flat_settings=True)
+    assert found[f"{alias}-v2"]["settings"].items() >= setting.items()
+
+
 def test_alias_with_two_filters_is_left_as_it_is(
         client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path,
         capsys: pytest.CaptureFixture[str]) -> None:
