@@ -2,7 +2,8 @@
 
 The pipeline has both processors, with the keys given here and the nodes' settings for all others.
 --default-for makes it the default pipeline of an index, so that every search of the index is
-personalised. Otherwise searches name it: ?search_pipeline=NAME. --remove undoes all of that.
+personalised. Otherwise searches name it: ?search_pipeline=NAME. --remove undoes all of that, for
+every index that has it as its default.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ def _given(keys: dict[str, Any]) -> dict[str, Any]:
 
 
 def _remove(client: OpenSearch, options: argparse.Namespace) -> None:
-    if options.default_for:
-        _set_default(client, options.default_for, None)
+    for index in _indices_by_default(client, options.name):  # their searches would all fail
+        _set_default(client, index, None)
     try:
         client.transport.perform_request("DELETE", _target(options.name))
     except NotFoundError:
@@ -88,6 +89,13 @@ def _nodes_without_plugin(client: OpenSearch) -> list[str]:
 
 def _set_default(client: OpenSearch, index: str, name: str | None) -> None:
     client.indices.put_settings(index=index, body={"index.search.default_pipeline": name})
+
+
+def _indices_by_default(client: OpenSearch, name: str) -> list[str]:
+    setting = "index.search.default_pipeline"
+    found = client.indices.get_settings(index="*", name=setting, flat_settings=True,
+                                        expand_wildcards="all")
+    return sorted(index for index, body in found.items() if body["settings"].get(setting) == name)
 
 
 def _target(name: str) -> str:

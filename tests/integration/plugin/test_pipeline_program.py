@@ -35,15 +35,29 @@ def test_one_command_sets_the_pipeline_up_and_another_takes_it_away(one_node, na
     assert "nothing to remove" in capsys.readouterr().err
 
 
-def test_pipeline_can_be_an_indexs_default(one_node, name):
+def test_pipeline_can_be_an_indexs_default_until_it_is_removed(one_node, name):
+    """Without its default pipeline every search of the index would fail."""
     node = one_node.nodes[0]
-    asked = ["--opensearch", node, "--name", name, "--default-for", "narrow"]
-    assert pipeline.main([*asked, "--endpoint", one_node.sidecar, "--timeout-ms", "5000"]) == 0
+    asked = ["--opensearch", node, "--name", name]
+    assert pipeline.main([*asked, "--default-for", "narrow", "--endpoint", one_node.sidecar,
+                          "--timeout-ms", "5000"]) == 0
     try:
         assert ask(node, "POST", "/narrow/_search", FOR_USER).told["applied"] is True
     finally:
         assert pipeline.main([*asked, "--remove"]) == 0
     assert "ext" not in ask(node, "POST", "/narrow/_search", MILK).json
+
+
+def test_removal_leaves_the_default_that_another_pipeline_is(one_node, name):
+    node, other = one_node.nodes[0], f"{name}-other"
+    asked = ["--opensearch", node, "--default-for", "narrow"]
+    assert pipeline.main([*asked, "--name", name]) == 0
+    assert pipeline.main([*asked, "--name", other]) == 0
+    try:
+        assert pipeline.main([*asked, "--name", name, "--remove"]) == 0
+        assert ask(node, "POST", "/narrow/_search", FOR_USER).told is not None
+    finally:
+        assert pipeline.main(["--opensearch", node, "--name", other, "--remove"]) == 0
 
 
 def test_node_without_the_plugin_is_named(opensearch, capsys):
