@@ -42,7 +42,7 @@ final class PageFetch {
             listener.onResponse(ids == null ? null : page);
             return;
         }
-        SearchSourceBuilder source = LeanFetch.page(plan.source(), field, ids);
+        SearchSourceBuilder source = LeanFetch.page(asked(request, plan), field, ids);
         services.client().search(again(request, plan, source), new ActionListener<>() {
             @Override
             public void onResponse(SearchResponse found) {
@@ -61,10 +61,19 @@ final class PageFetch {
 
     /** Searches once more, the whole window in one. */
     void whole(SearchRequest request, SearchPlan plan, ActionListener<SearchResponse> listener) {
-        SearchSourceBuilder source = plan.source().shallowCopy();
-        source.ext(PersonalizeExtBuilder.without(source.ext()));
+        SearchSourceBuilder source = asked(request, plan);
         source.from(0).size(plan.window().fetched()).docValueField(plan.config().itemIdField());
         services.client().search(again(request, plan, source), listener);
+    }
+
+    /**
+     * Returns what the client asked for, within the query that processors behind this plugin's have
+     * left: one that filters must hide as much from a second search.
+     */
+    private static SearchSourceBuilder asked(SearchRequest request, SearchPlan plan) {
+        SearchSourceBuilder asked = plan.source().shallowCopy();
+        SearchSourceBuilder left = request.source();
+        return asked.ext(left.ext()).query(left.query()).postFilter(left.postFilter());
     }
 
     private SearchRequest again(

@@ -17,6 +17,7 @@ import org.opensearch.action.search.SearchResponse;
 import org.opensearch.common.document.DocumentField;
 import org.opensearch.core.common.bytes.BytesArray;
 import org.opensearch.index.query.InnerHitBuilder;
+import org.opensearch.index.query.QueryBuilder;
 import org.opensearch.index.query.QueryBuilders;
 import org.opensearch.search.SearchHit;
 import org.opensearch.search.SearchHits;
@@ -34,6 +35,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 /** Searches that are split: ids and scores of the window first, the page's hits after. */
 class LeanSearchTests extends ProcessorsTestCase {
+
+    private static final QueryBuilder IN_STOCK = QueryBuilders.termQuery("stock", true);
 
     private Search search;
 
@@ -88,6 +91,27 @@ class LeanSearchTests extends ProcessorsTestCase {
         assertNull(response.getHits().getAt(1).field("sku"));
         assertEquals(2, client.searches.size());
         assertEquals(20, client.searches.get(1).source().size());
+    }
+
+    /** As filter_query does, behind this plugin's processor. */
+    @Test
+    void filterOfALaterProcessorHoldsForTheFurtherSearches() throws Exception {
+        search.engine = size -> {
+            SearchSourceBuilder left = search.request.source();
+            left.query(QueryBuilders.boolQuery().must(left.query()).filter(IN_STOCK));
+            left.postFilter(IN_STOCK);
+            return response(lean(size));
+        };
+        client.engine = request -> isPageSearch(request)
+            ? response(whole(List.of()))
+            : response(whole(skus(request.source().size())));
+        search.size(2).run(20).answer();
+        assertEquals(2, client.searches.size());
+        for (SearchRequest further : client.searches) {
+            assertTrue(further.source().query().toString().contains("\"stock\""));
+            assertEquals(IN_STOCK, further.source().postFilter());
+            assertNull(further.source().storedFields());
+        }
     }
 
     @Test
