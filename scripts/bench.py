@@ -43,7 +43,7 @@ from scripts._arguments import new_file, positive, seed, server_url, whole
 from scripts._bench_arms import BASE, MEANINGS, PLUGIN, Arms, BenchTarget
 from scripts._bench_searches import Log, check_index, generate, read, send_histories
 from scripts._bench_sections import Bench, Report
-from scripts._program import exit_code
+from scripts._program import exit_code, known
 from sidecar.errors import SidecarError
 from sidecar.stores.addresses import default_port
 
@@ -68,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SidecarError, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    print(json.dumps(report, indent=1) if options.json else _bench_report.render(report))
+    print(json.dumps(known(report), indent=1, allow_nan=False) if options.json
+          else _bench_report.render(report))
     return 0
 
 

@@ -20,8 +20,7 @@ from typing import Any
 
 from scripts._arguments import new_directory, whole
 from scripts._inputs import bar, counted, digest, when, write_whole
-from scripts._program import INTERRUPTED, exit_code, log_to_stderr
-from scripts.evaluate import known
+from scripts._program import INTERRUPTED, exit_code, known, log_to_stderr
 from scripts.train import add_config, config_of
 from sidecar.errors import FileError, SidecarError
 from sidecar.stores.files import read_catalogue, read_events

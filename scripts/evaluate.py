@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ import msgspec
 
 from scripts._arguments import new_file, number
 from scripts._inputs import bar, counted, ranker_over, scored_cases
-from scripts._program import exit_code, log_to_stderr
+from scripts._program import exit_code, known, log_to_stderr
 from sidecar.analysis.evaluation_report import evaluation_page, more_figures
 from sidecar.errors import InputError, SidecarError
 from sidecar.ranking.items import ItemTable
@@ -62,15 +61,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     print(json.dumps(known(figures), allow_nan=False) if options.json else _table(figures))
     return 0
-
-
-def known(figures: Any) -> Any:
-    """Return figures with null for those that no case tells anything of: JSON has no NaN."""
-    if isinstance(figures, dict):
-        return {name: known(value) for name, value in figures.items()}
-    if isinstance(figures, list | tuple):
-        return [known(value) for value in figures]
-    return None if isinstance(figures, float) and math.isnan(figures) else figures
 
 
 def _evaluate(options: argparse.Namespace) -> tuple[list[Case], Evaluated, ItemTable]:

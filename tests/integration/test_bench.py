@@ -301,6 +301,14 @@ def test_clicks_come_besides_the_searches_of_the_open_loop(url):
     assert clicks == pytest.approx(personal, abs=5)
 
 
+def test_log_without_users_gives_figures_that_json_can_hold(url, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "run", lambda _: {
+        "events": _bench_sections.events(bench_at(url, None), clients=1, seconds=0.05)})
+    assert bench.main(["--sidecar", url, "--opensearch", url, "--queries", "q", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert told["events"]["single_ms"]["p50"] is None
+
+
 @pytest.mark.parametrize(("arm", "user"), [("personal", None), ("plugin", "u")])
 def test_nobody_and_no_node_is_sent_clicks(url, arm, user):
     bare, _ = searches_in_open_loop(bench_at(url, user), "bare")
