@@ -74,7 +74,8 @@ class RawConnection:
         """
         data = self.socket.recv(_RECV_BYTES)
         if not data:
-            raise ConnectionResetError("server closed the connection before its answer")
+            host, port = self._address
+            raise ConnectionResetError(f"{host}:{port} closed the connection before its answer")
         self._buffer += data
         return self._complete()
 
@@ -89,7 +90,12 @@ class RawConnection:
         self.socket.close()
 
     def _connect(self) -> socket.socket:
-        opened = socket.create_connection(self._address, self._timeout_s)
+        host, port = self._address
+        try:
+            opened = socket.create_connection(self._address, self._timeout_s)
+        except OSError as error:
+            raise ConnectionError(f"{host}:{port} takes no connection; is it running? {error}"
+                                  ) from error
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return opened
 

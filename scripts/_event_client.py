@@ -26,6 +26,7 @@ class EventClient:
 
     def __init__(self, url: str) -> None:
         """``url``: as ``_arguments.server_url`` takes it."""
+        self._url = url
         parts = urlsplit(url)
         kind = (http.client.HTTPSConnection if parts.scheme == "https"
                 else http.client.HTTPConnection)
@@ -58,7 +59,8 @@ class EventClient:
             content = response.read()
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-            raise UpstreamUnavailable(f"the sidecar does not answer: {error}") from error
+            raise UpstreamUnavailable(f"the sidecar does not answer at {self._url}; is it running? "
+                                      f"{error}") from error
         if response.status in _PASSING:
             raise UpstreamUnavailable(f"the sidecar answered {response.status}: {content[:200]!r}")
         try:

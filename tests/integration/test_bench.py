@@ -69,6 +69,14 @@ def test_options_that_would_measure_nothing_are_refused_at_once(options, said, c
     assert "secret" not in told
 
 
+def test_server_that_is_not_there_is_named(tmp_path, capsys):
+    path = tmp_path / "q.jsonl"
+    path.write_text('{"query": "milk", "user_id": "u"}\n')
+    assert bench.main(["--sidecar", "http://127.0.0.1:9", "--opensearch", "http://127.0.0.1:9",
+                       "--queries", str(path)]) == 1
+    assert capsys.readouterr().err.startswith("bench: 127.0.0.1:9 takes no connection")
+
+
 def test_bare_opensearch_is_always_measured(monkeypatch):
     chosen = []
     monkeypatch.setattr(bench, "run", lambda options: chosen.append(options) or {})

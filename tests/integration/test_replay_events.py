@@ -150,7 +150,8 @@ def test_no_sidecar_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixt
     path = write(tmp_path / "events.jsonl", [row(1)])
     assert replay_events.main(["--sidecar", "http://127.0.0.1:9", "--events", str(path),
                                "--quiet"]) == 1
-    assert capsys.readouterr().err.startswith("replay_events: the sidecar does not answer")
+    assert capsys.readouterr().err.startswith(
+        "replay_events: the sidecar does not answer at http://127.0.0.1:9;")
 
 
 def test_missing_file_is_one_clear_line(sidecar: Sidecar, tmp_path: Path,
