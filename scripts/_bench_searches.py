@@ -80,7 +80,7 @@ def _rows(path: Path, source: Source) -> Iterator[tuple[Search, list[dict[str, A
             try:
                 row = source.parse(raw)
                 found = _search(row), _events_before(row)
-            except (ValueError, msgspec.DecodeError) as error:
+            except ValueError as error:
                 raise FileError(f"{path}:{line}: {error}") from error
             if found[0].query:
                 yield found

@@ -47,7 +47,7 @@ class Source(Protocol):
         ...
 
     def parse(self, raw: Any) -> Row:
-        """Return the row's columns; ValueError or ``msgspec.DecodeError`` when it has none."""
+        """Return the row's columns; ValueError when it has none."""
         ...
 
 
@@ -96,21 +96,22 @@ class JsonLinesSource:
         """Decode one line."""
         try:
             row = self._decode(raw)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             row = _without_nan(raw, error)
         if type(row) is not dict:
-            raise ValueError(f"row is a {type(row).__name__}, must be a JSON object")
+            raise ValueError(f"line holds a {type(row).__name__}, must be one JSON object")
         return row
 
 
-def _without_nan(raw: bytes, error: msgspec.DecodeError) -> Any:
-    """Decode a line in which Python wrote NaN or Infinity; raise ``error`` for any other."""
+def _without_nan(raw: bytes, error: Exception) -> Any:
+    """Decode a line in which Python wrote NaN or Infinity; refuse any other for ``error``."""
+    refused = ValueError(f"line must be one JSON object, in UTF-8: {error}")
     if not _NO_NUMBER.search(raw) or _SURROGATE.search(raw.decode(errors="replace")):
-        raise error
+        raise refused from error
     try:
         return json.loads(raw, parse_constant=lambda _: None)
     except ValueError:
-        raise error from None
+        raise refused from error
 
 
 class CsvSource:

@@ -133,10 +133,18 @@ def _other(column: str, value: Any) -> Any:
     if column in _TEXTS:
         return as_text(value, column)
     if column == "created_at":
-        return datetime.fromtimestamp(as_ts(value, column) or 0.0, UTC).isoformat()
+        return _utc(as_ts(value, column) or 0.0, value)
     if column == "vectors":
         return _vectors(value)
     return jsonable(value)
+
+
+def _utc(ts: float, value: Any) -> str:
+    try:
+        return datetime.fromtimestamp(ts, UTC).isoformat()
+    except (ValueError, OverflowError):
+        raise ValueError(f"created_at is {value!r}, must lie in the years 1 to 9999 of UTC"
+                         ) from None
 
 
 def _vectors(value: Any) -> dict[str, list[float]] | None:

@@ -13,8 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Generic, TypeVar
 
-import msgspec
-
 from sidecar.errors import FileError, RowError
 from sidecar.records import Case, Event
 from sidecar.stores import file_rows
@@ -59,7 +57,7 @@ class Rows(Iterable[T], Generic[T]):
             self.line = line
             try:
                 record = convert(parse(raw))
-            except (ValueError, msgspec.DecodeError) as reason:
+            except ValueError as reason:
                 self._refuse(raw, str(reason))
                 continue
             except RecursionError:
@@ -75,7 +73,9 @@ class Rows(Iterable[T], Generic[T]):
         try:
             yield from self._source.rows()
         except BROKEN as error:
-            raise FileError(f"{self.path} breaks off after line {self.line}: {error}") from error
+            remedy = "; save it as UTF-8" if isinstance(error, UnicodeDecodeError) else ""
+            raise FileError(f"{self.path} breaks off after line {self.line}: {error}{remedy}"
+                            ) from error
 
     def _refuse(self, raw: Any, reason: str) -> None:
         error = RowError(str(self.path), self.line, reason)

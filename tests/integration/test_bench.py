@@ -224,7 +224,7 @@ def test_ids_are_read_as_the_other_programs_read_them(tmp_path):
 
 
 @pytest.mark.parametrize(("line", "said"), [
-    ("{", "jsonl:2: "), ("[]", "jsonl:2: row is a list"),
+    ("{", "jsonl:2: "), ("[]", "jsonl:2: line holds a list"),
     ('{"query": "a", "history": [["i", "click"]]}', "jsonl:2: history holds"),
     ('{"query": "a", "history": 5}', "jsonl:2: history is 5"),
     ('{"query": "a", "user_id": 1.5}', "jsonl:2: user_id is 1.5")])

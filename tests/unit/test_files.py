@@ -131,7 +131,25 @@ def test_lines_that_are_no_json_object_are_refused_and_blank_ones_passed_over(
     rows = read_events(write_lines(tmp_path / "e.jsonl", ["{", "", "[1]", EVENT]))
     assert len(list(rows)) == 1
     assert [error.line for error in rows.refused] == [1, 3]
-    assert rows.refused[1].reason == "row is a list, must be a JSON object"
+    assert rows.refused[1].reason == "line holds a list, must be one JSON object"
+
+
+@pytest.mark.parametrize("file", [
+    json.dumps([EVENT], indent=1).encode(), json.dumps(EVENT).encode("utf-16"),
+    json.dumps(EVENT | {"query": "caf\xe9"}, ensure_ascii=False).encode("latin-1")])
+def test_file_of_another_form_is_told_which_it_must_have(tmp_path: Path, file: bytes) -> None:
+    """A whole JSON array, as other systems export it, and what is not UTF-8."""
+    (tmp_path / "e.jsonl").write_bytes(file)
+    with pytest.raises(FileError, match="must be one JSON object, in UTF-8: "):
+        list(read_events(tmp_path / "e.jsonl"))
+
+
+def test_csv_of_another_encoding_is_told_what_to_do(tmp_path: Path) -> None:
+    """Also where the first line that tells comes late, after what is read at once."""
+    (tmp_path / "c.csv").write_bytes(
+        b"item_id,title\n" + b"".join(b"%d,cup\n" % k for k in range(20_000)) + b"x,caf\xe9\n")
+    with pytest.raises(FileError, match=r"breaks off after line .*; save it as UTF-8"):
+        list(read_catalogue(tmp_path / "c.csv"))
 
 
 def test_mark_at_the_beginning_of_a_file_is_passed_over(tmp_path: Path) -> None:
@@ -180,6 +198,8 @@ def test_promotion_may_be_true_or_false_in_csv_too(tmp_path: Path) -> None:
     ({"created_at": "old"}, "created_at is 'old', must be ISO 8601 or null"),
     ({"price": "1,99 €", "created_at": "31.12.2025"},
      "price is '1,99 €', must be a number; created_at is '31.12.2025', must be ISO 8601 or null"),
+    ({"created_at": "0001-01-01T00:00+14:00"},
+     "created_at is '0001-01-01T00:00+14:00', must lie in the years 1 to 9999 of UTC"),
 ])
 def test_catalogue_row_is_refused(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
     first = {**ITEM, "vectors": {"text": [1.0, 2.0]}}
@@ -378,7 +398,7 @@ def test_numbers_that_pandas_lacks_are_null_in_json_lines(tmp_path: Path) -> Non
         '{"item_id": "d", "title": "\\ud800", "rating": NaN}']))
     assert list(rows) == [ITEM | {"title": "NaN or Infinity", "cover": {"width": None}}]
     assert [error.reason.split(":")[0] for error in rows.refused] == [
-        "item_id is missing", "JSON is malformed", "JSON is malformed"]
+        "item_id is missing", *["line must be one JSON object, in UTF-8"] * 2]
     [event] = read_events(write_lines(tmp_path / "e.jsonl", [EVENT | {"quantity": math.nan}]))
     assert event.quantity is None
 
