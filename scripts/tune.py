@@ -35,8 +35,14 @@ from sidecar.training.event_table import EventTable
 from sidecar.training.examples import FEWEST_CANDIDATES
 from sidecar.training.merging import merged_events
 from sidecar.training.pipeline import TrainConfig
-from sidecar.training.search_space import DEFAULT, NOT_TUNED, Space
-from sidecar.training.tuning import METHODS, DevWindow, Study, TrialRecord, open_study
+
+try:
+    from sidecar.training.search_space import DEFAULT, NOT_TUNED, Space
+    from sidecar.training.tuning import METHODS, DevWindow, Study, TrialRecord, open_study
+except ModuleNotFoundError as error:  # Optuna is no package that serving or training needs
+    if error.name != "optuna":
+        raise
+    sys.exit("tune: the package optuna is not installed; pip install optuna")
 
 MOST_CASES = 3000
 

@@ -212,3 +212,19 @@ def test_misuse_exits_with_two(given, capsys):
         tune.main(given)
     assert caught.value.code == 2
     assert "usage: python -m scripts.tune" in capsys.readouterr().err
+
+
+def test_machine_without_optuna_is_told_in_one_line():
+    """As of an installation of the sidecar alone, of which Optuna is an extra."""
+    hidden = (
+        "import runpy, sys\n"
+        "class Hidden:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'optuna':\n"
+        "            raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, Hidden())\n"
+        "runpy.run_module('scripts.tune', run_name='__main__')\n")
+    told = subprocess.run([sys.executable, "-c", hidden, "--help"], capture_output=True, text=True,
+                          check=False)
+    assert told.returncode == 1
+    assert told.stderr == "tune: the package optuna is not installed; pip install optuna\n"
