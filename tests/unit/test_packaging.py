@@ -93,6 +93,10 @@ def test_container_is_told_every_setting_but_paths_of_this_machine(name: str) ->
     told = service(name, every)["environment"]
     assert every.keys() - told.keys() == {
         variable("opensearch_client_cert"), variable("shared_dir")}
+    kept = {name for name in every if told.get(name) != "x"} - {variable("opensearch_ca")}
+    told_of = read("docker-compose.yml").partition("\nname:")[0]
+    assert kept == set(re.findall(r"SIDECAR_\w+", told_of.partition("but those")[2]
+                                  .partition(").\n")[0]))
     secret = {variable("admin_authorization"): "Bearer of the secret"}
     settings = Settings.from_environ(service(name, secret)["environment"])
     assert settings.admin_authorization == "Bearer of the secret"
