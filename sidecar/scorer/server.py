@@ -129,7 +129,7 @@ class Server:
         self._accept_at = 0.0  # when the listener is looked at again; 0: it is
 
     def run(self) -> None:
-        """Serve; returns when nobody wants it any more."""
+        """Serve; closes the connections and returns when nobody wants it any more."""
         while self._is_wanted():
             if 0.0 < self._accept_at <= time.monotonic():
                 self._accept_at = 0.0
@@ -141,6 +141,10 @@ class Server:
                 else:
                     jobs += self._arrived(key.data)
             self._work(jobs)
+        for key in list(self._selector.get_map().values()):
+            if key.data is not None:
+                self._drop(key.data)
+        self._selector.close()
 
     def _accept(self) -> None:
         """Accept a worker's connection, or leave all that wait alone for a moment: without a file

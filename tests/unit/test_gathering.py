@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
 from sidecar.errors import EventError, RowError
+from sidecar.serving import gathering
 from sidecar.serving.gathering import Gatherer
 
 LONG_S = 10.0
@@ -21,6 +23,7 @@ class Runs:
         self.runs: list[list[int]] = []
         self.has_begun = threading.Event()
         self.may_end = threading.Event()
+        self.waiting: set[int] = set()
         self.error: BaseException | None = None
 
     def __call__(self, items: list[int]) -> None:
@@ -29,6 +32,16 @@ class Runs:
         assert self.may_end.wait(LONG_S)
         if self.error is not None and len(self.runs) > 1:
             raise self.error
+
+
+    def check(self) -> None:
+        """Note a caller that waits for its run."""
+        self.waiting.add(threading.get_ident())
+
+
+@pytest.fixture(autouse=True)
+def _checked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "CHECK_S", 0.001)
 
 
 @pytest.fixture
@@ -44,14 +57,16 @@ def held(gatherer: Gatherer[int], runs: Runs, pool: ThreadPoolExecutor) -> Futur
     return first
 
 
-def waiting(gatherer: Gatherer[int], pool: ThreadPoolExecutor, *batches: list[int],
+def waiting(gatherer: Gatherer[int], runs: Runs, pool: ThreadPoolExecutor, *batches: list[int],
             ) -> list[Future[None]]:
     """Hand batches in, one after the other."""
     futures = []
     for count, batch in enumerate(batches, 1):
         futures.append(pool.submit(gatherer.submit, batch))
-        while len(gatherer._queue) < count:
-            pass
+        until = time.monotonic() + LONG_S
+        while len(runs.waiting) < count:
+            assert time.monotonic() < until
+            time.sleep(0.001)
     return futures
 
 
@@ -65,8 +80,8 @@ def test_lone_caller_runs_in_its_own_thread() -> None:
 
 def test_callers_that_come_meanwhile_go_together_in_order(pool: ThreadPoolExecutor) -> None:
     runs = Runs()
-    gatherer = Gatherer[int](runs, runs=1, most=10)
-    futures = [held(gatherer, runs, pool), *waiting(gatherer, pool, [1, 2], [3], [4])]
+    gatherer = Gatherer[int](runs, runs=1, most=10, check=runs.check)
+    futures = [held(gatherer, runs, pool), *waiting(gatherer, runs, pool, [1, 2], [3], [4])]
     runs.may_end.set()
     for future in futures:
         future.result(LONG_S)
@@ -75,9 +90,9 @@ def test_callers_that_come_meanwhile_go_together_in_order(pool: ThreadPoolExecut
 
 def test_run_holds_no_more_than_it_may(pool: ThreadPoolExecutor) -> None:
     runs = Runs()
-    gatherer = Gatherer[int](runs, runs=1, most=3)
+    gatherer = Gatherer[int](runs, runs=1, most=3, check=runs.check)
     futures = [held(gatherer, runs, pool),
-               *waiting(gatherer, pool, [1, 2], [3], [4], [5, 6, 7, 8], [9])]
+               *waiting(gatherer, runs, pool, [1, 2], [3], [4], [5, 6, 7, 8], [9])]
     runs.may_end.set()
     for future in futures:
         future.result(LONG_S)
@@ -86,10 +101,10 @@ def test_run_holds_no_more_than_it_may(pool: ThreadPoolExecutor) -> None:
 
 def test_as_many_runs_as_allowed_go_at_once(pool: ThreadPoolExecutor) -> None:
     runs = Runs()
-    gatherer = Gatherer[int](runs, runs=2, most=10)
+    gatherer = Gatherer[int](runs, runs=2, most=10, check=runs.check)
     futures = [held(gatherer, runs, pool)]
     runs.has_begun.clear()
-    futures += [held(gatherer, runs, pool), *waiting(gatherer, pool, [1], [2])]
+    futures += [held(gatherer, runs, pool), *waiting(gatherer, runs, pool, [1], [2])]
     assert runs.runs == [[0], [0]]
     runs.may_end.set()
     for future in futures:
@@ -104,9 +119,9 @@ def test_error_reaches_every_caller_of_its_run_and_no_other(pool: ThreadPoolExec
                                                             error: Exception) -> None:
     runs = Runs()
     runs.error = error
-    gatherer = Gatherer[int](runs, runs=1, most=2)
+    gatherer = Gatherer[int](runs, runs=1, most=2, check=runs.check)
     first = held(gatherer, runs, pool)
-    failed = waiting(gatherer, pool, [1], [2])
+    failed = waiting(gatherer, runs, pool, [1], [2])
     runs.may_end.set()
     first.result(LONG_S)
     for future in failed:
@@ -119,9 +134,9 @@ def test_error_reaches_every_caller_of_its_run_and_no_other(pool: ThreadPoolExec
 def test_run_that_is_cut_off_leaves_nobody_waiting(pool: ThreadPoolExecutor) -> None:
     runs = Runs()
     runs.error = SystemExit()
-    gatherer = Gatherer[int](runs, runs=1, most=2)
+    gatherer = Gatherer[int](runs, runs=1, most=2, check=runs.check)
     first = held(gatherer, runs, pool)
-    leader, follower = waiting(gatherer, pool, [1], [2])
+    leader, follower = waiting(gatherer, runs, pool, [1], [2])
     runs.may_end.set()
     first.result(LONG_S)
     with pytest.raises(SystemExit):
@@ -149,17 +164,19 @@ def test_caller_in_no_run_yet_may_leave(pool: ThreadPoolExecutor) -> None:
     runs, is_in_vain = Runs(), threading.Event()
 
     def check() -> None:
+        runs.check()
         if is_in_vain.is_set():
             raise EventError("in vain")
 
     gatherer = Gatherer[int](runs, runs=1, most=10, check=check)
     first = held(gatherer, runs, pool)
-    [waits] = waiting(gatherer, pool, [1])
+    [waits] = waiting(gatherer, runs, pool, [1])
     is_in_vain.set()
     with pytest.raises(EventError):
         waits.result(LONG_S)
     is_in_vain.clear()
-    later = waiting(gatherer, pool, [2])
+    runs.waiting.clear()
+    later = waiting(gatherer, runs, pool, [2])
     runs.may_end.set()
     for future in (first, *later):
         future.result(LONG_S)

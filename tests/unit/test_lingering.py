@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 
 import pytest
 
@@ -12,12 +11,24 @@ from sidecar.web import lingering as module
 from sidecar.web.lingering import Lingering
 
 
+class Watched(socket.socket):
+    """A socket that tells when somebody begins to wait for it."""
+
+    def __init__(self, sock):
+        super().__init__(fileno=sock.detach())
+        self.is_asked = threading.Event()
+
+    def fileno(self):
+        self.is_asked.set()
+        return super().fileno()
+
+
 @pytest.fixture
 def ends():
     """A silent connection: the worker's end, and the client's."""
     ours, client = socket.socketpair()
-    with ours, client:
-        yield ours, client
+    with Watched(ours) as watched, client:
+        yield watched, client
 
 
 def staying(lingering, sock, found):
@@ -26,8 +37,7 @@ def staying(lingering, sock, found):
     lingering.take()
     thread = threading.Thread(target=lambda: found.append(lingering.stays(sock, may_wait=True)))
     thread.start()
-    while not lingering._lingering:
-        time.sleep(0.001)
+    assert sock.is_asked.wait(20)
     return thread
 
 

@@ -60,16 +60,17 @@ def test_what_is_not_written_in_time_is_counted_as_dropped(index, monkeypatch, i
     monkeypatch.setattr(query_log, "CLOSE_S", 0.05)
     monkeypatch.setattr(query_log, "WAITING", 2 if is_full else 3)
     index.may_answer.clear()
-    log = QueryLog(SETTINGS, None)
+    log, running = QueryLog(SETTINGS, None), set(threading.enumerate())
     log.append({"query_id": "1"})
     assert index.is_asked.wait(20)
+    (writer,) = set(threading.enumerate()) - running
     for number in (2, 3):
         log.append({"query_id": str(number)})
     log.close()
     assert log.dropped == 2
     index.may_answer.set()
-    log._writer.join(20)
-    assert not log._writer.is_alive()
+    writer.join(20)
+    assert not writer.is_alive()
     assert (index.written, log.dropped) == (1, 2)
 
 

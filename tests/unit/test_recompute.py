@@ -44,18 +44,19 @@ def state(user_id):
 def full(monkeypatch):
     """A store that hangs, and a recomputer whose queue is full of write-backs to it."""
     monkeypatch.setattr(recompute, "WAITING", 2)
-    states = Hanging()
+    states, running = Hanging(), set(threading.enumerate())
     recomputer = Recomputer(states, Telemetry())
     recomputer.fit(state("u0"), Ranker())
     assert states.is_asked.wait(20)
+    (writer,) = set(threading.enumerate()) - running
     for number in (1, 2):
         recomputer.fit(state(f"u{number}"), Ranker())
-    yield states, recomputer
+    yield states, recomputer, writer
     states.may_answer.set()
 
 
 def test_end_keeps_no_search_waiting_for_opensearch(full):
-    _, recomputer = full
+    _, recomputer, _ = full
     closing = threading.Thread(target=recomputer.close)
     closing.start()
     searching = threading.Thread(target=recomputer.fit, args=(state("v"), Ranker()))
@@ -66,10 +67,10 @@ def test_end_keeps_no_search_waiting_for_opensearch(full):
 
 
 def test_writer_ends_though_its_queue_was_full(full):
-    states, recomputer = full
+    states, recomputer, writer = full
     closing = threading.Thread(target=recomputer.close)
     closing.start()
     states.may_answer.set()
-    for thread in (closing, recomputer._writer):
+    for thread in (closing, writer):
         thread.join(20)
         assert not thread.is_alive()

@@ -9,7 +9,7 @@ import pytest
 from sidecar.errors import SettingsError
 from sidecar.serving.models import ModelLoader
 from sidecar.settings import Settings
-from sidecar.web.services import _loader, build
+from sidecar.web.services import build
 from tests.shops import fresh_ranker
 
 LOADER = ModelLoader(lambda _: fresh_ranker(), lambda _: "v1")
@@ -22,13 +22,17 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("history_events", "is_told"), [(100, True), (500, False)])
 def test_model_that_reads_more_than_is_kept_of_a_user_is_told(
-        history_events: int, is_told: bool, monkeypatch: pytest.MonkeyPatch,
+        history_events: int, is_told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture) -> None:
     """Else it ranks by less than its figures were measured with, and nobody knows."""
     ranker = fresh_ranker()
     assert ranker.config.kept == 500
     monkeypatch.setattr("sidecar.stores.models.load_ranker", lambda *given: ranker)
-    _loader(Settings(history_events=history_events), None).load(Path("model"))
+    (tmp_path / "model.json").touch()
+    services = build(Settings(model_dir=str(tmp_path), device="cpu",
+                              history_events=history_events))
+    assert services.models.check()
+    services.close()
     told = [record.__dict__ for record in caplog.records if "reads more" in record.getMessage()]
     assert [(record["reads"], record["kept"], record["setting"]) for record in told] == (
         [(500, 100, "SIDECAR_HISTORY_EVENTS")] if is_told else [])
