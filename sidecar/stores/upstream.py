@@ -12,6 +12,7 @@ fork; many threads may use it.
 from __future__ import annotations
 
 import itertools
+import logging
 import socket
 import time
 from collections import deque
@@ -22,6 +23,8 @@ from sidecar.records import Headers, HttpRequest, HttpResponse, StreamedResponse
 from sidecar.settings import Settings
 from sidecar.stores.addresses import Address, addresses
 from sidecar.stores.http import NodeConnection, NothingReceived
+
+log = logging.getLogger(__name__)
 
 IDLE_CONNECTIONS = 64  # kept open a node; more are made under load and closed after it
 IDLE_S = 55.0  # below the minute after which common load balancers drop idle connections
@@ -58,12 +61,14 @@ class Node:
             connection.close()
         try:
             return NodeConnection(self.address, deadline)
-        except UpstreamUnavailable:
-            self.failed()
+        except UpstreamUnavailable as error:
+            self.failed(error)
             raise
 
     def give_back(self, connection: NodeConnection) -> None:
         """Take back a connection whose answer has been read, and note that the node is well."""
+        if self.failures:
+            log.info("node answers again", extra={"node": str(self.address)})
         self.failures = 0
         self.dead_until = 0.0
         if not connection.can_be_kept() or len(self._idle) >= IDLE_CONNECTIONS:
@@ -72,8 +77,11 @@ class Node:
         connection.idle_since = time.monotonic()
         self._idle.append(connection)
 
-    def failed(self) -> None:
+    def failed(self, error: Exception) -> None:
         """Leave the node alone for a while: 1 s, then twice as long with every further failure."""
+        if not self.failures:
+            log.warning("node is left alone until it answers",
+                        extra={"node": str(self.address), "error": str(error)})
         wait = min(LONGEST_BACKOFF_S, BACKOFF_S * 2.0 ** min(self.failures, 10))
         self.failures += 1
         self.dead_until = time.monotonic() + wait
@@ -176,13 +184,13 @@ class Exchange:
         """Read status and headers; a node that hangs, or closes a new connection, is left alone."""
         try:
             return self._connection.read_head(deadline, self._client)
-        except UpstreamTimeout:
+        except UpstreamTimeout as error:
             if deadline >= self._deadline:  # not one who could wait no longer: the node hangs
-                self._node.failed()
+                self._node.failed(error)
             raise
-        except NothingReceived:
+        except NothingReceived as error:
             if not self._connection.is_reused:
-                self._node.failed()
+                self._node.failed(error)
             raise
 
 

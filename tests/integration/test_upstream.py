@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import http.client
+import logging
 import shutil
 import socket
 import ssl
@@ -309,6 +310,22 @@ def test_refused_connection_moves_on_to_the_next_node(serve, upstream_of) -> Non
     server = serve(answer(OK))
     upstream = upstream_of(free_port_url(), server)
     assert {upstream.fetch(SEARCH, idempotent=False).status for _ in range(4)} == {200}
+
+
+def test_node_that_fails_is_logged_once_and_again_when_it_answers(
+        serve, upstream_of, caplog: pytest.LogCaptureFixture) -> None:
+    """Or the others would serve on, and nobody learn that one is gone."""
+    broken = serve(close_at_once, close_at_once, answer(OK))
+    upstream = upstream_of(broken)
+    with caplog.at_level(logging.INFO):
+        for _ in range(2):
+            with pytest.raises(UpstreamUnavailable):
+                upstream.fetch(SEARCH, idempotent=False)
+        upstream.fetch(SEARCH, idempotent=False)
+        upstream.fetch(SEARCH, idempotent=False)
+    assert [(record.levelname, record.message, record.node) for record in caplog.records] == [
+        ("WARNING", "node is left alone until it answers", broken.url),
+        ("INFO", "node answers again", broken.url)]
 
 
 def test_node_that_hangs_is_left_alone_for_a_while(serve, upstream_of) -> None:
