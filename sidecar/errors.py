@@ -13,7 +13,7 @@
     ├── ModelError             a model directory that does not fit: what was found and expected
     ├── UpstreamError          OpenSearch could not be asked
     │   ├── UpstreamUnavailable    no node took the connection
-    │   │   └── NothingReceived    a kept connection was closed before the answer (``stores.http``)
+    │   │   └── NothingReceived    closed before the answer (``stores.node_connection``)
     │   └── UpstreamTimeout        a node did not answer in time
     ├── ClientGone             the client that waited for an answer has hung up
     ├── VersionConflict        another writer wrote the state first; read again and retry

@@ -22,7 +22,7 @@ from sidecar.errors import UpstreamTimeout, UpstreamUnavailable
 from sidecar.records import Headers, HttpRequest, HttpResponse, StreamedResponse
 from sidecar.settings import Settings
 from sidecar.stores.addresses import Address, addresses
-from sidecar.stores.http import NodeConnection, NothingReceived
+from sidecar.stores.node_connection import NodeConnection, NothingReceived
 
 log = logging.getLogger(__name__)
 

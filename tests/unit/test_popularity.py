@@ -31,10 +31,11 @@ class Log:
     def __init__(self):
         self.events = []
         self.since = []
+        self.reader = None  # another than one of the events
 
     def open(self, since):
         self.since.append(since)
-        return Reader(self, since)
+        return self.reader or Reader(self, since)
 
 
 class Reader:
@@ -180,11 +181,10 @@ def test_model_to_come_has_the_counts_before_it_is_switched_in(log, swap):
     assert len(log.since) == 2
 
 
-def test_swap_is_not_held_up_and_no_page_is_lost_or_counted_twice(swap, monkeypatch):
+def test_swap_is_not_held_up_and_no_page_is_lost_or_counted_twice(log, swap, monkeypatch):
     in_use, popularity, new = swap
     page = [ItemEvent(new.items.ids[3], "purchase", LEARNT + DAY_S)]
-    before, reader = bought(new), Paged([page] * 4)
-    monkeypatch.setattr(popularity, "_open_events", lambda since: reader)
+    before, log.reader = bought(new), Paged([page] * 4)
     clock = iter([0.0, 0.0, 0.0, PATIENCE_S + 1.0])
     with monkeypatch.context() as patched:
         patched.setattr(popularity_module.time, "monotonic", lambda: next(clock))
@@ -195,9 +195,9 @@ def test_swap_is_not_held_up_and_no_page_is_lost_or_counted_twice(swap, monkeypa
     assert bought(new) == pytest.approx(before + 4, rel=1e-4)
 
 
-def test_events_that_cannot_be_read_keep_no_model_waiting(swap, monkeypatch, caplog):
+def test_events_that_cannot_be_read_keep_no_model_waiting(log, swap, caplog):
     _, popularity, new = swap
-    monkeypatch.setattr(popularity, "_open_events", lambda since: Breaking())
+    log.reader = Breaking()
     popularity.prepare(new)
     assert "popularity not prepared" in caplog.text
 
