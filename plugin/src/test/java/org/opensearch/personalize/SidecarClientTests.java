@@ -5,7 +5,6 @@ import java.net.URI;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 
@@ -14,7 +13,6 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.opensearch.common.settings.MockSecureSettings;
 import org.opensearch.common.settings.Settings;
-import org.opensearch.common.unit.TimeValue;
 import org.opensearch.core.tasks.TaskCancelledException;
 import org.opensearch.threadpool.TestThreadPool;
 import org.opensearch.threadpool.ThreadPool;
@@ -32,7 +30,7 @@ class SidecarClientTests {
     private static final Settings SETTINGS = Settings.builder()
         .put("plugins.personalize.max_in_flight", 3)
         .put("plugins.personalize.breaker.failures", 3)
-        .put("plugins.personalize.breaker.pause_ms", 200)
+        .put("plugins.personalize.breaker.pause_ms", 60_000)
         .build();
 
     private TestThreadPool threadPool;
@@ -196,17 +194,29 @@ class SidecarClientTests {
     }
 
     @Test
-    void sidecarThatKeepsFailingIsLeftAloneAndTriedAgain() throws Exception {
+    void sidecarThatKeepsFailingIsLeftAlone() throws Exception {
+        failThreeTimes();
+        assertEquals(SkipReason.CIRCUIT_OPEN, ask(1000).skip());
+        assertEquals(3, sidecar.requests.size());
+    }
+
+    @Test
+    void sidecarThatWasLeftAloneIsTriedAgain() throws Exception {
+        client.close();
+        Settings noPause =
+            Settings.builder().put(SETTINGS).put("plugins.personalize.breaker.pause_ms", 0).build();
+        client = new SidecarClient(noPause, threadPool);
+        failThreeTimes();
+        sidecar.behaviour = FakeSidecar.reversing();
+        ask(1000).answer();
+        ask(1000).answer();
+    }
+
+    private void failThreeTimes() throws Exception {
         sidecar.behaviour = FakeSidecar.saying(503, "");
         for (int i = 0; i < 3; i++) {
             assertEquals(SkipReason.SIDECAR_ERROR, ask(1000).skip());
         }
-        assertEquals(SkipReason.CIRCUIT_OPEN, ask(1000).skip());
-        assertEquals(3, sidecar.requests.size());
-        sidecar.behaviour = FakeSidecar.reversing();
-        Thread.sleep(250);
-        ask(1000).answer();
-        ask(1000).answer();
     }
 
     @Test
@@ -229,24 +239,6 @@ class SidecarClientTests {
         Heard<RescoreAnswer> heard = begin(sidecar.endpoint(), 20_000, new AtomicBoolean(true));
         assertInstanceOf(TaskCancelledException.class, heard.failure());
         assertEquals(0, client.inFlight());
-    }
-
-    /** Runs scheduled work before it returns, as when the caller is held up by the machine. */
-    private static final class HastyThreadPool extends TestThreadPool {
-
-        HastyThreadPool() {
-            super("hasty");
-        }
-
-        @Override
-        public ScheduledCancellable schedule(Runnable work, TimeValue delay, String executor) {
-            try {
-                executor(executor).submit(work).get();
-            } catch (ExecutionException | InterruptedException e) {
-                throw new AssertionError(e);
-            }
-            return super.schedule(() -> {}, delay, executor);
-        }
     }
 
     @Test
