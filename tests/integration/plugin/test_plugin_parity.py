@@ -23,7 +23,7 @@ CONTROLS = {"session_id": "s1", "weight": 0.5, "explain": True}
 NOT_COMPARED = {"format", "source", "source_content_type", "filter_path", "personalize",
                 "search_pipeline", "verbose_pipeline", "scroll"}
 # Reasons that only the proxy can have: it sees bytes, the plugin sees a parsed search.
-OF_THE_PROXY = {"format", "unreadable", "not_a_search", "filter_path", "upstream_error"}
+OF_THE_PROXY = {"format", "unreadable", "not_a_search", "filter_path"}
 
 
 @dataclass
@@ -45,16 +45,10 @@ def searches(name: str, index: str, item_id: str) -> list[Search]:
         parameters = {key for key, _ in parse_qsl(query, keep_blank_values=True)}
         body = row.get("body") or {}
         is_plain = path == f"/{index}/_search" and "text" not in row and not row.get("headers")
-        is_other = ((parameters | set(body)) & NOT_COMPARED or fails_in_fetch(body)
-                    or is_written_oddly(body))
+        is_other = (parameters | set(body)) & NOT_COMPARED or is_written_oddly(body)
         if is_plain and not is_other and not hides_ids(row, item_id):
             found.append(Search(row["target"], body))
     return found
-
-
-def fails_in_fetch(body: dict[str, Any]) -> bool:
-    """Tell searches that fail on the shards they fetch from: more of them, the wider the fetch."""
-    return body.get("docvalue_fields") == ["title"]
 
 
 def is_written_oddly(body: dict[str, Any]) -> bool:

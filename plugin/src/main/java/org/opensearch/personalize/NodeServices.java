@@ -20,7 +20,6 @@ import org.opensearch.core.index.Index;
 import org.opensearch.core.index.shard.ShardId;
 import org.opensearch.index.IndexSettings;
 import org.opensearch.search.builder.SearchSourceBuilder;
-import org.opensearch.tasks.CancellableTask;
 import org.opensearch.threadpool.ThreadPool;
 import org.opensearch.transport.client.Client;
 
@@ -63,16 +62,17 @@ public record NodeServices(Client client, ClusterService clusterService, ThreadP
         }
     }
 
-    /** Returns the search task that this thread works for; null when it cannot be cancelled. */
-    CancellableTask currentTask() {
-        return SearchTaskFilter.currentTask(threadContext());
+    /** Returns the search that this thread works for. */
+    RunningSearch running() {
+        RunningSearch running = SearchFilter.running(threadContext());
+        return running != null ? running : new RunningSearch(null, false);
     }
 
     /**
      * Returns the least {@code index.max_result_window} of the searched indices.
      *
-     * <p>Indices of another cluster, and names that resolve to nothing, count with the default:
-     * asking beyond it is an error, asking within it never is more than the search asked for.
+     * <p>Indices of another cluster, and names that resolve to nothing, count with the default. If
+     * they allow less, the widened search fails, and runs again as the client sent it.
      */
     int maxResultWindow(SearchRequest request) {
         ClusterState state = clusterService.state();

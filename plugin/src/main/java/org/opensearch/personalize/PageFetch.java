@@ -27,7 +27,7 @@ final class PageFetch {
      *
      * @param page lean hits
      * @param listener gets the page with whole hits; null when it cannot be had this way, because
-     *     a hit was changed in between or a shard failed
+     *     a hit was changed in between
      */
     void page(
         SearchRequest request,
@@ -46,9 +46,7 @@ final class PageFetch {
         services.client().search(again(request, plan, source), new ActionListener<>() {
             @Override
             public void onResponse(SearchResponse found) {
-                SearchHit[] hits = found.getFailedShards() > 0 || found.isTimedOut()
-                    ? null
-                    : LeanFetch.match(wanted, found.getHits().getHits(), field);
+                SearchHit[] hits = LeanFetch.match(wanted, found.getHits().getHits(), field);
                 listener.onResponse(hits == null ? null : Responses.with(page, hits));
             }
 
@@ -64,6 +62,11 @@ final class PageFetch {
         SearchSourceBuilder source = asked(request, plan);
         source.from(0).size(plan.window().fetched()).docValueField(plan.config().itemIdField());
         services.client().search(again(request, plan, source), listener);
+    }
+
+    /** Searches once more, for what the client asked for and no more. */
+    void own(SearchRequest request, SearchPlan plan, ActionListener<SearchResponse> listener) {
+        services.client().search(again(request, plan, asked(request, plan)), listener);
     }
 
     /**

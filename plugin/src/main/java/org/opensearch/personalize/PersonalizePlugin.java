@@ -126,7 +126,7 @@ public final class PersonalizePlugin extends Plugin
 
     @Override
     public List<ActionFilter> getActionFilters() {
-        return List.of(new SearchTaskFilter(services.threadContext()));
+        return List.of(new SearchFilter(services));
     }
 
     @Override

@@ -58,6 +58,9 @@ class PersonalizeRequestProcessor extends AbstractProcessor
             request.preference(preference(plan));
         }
         plan.keep(context);
+        if (plan.isWidened()) {
+            services.running().widened();
+        }
         return request.source(source);
     }
 

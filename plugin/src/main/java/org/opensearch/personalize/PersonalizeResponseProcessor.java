@@ -1,6 +1,7 @@
 package org.opensearch.personalize;
 
 import java.io.IOException;
+import java.util.stream.Stream;
 
 import org.apache.logging.log4j.LogManager;
 import org.apache.logging.log4j.Logger;
@@ -82,7 +83,7 @@ class PersonalizeResponseProcessor extends AbstractProcessor implements SearchRe
             listener.onFailure(e); // the search asks for what it cannot have
             return;
         }
-        new Search(request, plan, ActionListener.notifyOnce(listener)).ask(response);
+        new Search(request, plan, ActionListener.notifyOnce(listener)).begin(response);
     }
 
     /** One search on its way through: asked about, decided, its page put together. */
@@ -98,7 +99,26 @@ class PersonalizeResponseProcessor extends AbstractProcessor implements SearchRe
             this.listener = listener;
         }
 
-        void ask(SearchResponse response) {
+        /** Where shards failed only at what the client did not ask for, the client's own counts. */
+        void begin(SearchResponse response) {
+            boolean mayBeOurDoing = plan.isWidened()
+                && Stream.of(response.getShardFailures())
+                    .anyMatch(shard -> SearchFilter.isAboutTheSearch(shard.status()));
+            if (mayBeOurDoing == false) {
+                ask(response);
+                return;
+            }
+            pages.own(request, plan, inThisContext(ActionListener.wrap(own -> {
+                if (own.getFailedShards() < response.getFailedShards()) {
+                    SearchPlan refused = plan.refused(SkipReason.UPSTREAM_ERROR);
+                    new Search(request, refused, listener).ask(own);
+                } else {
+                    ask(response);
+                }
+            }, listener::onFailure)));
+        }
+
+        private void ask(SearchResponse response) {
             RescoreRequest asked;
             SidecarClient.Question question;
             try {
@@ -203,7 +223,7 @@ class PersonalizeResponseProcessor extends AbstractProcessor implements SearchRe
             pages.whole(
                 request,
                 plan,
-                inThisContext(ActionListener.wrap(search::ask, listener::onFailure))
+                inThisContext(ActionListener.wrap(search::begin, listener::onFailure))
             );
         }
 

@@ -39,7 +39,7 @@ final class Planner {
             window == null ? null : QueryText.of(source),
             window == null ? SearchPlan.Fetch.WHOLE : fetch(source, config, window),
             source,
-            services.currentTask()
+            services.running().task()
         );
     }
 
@@ -54,6 +54,9 @@ final class Planner {
 
     private Window window(SearchRequest request, Controls controls, String itemIdField)
         throws SkipException {
+        if (services.running().isRepeated()) {
+            throw new SkipException(SkipReason.UPSTREAM_ERROR, "the widened search failed");
+        }
         if (controls.enabled() == false) {
             throw new SkipException(SkipReason.DISABLED, "ext.personalize.enabled is false");
         }

@@ -51,8 +51,17 @@ record SearchPlan(ProcessorConfig config, Controls controls, Window window, Skip
         return true;
     }
 
+    /** Returns whether the search asks for more than the client did. */
+    boolean isWidened() {
+        return window != null && (window.fetched() > window.size() || fetch != Fetch.WHOLE);
+    }
+
     boolean isCancelled() {
         return task != null && task.isCancelled();
+    }
+
+    SearchPlan refused(SkipReason reason) {
+        return new SearchPlan(config, controls, null, reason, null, Fetch.WHOLE, source, task);
     }
 
     SearchPlan with(Window other, Fetch way) {

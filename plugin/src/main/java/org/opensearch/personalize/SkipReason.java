@@ -31,6 +31,8 @@ public enum SkipReason {
     STATE_UNAVAILABLE(true),
     STATE_BEHIND(true),
     RANKING_ERROR(true),
+    /** OpenSearch failed at the widened search, and not at the client's own. */
+    UPSTREAM_ERROR(true),
     /** Too many calls under way, here or in the sidecar. */
     OVERLOAD(true),
     /** Nobody took the connection, or it broke off. */

@@ -12,10 +12,12 @@ import org.apache.lucene.search.TotalHits;
 import org.apache.lucene.search.join.ScoreMode;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.opensearch.OpenSearchStatusException;
 import org.opensearch.action.search.SearchRequest;
 import org.opensearch.action.search.SearchResponse;
 import org.opensearch.common.document.DocumentField;
 import org.opensearch.core.common.bytes.BytesArray;
+import org.opensearch.core.rest.RestStatus;
 import org.opensearch.index.query.InnerHitBuilder;
 import org.opensearch.index.query.QueryBuilder;
 import org.opensearch.index.query.QueryBuilders;
@@ -123,6 +125,15 @@ class LeanSearchTests extends ProcessorsTestCase {
             return response(whole(skus(request.source().size())));
         };
         assertEquals(List.of("p19", "p18"), ids(search.size(2).run(20).answer()));
+    }
+
+    @Test
+    void shardThatIsNotThereCausesNoMoreSearches() throws Exception {
+        Exception gone = new OpenSearchStatusException("gone", RestStatus.SERVICE_UNAVAILABLE);
+        search.engine = size -> partial(lean(size), gone);
+        client.engine = request -> partial(whole(idsAskedFor(request)), gone);
+        assertEquals(List.of("p19", "p18"), ids(search.size(2).run(20).answer()));
+        assertEquals(1, client.searches.size());
     }
 
     @Test

@@ -198,16 +198,25 @@ abstract class ProcessorsTestCase {
     }
 
     static SearchResponse response(SearchHits hits) {
+        return response(hits, ShardSearchFailure.EMPTY_ARRAY);
+    }
+
+    /** Returns the answer of a search of which a shard failed. */
+    static SearchResponse partial(SearchHits hits, Exception failure) {
+        return response(hits, new ShardSearchFailure[]{ new ShardSearchFailure(failure) });
+    }
+
+    private static SearchResponse response(SearchHits hits, ShardSearchFailure[] failures) {
         InternalSearchResponse sections =
             new InternalSearchResponse(hits, null, null, null, false, null, 1);
         return new SearchResponse(
             sections,
             null,
-            1,
+            1 + failures.length,
             1,
             0,
             5,
-            ShardSearchFailure.EMPTY_ARRAY,
+            failures,
             SearchResponse.Clusters.EMPTY
         );
     }

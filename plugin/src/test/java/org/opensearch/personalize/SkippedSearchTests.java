@@ -1,5 +1,6 @@
 package org.opensearch.personalize;
 
+import java.io.IOException;
 import java.util.List;
 import java.util.Map;
 
@@ -103,6 +104,24 @@ class SkippedSearchTests extends ProcessorsTestCase {
     }
 
     @Test
+    void shardsThatFailOnlyForTheWindowLeaveTheClientsOwnAnswer() throws Exception {
+        client.engine = request -> response(found(0, 3, 500));
+        Search search = new Search(user("{\"user_id\":\"u\"}"));
+        search.engine = size -> partial(found(0, size, 400), new IOException("x"));
+        assertSkipped(SkipReason.UPSTREAM_ERROR, search.size(3));
+        assertEquals(3, client.searches.getFirst().source().size());
+        assertTrue(sidecar.requests.isEmpty());
+    }
+
+    @Test
+    void shardsThatFailInAnyCaseDoNotKeepTheOthersFromBeingReordered() throws Exception {
+        client.engine = request -> partial(found(0, 3, 400), new IOException("x"));
+        Search search = new Search(user("{\"user_id\":\"u\"}"));
+        search.engine = size -> partial(found(0, size, 400), new IOException("x"));
+        assertEquals(List.of("p99", "p98", "p97"), ids(search.size(3).run(400).answer()));
+    }
+
+    @Test
     void windowThatTheNodeDoesNotAllowIsTheClientsError() throws Exception {
         Search search = new Search(user("{\"user_id\":\"u\",\"window_size\":1001}"));
         search.hasRequestProcessor = false;
@@ -123,7 +142,8 @@ class SkippedSearchTests extends ProcessorsTestCase {
         Heard<SearchResponse> heard;
         try (var before = threadPool.getThreadContext().stashContext()) {
             assertTrue(before != null);
-            threadPool.getThreadContext().putTransient("personalize.task", task);
+            threadPool.getThreadContext()
+                .putTransient("personalize.search", new RunningSearch(task, false));
             heard = new Search(user("{\"user_id\":\"u\"}")).run(5);
         }
         task.cancel("test");
