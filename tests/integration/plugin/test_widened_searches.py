@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.http_answers import Answer
-from tests.integration.plugin.conftest import USER, Shop
+from tests.http_answers import Answer, ask
+from tests.integration.plugin.conftest import MAPPING, USER, Shop
 
 MILK = {"query": {"match": {"title": "milk"}}, "size": 5}
 FAILS_FOR_SOME = {"x": {"script": "if (doc['price'].value % 16 != 3.5) {throw new Exception()}"}}
@@ -82,3 +82,52 @@ def test_search_that_fails_in_any_case_fails_in_the_engines_words(one_node):
     answer = one_node.search("any", body)
     assert answer.status == expected.status == 400
     assert answer.json["error"]["root_cause"] == expected.json["error"]["root_cause"]
+
+
+@pytest.fixture
+def far(one_node: Shop, opensearch: str, index_prefix: str) -> Iterator[str]:
+    """Give an index of another cluster, which has no plugin, by the name that this one has for it;
+    it allows no window as wide as the default.
+    """
+    index = f"{index_prefix}far"
+    settings = {"number_of_replicas": 0, "max_result_window": 50}
+    made = ask(opensearch, "PUT", f"/{index}", {"settings": settings, "mappings": MAPPING})
+    assert made.status == 200, made.body
+    for number in range(10):
+        row = {"item_id": f"o{number}", "title": "milk"}
+        ask(opensearch, "PUT", f"/{index}/_doc/o{number}?refresh=true", row)
+    nodes = ask(opensearch, "GET", "/_nodes/transport").json["nodes"].values()
+    _remote(one_node, [node["transport_address"] for node in nodes])
+    yield f"far:{index}"
+    _remote(one_node, None)
+
+
+def _remote(shop: Shop, seeds: list[str] | None) -> None:
+    settings = {"persistent": {"cluster.remote.far.seeds": seeds}}
+    made = shop.call("PUT", "/_cluster/settings", settings)
+    assert made.status == 200, made.body
+
+
+@pytest.mark.parametrize("trips", ["true", "false"])
+def test_remote_index_is_reordered_for_a_user_whom_ubi_names(one_node, far, trips):
+    one_node.put_pipeline("by_field", {"item_id_field": "item_id"})
+    body = {**MILK, "ext": {"ubi": {"client_id": USER}}}
+    target = f"/{far}/_search?ccs_minimize_roundtrips={trips}"
+    answer = one_node.search("by_field", body, target, user_id=None, window_size=50)
+    assert answer.status == 200, answer.body
+    assert answer.told["applied"]
+    assert answer.json["_shards"]["failed"] == 0
+
+
+@pytest.mark.parametrize("trips", ["true", "false"])
+def test_remote_index_that_allows_no_such_window_keeps_its_order(one_node, far, trips):
+    one_node.put_pipeline("by_field", {"item_id_field": "item_id"})
+    target = f"/{far}/_search?ccs_minimize_roundtrips={trips}"
+    assert_is_the_engines(one_node.search("by_field", MILK, target), one_node.engine(MILK, target))
+
+
+def test_window_is_no_wider_than_the_indices_here_allow_though_others_are_elsewhere(one_node, far):
+    one_node.put_pipeline("by_field", {"item_id_field": "item_id"})
+    answer = one_node.search("by_field", MILK, f"/narrow,{far}/_search")
+    assert answer.told["applied"]
+    assert answer.json["_shards"]["failed"] == 0

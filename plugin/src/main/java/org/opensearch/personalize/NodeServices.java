@@ -3,6 +3,7 @@ package org.opensearch.personalize;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.net.URI;
+import java.util.stream.Stream;
 
 import org.opensearch.action.search.SearchContextId;
 import org.opensearch.action.search.SearchRequest;
@@ -22,6 +23,8 @@ import org.opensearch.index.IndexSettings;
 import org.opensearch.search.builder.SearchSourceBuilder;
 import org.opensearch.threadpool.ThreadPool;
 import org.opensearch.transport.client.Client;
+
+import static org.opensearch.transport.RemoteClusterAware.REMOTE_CLUSTER_INDEX_SEPARATOR;
 
 /** What the processors need of the node: its threads, its settings, its indices. */
 public record NodeServices(Client client, ClusterService clusterService, ThreadPool threadPool,
@@ -99,7 +102,13 @@ public record NodeServices(Client client, ClusterService clusterService, ThreadP
                     .distinct()
                     .toArray(Index[]::new);
             }
-            return resolver.concreteIndices(state, request);
+            String[] here = Stream.of(request.indices())
+                .filter(name -> name.indexOf(REMOTE_CLUSTER_INDEX_SEPARATOR) < 0)
+                .toArray(String[]::new);
+            boolean isElsewhere = here.length == 0 && request.indices().length > 0;
+            return isElsewhere
+                ? Index.EMPTY_ARRAY
+                : resolver.concreteIndices(state, request.indicesOptions(), true, here);
         } catch (RuntimeException e) {
             // A name that is not there or not allowed: the search itself says so, not this look.
             return Index.EMPTY_ARRAY;

@@ -94,9 +94,15 @@ public final class PersonalizeExtBuilder extends SearchExtBuilder {
         return ext;
     }
 
-    /** Returns the sections but this: shards need not see it, nor may a second search. */
+    /**
+     * Returns the sections that other plugins own. Shards need no others, a second search may not
+     * have them, and a remote cluster without this plugin could not read them.
+     */
     static List<SearchExtBuilder> without(List<SearchExtBuilder> exts) {
-        return exts.stream().filter(ext -> ext instanceof PersonalizeExtBuilder == false).toList();
+        return exts.stream()
+            .filter(ext -> ext instanceof PersonalizeExtBuilder == false)
+            .filter(ext -> ext instanceof ForeignExtBuilder == false)
+            .toList();
     }
 
     Boolean enabled() {
