@@ -21,7 +21,7 @@ from sidecar.serving.models import RankerSource, Ranks
 log = logging.getLogger(__name__)
 
 REFRESH_S = 10.0  # each look that finds events makes OpenSearch refresh their index
-PATIENCE_S = 10.0  # for reading events before a model is switched in; the rest is read afterwards
+PATIENCE_S = 10.0  # for reading events before a model ranks; the rest is read afterwards
 
 
 class NewEvents(Protocol):
@@ -45,6 +45,7 @@ class PopularityRefresh:
         self._events: NewEvents | None = None
         self._prepared: tuple[Ranks, NewEvents] | None = None  # who is to be switched in
         self._stopped = threading.Event()
+        self._has_looked = threading.Event()
         self._is_failing = False
 
     def refresh(self) -> int:
@@ -84,8 +85,10 @@ class PopularityRefresh:
 
     def start(self) -> None:
         """Refresh in a thread of its own: at once, then whenever the clock shows a multiple of
-        ``refresh_s``."""
+        ``refresh_s``. Returns when it has looked once, or after ``PATIENCE_S``: the workers beside
+        one that starts have counted the events since the model's training long ago."""
         threading.Thread(target=self._run, name="popularity-refresh", daemon=True).start()
+        self._has_looked.wait(PATIENCE_S)
 
     def stop(self) -> None:
         """End the thread at its next look."""
@@ -102,6 +105,7 @@ class PopularityRefresh:
                 if not self._is_failing:
                     log.warning("popularity refresh failed", extra={"error": repr(error)})
                 self._is_failing = True
+            self._has_looked.set()
             self._stopped.wait(seconds_to_next(time.time(), self._refresh_s))
 
 

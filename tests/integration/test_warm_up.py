@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from opensearchpy import OpenSearch, helpers
 
@@ -60,6 +62,22 @@ def test_searches_are_ranked_and_leave_nothing_behind(opensearch, services_at, i
         assert counts() == before
         indices = client.indices.get(index=f"{index_prefix}*")
         assert set(indices) == {f"{index_prefix}products"}  # no state, no event, no logged query
+
+
+def test_worker_has_counted_the_log_before_its_first_search(opensearch, services_at):
+    """One that took another's place ranked by the model's own counts until it had read the events
+    since training: pages that it and the others answered by turns repeated hits."""
+    services = services_at(opensearch)
+    item, now = services.models().items.ids[3], time.time()
+
+    def sold():
+        return services.models().knowledge.statistics.at(now + 60.0)["strong"][3].min()
+
+    before = sold()
+    taken = services.intake.take([{"user_id": "u", "item_id": item, "event": "purchase"}])
+    assert taken.taken == 1
+    services.start()
+    assert sold() > before + 0.5
 
 
 def test_unreachable_opensearch_keeps_no_worker_from_starting(services_at):
