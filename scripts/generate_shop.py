@@ -28,7 +28,7 @@ from scripts._arguments import seed, whole
 from scripts._lines import write_lines
 from scripts._program import exit_code
 from scripts._shop_products import DAY_S, Products, make_products
-from scripts._shop_visits import Events, make_events
+from scripts._shop_visits import VisitEvents, make_events
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +57,7 @@ def write(out: Path, *, products: int, users: int, events: int, seed: int = 0) -
         print(f"{path}: {count} rows", file=sys.stderr)
 
 
-def _date_back(products: Products, events: Events) -> None:
+def _date_back(products: Products, events: VisitEvents) -> None:
     """Let no product be younger than a day before its first event."""
     has_item = events.item >= 0
     np.minimum.at(products.created, events.item[has_item], events.ts[has_item] - DAY_S)
