@@ -17,65 +17,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sidecar.ranking.encoder import Encoder, KindCodes
+from sidecar.ranking.encoder import Encoder
 from sidecar.ranking.items import ItemTable
-from sidecar.ranking.vocabulary import TEXT_WIDTH, words_of
 from sidecar.records import FloatArray, IntArray
 from sidecar.training.event_table import EventTable
 from sidecar.training.row_adam import RowAdam
 from sidecar.training.schedule import one_cycle
+from sidecar.training.sequences import Chunk, Sequences, chunk_count, chunks_of
 
 BATCH_USERS = 64
-CHUNK_STEPS = 64
-LEAST_LONG = 10  # events a shopper, from which on little of a chunk is padding
-MOST_TAUGHT = 10_000  # events of a shopper, the latest: more are no shopper's, but a crawler's
 NEGATIVES = 512
 LEARNING_RATE = 3e-3
 DENSE_ROWS = 2**18  # ids beyond which a step moves only those that it reads
 STEPS_WANTED = 600_000  # events seen in training, over all epochs; twice as many gave no more
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Sequences:
-    """All users' histories side by side: user u's is ``[offsets[u]:offsets[u+1]]``, by time."""
-
-    offsets: IntArray
-    item: IntArray
-    kind: IntArray
-    gap_s: FloatArray
-    ts: npt.NDArray[np.float64]
-    query: npt.NDArray[np.int32]
-    visit_end: IntArray  # first position after the visit
-    query_text: FloatArray  # (queries + 1, TEXT_WIDTH), the last row zero
-    is_wanted: npt.NDArray[np.bool_]  # an event of positive strength: no return
-
-    @classmethod
-    def of(cls, events: EventTable, table: ItemTable,
-           kinds: Sequence[str] | None = None) -> Sequences:
-        """Lay a log out by user; ``kinds``: a trained model's event words (default: the log's)."""
-        codes = KindCodes(events.kinds if kinds is None else kinds)
-        code_of = np.array([codes[word] for word in events.kinds], np.int64)
-        order, offsets = events.histories()
-        ts = events.ts[order]
-        gaps = np.diff(ts, prepend=ts[:1])
-        gaps[offsets[:-1][offsets[:-1] < len(gaps)]] = 0.0
-        text = np.zeros((len(events.queries) + 1, TEXT_WIDTH), np.float32)
-        known = table.vocabulary
-        for k, query in enumerate(events.queries):
-            text[k] = known.text_vector(known.word_codes(words_of(query)))
-        return cls(offsets, events.item[order].astype(np.int64),
-                   code_of[events.kind[order]],
-                   np.maximum(gaps, 0).astype(np.float32), ts, events.query[order],
-                   _visit_ends(events.visit[order], offsets), text,
-                   events.is_positive()[order])
 
 
 class TableTensors:
@@ -104,7 +65,7 @@ def train_encoder(encoder: Encoder, events: EventTable, table: ItemTable, *, see
     sequences = Sequences.of(events, table)
     tensors = TableTensors(table, device)
     encoder.tower.fit_scale(tensors.numbers)
-    sampler = _Sampler(events, len(table), seed)
+    sampler = NegativeSampler(events, len(table), seed)
     users = _useful_users(sequences)
     if not len(users):
         encoder.eval()
@@ -113,15 +74,15 @@ def train_encoder(encoder: Encoder, events: EventTable, table: ItemTable, *, see
     epochs = epochs or int(np.clip(STEPS_WANTED / max(len(sequences.item), 1), 2, 12))
     batches = [list(_batches(users, sequences, np.random.default_rng((seed, e))))
                for e in range(epochs)]
-    total = sum(_chunks(batch, sequences) for epoch in batches for batch in epoch)
+    total = sum(chunk_count(batch, sequences) for epoch in batches for batch in epoch)
     descent = _Descent(encoder, total)
     encoder.train()
     done = 0
     for epoch in batches:
         for batch in epoch:
             hidden = None
-            for chunk in _walk(batch, sequences, sampler.rng):
-                loss, hidden = _step(encoder, tensors, sequences, sampler, chunk, hidden)
+            for chunk in chunks_of(batch, sequences, sampler.rng):
+                loss, hidden = chunk_loss(encoder, tensors, sequences, sampler, chunk, hidden)
                 if loss is not None:
                     descent.step(loss)
                 done += 1
@@ -161,17 +122,7 @@ class _Descent:
             self._rows.finish()
 
 
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    """Positions (B, T) into the sequences, -1 for padding, and target rows (B, T), -1 for none.
-    ``goes_on`` (of the chunk before): which of its users are in this one; the others have ended."""
-
-    at: IntArray
-    target: IntArray
-    goes_on: npt.NDArray[np.bool_]
-
-
-class _Sampler:
+class NegativeSampler:
     """Draws negatives half by popularity, half uniformly; knows each item's expected count."""
 
     def __init__(self, events: EventTable, items: int, seed: int) -> None:
@@ -191,10 +142,12 @@ class _Sampler:
                                self.rng.integers(0, self._items, count - half)])
 
 
-def _step(encoder: Encoder, tensors: TableTensors, sequences: Sequences, sampler: _Sampler,
-          chunk: _Chunk, hidden: Tensor | None) -> tuple[Tensor | None, Tensor]:
+def chunk_loss(encoder: Encoder, tensors: TableTensors, sequences: Sequences,
+               sampler: NegativeSampler, chunk: Chunk, hidden: Tensor | None,
+               ) -> tuple[Tensor | None, Tensor]:
+    """Return the loss of a chunk's targets (None: it has none) and the last hidden states."""
     device = tensors.row.device
-    states, last = _run(encoder, tensors, sequences, chunk.at, _going_on(hidden, chunk))
+    states, last = chunk_states(encoder, tensors, sequences, chunk.at, _going_on(hidden, chunk))
     has_target = torch.from_numpy(chunk.target >= 0).to(device)
     if not has_target.any():
         return None, last.detach()
@@ -213,15 +166,15 @@ def _step(encoder: Encoder, tensors: TableTensors, sequences: Sequences, sampler
     return loss, last.detach()
 
 
-def _going_on(hidden: Tensor | None, chunk: _Chunk) -> Tensor | None:
+def _going_on(hidden: Tensor | None, chunk: Chunk) -> Tensor | None:
     """Return the hidden states (L, B, W) of a chunk's users out of those of the chunk before."""
     if hidden is None or chunk.goes_on.all():
         return hidden
     return hidden[:, torch.from_numpy(chunk.goes_on).to(hidden.device)]
 
 
-def _run(encoder: Encoder, tensors: TableTensors, sequences: Sequences, at: IntArray,
-         hidden: Tensor | None) -> tuple[Tensor, Tensor]:
+def chunk_states(encoder: Encoder, tensors: TableTensors, sequences: Sequences, at: IntArray,
+                 hidden: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return top states (B, T, W) and last hidden states for positions ``at`` (B, T)."""
     device = tensors.row.device
     index = np.maximum(at, 0)
@@ -264,9 +217,9 @@ def states_at(encoder: Encoder, events: EventTable, table: ItemTable, users: Int
     with torch.inference_mode():
         for first in range(0, len(who), BATCH_USERS):
             hidden = None
-            for chunk in _walk(who[first:first + BATCH_USERS], sequences, None):
-                states, hidden = _run(encoder, tensors, sequences, chunk.at,
-                                      _going_on(hidden, chunk))
+            for chunk in chunks_of(who[first:first + BATCH_USERS], sequences, None):
+                states, hidden = chunk_states(encoder, tensors, sequences, chunk.at,
+                                              _going_on(hidden, chunk))
                 values = states.cpu().numpy()
                 for b, t in zip(*np.nonzero(is_wanted[chunk.at] & (chunk.at >= 0)), strict=True):
                     for k, _ in wanted[int(chunk.at[b, t])]:
@@ -286,65 +239,3 @@ def _batches(users: IntArray, sequences: Sequences,
     starts = rng.permutation(np.arange(0, len(ordered), BATCH_USERS))
     for start in starts.tolist():
         yield ordered[start:start + BATCH_USERS]
-
-
-def _span(batch: IntArray, sequences: Sequences, most: int | None) -> tuple[IntArray, IntArray]:
-    """Return where the last ``most`` events (None: all) of each user (B) start and stop."""
-    starts, stops = sequences.offsets[batch], sequences.offsets[batch + 1]
-    return (starts if most is None else np.maximum(starts, stops - most)), stops
-
-
-def _chunks(batch: IntArray, sequences: Sequences) -> int:
-    starts, stops = _span(batch, sequences, MOST_TAUGHT)
-    return -(-int((stops - starts).max()) // CHUNK_STEPS)
-
-
-def _walk(batch: IntArray, sequences: Sequences,
-          rng: np.random.Generator | None) -> Iterator[_Chunk]:
-    """Yield a batch's steps, CHUNK_STEPS at a time; with ``rng`` the last MOST_TAUGHT of each user,
-    and targets. Where a log's histories are short, most of them would be padding: there are no more
-    than the longest has, ten times as fast at two events. A user whose history has ended takes no
-    further part, or one of 100,000 events would take as long as 64 of them."""
-    starts, stops = _span(batch, sequences, None if rng is None else MOST_TAUGHT)
-    longest = int((stops - starts).max())
-    shoppers = np.count_nonzero(np.diff(sequences.offsets))
-    is_long = len(sequences.item) >= LEAST_LONG * shoppers
-    was_on = np.ones(len(batch), bool)
-    for first in range(0, longest, CHUNK_STEPS):
-        width = CHUNK_STEPS if is_long else min(CHUNK_STEPS, longest - first)
-        at = starts[:, None] + first + np.arange(width)[None, :]
-        at = np.where(at < stops[:, None], at, -1)
-        target = np.full(at.shape, -1, np.int64) if rng is None else _targets(
-            at, stops, sequences, rng)
-        is_on = at[:, 0] >= 0
-        yield _Chunk(at[is_on], target[is_on], is_on[was_on])
-        was_on = is_on
-
-
-def _targets(at: IntArray, stops: IntArray, sequences: Sequences,
-             rng: np.random.Generator) -> IntArray:
-    """Return a target row for each position, -1 where nothing follows."""
-    index = np.maximum(at, 0)
-    ends = sequences.visit_end
-    next_start = ends[index]
-    limit = np.broadcast_to(stops[:, None], at.shape)
-    has_next = (next_start < limit) & (at >= 0)
-    safe = np.minimum(next_start, len(sequences.item) - 1)
-    width = np.maximum(np.minimum(ends[safe], limit) - next_start, 1)
-    later = next_start + (rng.random(at.shape) * width).astype(np.int64)
-    soon = index + 1
-    has_soon = (soon < limit) & (at >= 0)
-    use_later = has_next & (~has_soon | (rng.random(at.shape) < 0.5))
-    chosen = np.where(use_later, later, np.where(has_soon, soon, -1))
-    place = np.clip(chosen, 0, len(sequences.item) - 1)
-    return np.where((chosen >= 0) & sequences.is_wanted[place], sequences.item[place], -1)
-
-
-def _visit_ends(visit: IntArray, offsets: IntArray) -> IntArray:
-    """Return, for each position, the first position after its visit."""
-    size = len(visit)
-    is_last = np.ones(size, bool)
-    is_last[:-1] = visit[1:] != visit[:-1]
-    is_last[offsets[1:][offsets[1:] > 0] - 1] = True
-    last = np.flatnonzero(is_last)
-    return last[np.searchsorted(last, np.arange(size))] + 1

@@ -11,7 +11,9 @@ from sidecar.ranking.items import ItemTable
 from sidecar.ranking.vocabulary import Vocabulary
 from sidecar.records import Event
 from sidecar.training import encoder_training as training
+from sidecar.training import sequences as walking
 from sidecar.training.event_table import EventTable
+from sidecar.training.sequences import Sequences, chunks_of
 from tests.shops import make_events, make_rows
 
 ROWS = make_rows(items=30)
@@ -58,7 +60,7 @@ def test_states_are_carried_over_chunks_and_stop_before_the_instant(table, monke
     whole = states_before(encoder, log, table, "u2", instant)
     cut = log_of([event for event in EVENTS if event.ts < instant], table)
     np.testing.assert_allclose(states_before(encoder, cut, table, "u2", 1e10), whole, atol=1e-6)
-    monkeypatch.setattr(training, "CHUNK_STEPS", 7)
+    monkeypatch.setattr(walking, "CHUNK_STEPS", 7)
     np.testing.assert_allclose(states_before(encoder, log, table, "u2", instant), whole, atol=1e-6)
 
 
@@ -66,16 +68,16 @@ def test_short_histories_are_walked_without_padding_and_end_in_the_same_states(t
     log = log_of([e for k, e in enumerate(EVENTS) if k % 5 == 0][:30], table)
     encoder = encoder_of(table).eval()
     users, instants = np.arange(len(log.users)), np.full(len(log.users), EVENTS[-1].ts + 1.0)
-    sequences = training.Sequences.of(log, table)
+    sequences = Sequences.of(log, table)
     longest = int(np.diff(sequences.offsets).max())
     widths = []
     for least in (10**6, 0):
-        monkeypatch.setattr(training, "LEAST_LONG", least)
-        widths.append([chunk.at.shape[1] for chunk in training._walk(users, sequences, None)])
+        monkeypatch.setattr(walking, "LEAST_LONG", least)
+        widths.append([chunk.at.shape[1] for chunk in chunks_of(users, sequences, None)])
         found = training.states_at(encoder, log, table, users, instants)
         if least:
             trimmed = found
-    assert widths == [[longest], [training.CHUNK_STEPS]]
+    assert widths == [[longest], [walking.CHUNK_STEPS]]
     np.testing.assert_allclose(trimmed, found, atol=1e-6)
 
 
@@ -84,8 +86,7 @@ def test_crawler_walks_on_alone_once_the_others_have_ended(table):
     crawled = [Event("bot", "view", f"i{k % 30}", EVENTS[0].ts + k) for k in range(700)]
     together, alone = log_of([*EVENTS, *crawled], table), log_of(crawled, table)
     encoder = encoder_of(table)
-    chunks = list(training._walk(np.arange(len(together.users)),
-                                 training.Sequences.of(together, table), None))
+    chunks = list(chunks_of(np.arange(len(together.users)), Sequences.of(together, table), None))
     assert [len(chunk.at) for chunk in chunks] == [7, *[1] * 10]
     for user, log in (("bot", alone), ("u3", log_of(EVENTS, table))):
         np.testing.assert_allclose(states_before(encoder, together, table, user, 1e10),
@@ -98,14 +99,13 @@ def test_crawler_walks_on_alone_once_the_others_have_ended(table):
 
 
 def test_crawler_teaches_its_latest_events_alone(table, monkeypatch):
-    monkeypatch.setattr(training, "MOST_TAUGHT", 100)
+    monkeypatch.setattr(walking, "MOST_TAUGHT", 100)
     crawled = [Event("bot", "view", f"i{k % 30}", float(k)) for k in range(700)]
-    sequences = training.Sequences.of(log_of(crawled, table), table)
-    taught = [chunk.at for chunk in training._walk(np.array([0]), sequences,
-                                                   np.random.default_rng(0))]
+    sequences = Sequences.of(log_of(crawled, table), table)
+    taught = [chunk.at for chunk in chunks_of(np.array([0]), sequences, np.random.default_rng(0))]
     assert [int(at[0, 0]) for at in taught] == [600, 664]
     assert max(int(at.max()) for at in taught) == 699
-    assert len(list(training._walk(np.array([0]), sequences, None))) == 11
+    assert len(list(chunks_of(np.array([0]), sequences, None))) == 11
 
 
 def test_stranger_and_user_without_earlier_events_have_a_zero_state(table):
@@ -116,9 +116,9 @@ def test_stranger_and_user_without_earlier_events_have_a_zero_state(table):
 
 def test_targets_are_later_items_of_the_same_user(table):
     log = log_of(EVENTS, table)
-    sequences = training.Sequences.of(log, table)
+    sequences = Sequences.of(log, table)
     users = np.arange(len(log.users))
-    chunks = list(training._walk(users, sequences, np.random.default_rng(0)))
+    chunks = list(chunks_of(users, sequences, np.random.default_rng(0)))
     owner = np.repeat(users, np.diff(sequences.offsets))
     for chunk in chunks:
         for at, target in zip(chunk.at.ravel(), chunk.target.ravel(), strict=True):
@@ -133,7 +133,7 @@ def test_targets_are_later_items_of_the_same_user(table):
 
 
 def test_gaps_start_anew_with_each_user(table):
-    sequences = training.Sequences.of(log_of(EVENTS, table), table)
+    sequences = Sequences.of(log_of(EVENTS, table), table)
     assert not sequences.gap_s[sequences.offsets[:-1]].any()
     assert (sequences.gap_s >= 0).all()
 
@@ -142,28 +142,28 @@ def test_negatives_equal_to_the_target_are_masked(table, monkeypatch):
     """Where every draw is the target, nothing competes with it and the loss is zero."""
     encoder = encoder_of(table)
     log = log_of([Event("u", "purchase", "i3", float(k)) for k in range(9)], table)
-    sequences, tensors = training.Sequences.of(log, table), training.TableTensors(
+    sequences, tensors = Sequences.of(log, table), training.TableTensors(
         table, torch.device("cpu"))
-    sampler = training._Sampler(log, len(table), seed=0)
+    sampler = training.NegativeSampler(log, len(table), seed=0)
     monkeypatch.setattr(sampler, "draw", lambda count: np.full(count, 3))
-    [chunk] = training._walk(np.array([0]), sequences, sampler.rng)
-    loss, _ = training._step(encoder, tensors, sequences, sampler, chunk, None)
+    [chunk] = chunks_of(np.array([0]), sequences, sampler.rng)
+    loss, _ = training.chunk_loss(encoder, tensors, sequences, sampler, chunk, None)
     assert loss.item() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_loss_is_the_log_q_corrected_softmax_over_logits(table, monkeypatch):
     """Against a numpy transcript: −log(e^(s₊−log q₊) / Σ e^(s−log q)), averaged over steps."""
     encoder, log = encoder_of(table, id_dropout=0.0), log_of(EVENTS, table)
-    sequences, tensors = training.Sequences.of(log, table), training.TableTensors(
+    sequences, tensors = Sequences.of(log, table), training.TableTensors(
         table, torch.device("cpu"))
-    sampler = training._Sampler(log, len(table), seed=0)
+    sampler = training.NegativeSampler(log, len(table), seed=0)
     negative = np.array([0, 1, 2, 5, 5, 9])
     monkeypatch.setattr(sampler, "draw", lambda count: negative)
-    chunk = next(training._walk(np.array([0, 1]), sequences, sampler.rng))
-    loss, hidden = training._step(encoder, tensors, sequences, sampler, chunk, None)
+    chunk = next(chunks_of(np.array([0, 1]), sequences, sampler.rng))
+    loss, hidden = training.chunk_loss(encoder, tensors, sequences, sampler, chunk, None)
     assert not hidden.requires_grad
     with torch.no_grad():
-        states, _ = training._run(encoder, tensors, sequences, chunk.at, None)
+        states, _ = training.chunk_states(encoder, tensors, sequences, chunk.at, None)
         interest = encoder.interest(states).numpy()
         vectors = tensors.vectors(encoder, tensors.row).numpy()
     expected = np.log(sampler.expected.numpy())
@@ -180,7 +180,7 @@ def test_loss_is_the_log_q_corrected_softmax_over_logits(table, monkeypatch):
 
 def test_expected_counts_are_those_of_the_draws(table):
     log = log_of(EVENTS, table)
-    sampler = training._Sampler(log, len(table), seed=0)
+    sampler = training.NegativeSampler(log, len(table), seed=0)
     draws = np.concatenate([sampler.draw(training.NEGATIVES) for _ in range(200)])
     counted = np.bincount(draws, minlength=len(table)) / 200
     np.testing.assert_allclose(counted, sampler.expected.numpy(), rtol=0.2)
