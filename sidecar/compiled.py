@@ -30,6 +30,17 @@ def compiled_for(signature: str) -> Callable[[Callable[..., Any]], Callable[...,
 def _kept(function: Function, *signature: str, **options: Any) -> Function:
     compile_with: Any = numba.njit
     try:
-        return cast(Function, compile_with(*signature, cache=True, **options)(function))
-    except RuntimeError:  # no place to keep it
+        kept = compile_with(*signature, cache=True, **options)(function)
+        _drop_unreadable(kept)
+        return cast(Function, kept)
+    except (RuntimeError, OSError):  # no place to keep it
         return cast(Function, compile_with(*signature, **options)(function))
+
+
+def _drop_unreadable(kept: Any) -> None:
+    """Begin a function's kept code anew if it is of a version whose classes had other names: numba
+    unpickles it before it asks whether it is of this source, and would fail at the first call."""
+    try:
+        kept._cache._cache_file._load_index()
+    except (AttributeError, ImportError):
+        kept._cache.flush()
