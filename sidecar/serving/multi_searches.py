@@ -16,6 +16,7 @@ from sidecar.search.plans import SearchPlan, plan_search
 from sidecar.search.refusals import may_be_our_doing
 from sidecar.search.requests import without_controls
 from sidecar.search.targets import parse
+from sidecar.serving.instants import shared_instant
 from sidecar.serving.outcomes import Outcome
 from sidecar.serving.passing import Reply, finished, passed
 from sidecar.serving.personal_search import Fetched, PersonalSearch
@@ -87,7 +88,7 @@ class MultiSearches:
     def _planned(self, request: HttpRequest, outcome: Outcome) -> list[Line]:
         target, pairs = parse(request.target), multi.pairs_of(request)
         outcome.searches = len(pairs)
-        now = time.time()
+        now = shared_instant(time.time())
         return [Line(pair, self._personal.clamped(plan_search(
                     multi.as_search(pair, request, target), self._settings, now)),
                      any(trace in pair.body for trace in OWN_TRACES)) for pair in pairs]

@@ -16,11 +16,11 @@ from typing import Protocol
 
 from sidecar.records import ItemEvent
 from sidecar.serving.event_forms import MAX_AHEAD_S
+from sidecar.serving.instants import PERIOD_S, seconds_to_next
 from sidecar.serving.models import RankerSource, Ranks
 
 log = logging.getLogger(__name__)
 
-REFRESH_S = 10.0  # each look that finds events makes OpenSearch refresh their index
 PATIENCE_S = 10.0  # for reading events before a model ranks; the rest is read afterwards
 
 
@@ -36,8 +36,9 @@ class PopularityRefresh:
     """Counts new events for the ranker in use; one a worker process."""
 
     def __init__(self, open_events: Callable[[float], NewEvents], ranker_source: RankerSource, *,
-                 refresh_s: float = REFRESH_S) -> None:
-        """``open_events`` opens a reader of events from an instant (seconds) on."""
+                 refresh_s: float = PERIOD_S) -> None:
+        """``open_events`` opens a reader of events from an instant (seconds) on. Each look that
+        finds events makes OpenSearch refresh their index."""
         self._open_events = open_events
         self._ranker_source = ranker_source
         self._refresh_s = refresh_s
@@ -107,11 +108,6 @@ class PopularityRefresh:
                 self._is_failing = True
             self._has_looked.set()
             self._stopped.wait(seconds_to_next(time.time(), self._refresh_s))
-
-
-def seconds_to_next(now: float, every_s: float) -> float:
-    """Return how long it is from ``now`` (seconds) to the next multiple of ``every_s``."""
-    return every_s - now % every_s
 
 
 def _count(ranker: Ranks, pages: Iterable[Sequence[ItemEvent]]) -> int:

@@ -18,6 +18,7 @@ from sidecar.search.plans import plan_search
 from sidecar.search.requests import without_controls
 from sidecar.search.targets import Endpoint
 from sidecar.serving.hit_cache import HitCache
+from sidecar.serving.instants import shared_instant
 from sidecar.serving.multi_searches import MultiSearches
 from sidecar.serving.outcomes import Outcome
 from sidecar.serving.passing import Reply, passed
@@ -86,7 +87,7 @@ class SearchPath:
     def _search(self, request: HttpRequest, outcome: Outcome,
                 client: socket.socket | None) -> Reply:
         with outcome.stage("parse"):
-            plan = plan_search(request, self._settings, time.time())
+            plan = plan_search(request, self._settings, shared_instant(time.time()))
         if plan.skip is None:
             return self._personal.reply(plan, outcome, client)
         outcome.skipped(plan.skip)

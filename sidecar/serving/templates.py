@@ -14,6 +14,7 @@ from sidecar.search.plans import SearchPlan, plan_search
 from sidecar.search.requests import without_controls
 from sidecar.search.targets import parse
 from sidecar.search.templates import Template
+from sidecar.serving.instants import shared_instant
 from sidecar.serving.multi_searches import Line, MultiSearches
 from sidecar.serving.outcomes import Outcome
 from sidecar.serving.passing import Reply, passed
@@ -68,7 +69,8 @@ class Templates:
 
     def _planned(self, search: HttpRequest, template: Template) -> SearchPlan:
         """Plan a rendered search; what passes through passes as the template that came."""
-        plan = plan_search(search, self._personal.settings, time.time(), is_template=True)
+        plan = plan_search(search, self._personal.settings, shared_instant(time.time()),
+                           is_template=True)
         is_altered = templates.holds_own_ext(search, self._own) and plan.search is not None
         if plan.skip is SkipReason.BEYOND_WINDOW or is_altered:
             return plan

@@ -17,6 +17,7 @@ from flask import Blueprint, Response, request
 from sidecar.errors import InputError, Skip
 from sidecar.records import Candidates, QueryContext, Ranking
 from sidecar.serving import explanations
+from sidecar.serving.instants import shared_instant
 from sidecar.serving.outcomes import Outcome
 from sidecar.serving.personalizer import Personalizer, Ticket
 from sidecar.settings import Settings
@@ -84,7 +85,7 @@ def _read(body: bytes, settings: Settings) -> RescoreRequest:
 
 def _context(asked: RescoreRequest, settings: Settings) -> QueryContext:
     return QueryContext(
-        user_id=asked.user_id or None, query=asked.query, now=time.time(),
+        user_id=asked.user_id or None, query=asked.query, now=shared_instant(time.time()),
         session_id=asked.session_id or None,
         weight=settings.weight if asked.weight is None else asked.weight,
         explain=asked.explain, min_state=asked.state, diversity=asked.diversity,

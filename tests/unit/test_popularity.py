@@ -12,12 +12,8 @@ from sidecar.ranking.kinds import strength
 from sidecar.ranking.statistics import ItemStatistics
 from sidecar.records import ItemEvent
 from sidecar.serving import popularity as popularity_module
-from sidecar.serving.popularity import (
-    PATIENCE_S,
-    REFRESH_S,
-    PopularityRefresh,
-    seconds_to_next,
-)
+from sidecar.serving.instants import PERIOD_S, seconds_to_next
+from sidecar.serving.popularity import PATIENCE_S, PopularityRefresh
 from sidecar.stores.changes import Hit
 from sidecar.stores.event_changes import _item_event
 from tests.shops import LEARNT, fresh_ranker
@@ -216,9 +212,9 @@ class Paged:
 
 def test_workers_that_started_apart_look_at_the_same_instants():
     """Apart by up to ten seconds, they had shown pages of two orders while others bought."""
-    started = np.random.default_rng(0).uniform(1_800_000_000, 1_800_000_000 + REFRESH_S, 20)
-    looks = {round(now + seconds_to_next(now, REFRESH_S), 3) for now in started}
-    assert looks == {1_800_000_000 + REFRESH_S}
+    started = np.random.default_rng(0).uniform(1_800_000_000, 1_800_000_000 + PERIOD_S, 20)
+    looks = {round(now + seconds_to_next(now, PERIOD_S), 3) for now in started}
+    assert looks == {1_800_000_000 + PERIOD_S}
 
 
 def test_without_a_model_nothing_is_read(log):

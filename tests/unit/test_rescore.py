@@ -32,7 +32,11 @@ class Preferring:
     version = "v1"
     items = ()
 
+    def __init__(self):
+        self.instants = []  # as of which it has ranked
+
     def rank(self, candidates, state, context):
+        self.instants.append(context.now)
         if context.query == "gate":
             raise Skip(SkipReason.GATED)
         touched = np.array([i in state.history.item_ids for i in candidates.item_ids], np.float32)
@@ -53,8 +57,13 @@ def states():
 
 
 @pytest.fixture
-def client(states):
-    settings, ranker = Settings(max_window=5, timeout_ms=5000), Preferring()
+def ranker():
+    return Preferring()
+
+
+@pytest.fixture
+def client(states, ranker):
+    settings = Settings(max_window=5, timeout_ms=5000)
     app = Flask(__name__)
     errors.register(app, Telemetry())
     app.register_blueprint(rescore.create_blueprint(
@@ -98,6 +107,14 @@ def test_explanations_stand_beside_the_hits_when_asked_for(client):
 
 def test_weight_reaches_the_ranking(client):
     assert ask(client, weight=0.5).json["scores"] == [0.0, 0.5, 0.0]
+
+
+def test_pages_asked_for_within_a_period_are_ranked_as_of_one_instant(client, ranker, monkeypatch):
+    """Each as of its own, hits of nearly the same score had changed places between them."""
+    for now in (1_800_000_001.0, 1_800_000_009.9, 1_800_000_010.0):
+        monkeypatch.setattr("time.time", lambda now=now: now)
+        assert ask(client).json["applied"]
+    assert ranker.instants == [1_800_000_000.0, 1_800_000_000.0, 1_800_000_010.0]
 
 
 @pytest.mark.parametrize(("fields", "reason"), [
