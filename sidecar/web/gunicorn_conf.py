@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import gc
 import importlib
+import logging
 import os
 import resource
 import signal
+import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -123,16 +125,20 @@ def on_reload(server: Any) -> None:
 
 
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
-    """Write what waits for the logs, and close connections, when a worker has answered all."""
-    gc.unfreeze()  # or libraries complain at the interpreter's end of what is left
+    """Write what waits for the logs, and close connections, when a worker has answered all.
+
+    The process then ends at once. Taking torch and numba apart first, as the interpreter would,
+    takes seconds of a core, which during a reload the new workers need.
+    """
+    if worker.pid != os.getpid():  # the master, which found the worker gone
+        return
+    ending = sys.exception()
     services = getattr(getattr(worker, "wsgi", None), "extensions", {}).get("personalize")
     if services is not None:
         services.close()
-
-
-def on_exit(server: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
-    """Unfreeze the collector, so that finalisers run at exit."""
-    gc.unfreeze()
+    if isinstance(ending, SystemExit) and isinstance(ending.code, int):
+        logging.shutdown()
+        os._exit(ending.code)
 
 
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
