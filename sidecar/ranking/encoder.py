@@ -61,6 +61,14 @@ class EncoderConfig:
     id_dropout: float = 0.2
 
 
+def _embedding(count: int, width: int, *, padding_idx: int | None = None) -> nn.Embedding:
+    """Return an embedding, begun at random unless it is on the device ``meta`` (whose values are
+    still to come). There, torch's beginning at random imports its compiler: 3 s of a core, and
+    memory that each worker would have for itself."""
+    blank = torch.empty(count, width)
+    return nn.Embedding(count, width, padding_idx, _weight=blank if blank.is_meta else None)
+
+
 class ItemTower(nn.Module):
     """Item features → v_i. Content and id add up, and ids drop out in training, so that an item
     without an id embedding (a new one) is scored sensibly on its content."""
@@ -68,15 +76,16 @@ class ItemTower(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.brand = nn.Embedding(config.brands + 1, config.width, padding_idx=0)
-        self.category = nn.Embedding(config.categories + 1, config.width, padding_idx=0)
+        self.brand = _embedding(config.brands + 1, config.width, padding_idx=0)
+        self.category = _embedding(config.categories + 1, config.width, padding_idx=0)
         self.text = nn.Linear(TEXT_WIDTH, config.width)
         self.numbers = nn.Linear(NUMBERS, config.width, bias=False)
-        self.ident = nn.Embedding(config.items + 1, config.width, padding_idx=0)
+        self.ident = _embedding(config.items + 1, config.width, padding_idx=0)
         self.number_mean = nn.Buffer(torch.zeros(NUMBERS))
         self.number_scale = nn.Buffer(torch.ones(NUMBERS))
         for table in (self.brand, self.category, self.ident):
-            nn.init.normal_(table.weight, std=0.05)
+            if not table.weight.is_meta:
+                nn.init.normal_(table.weight, std=0.05)
             with torch.no_grad():
                 table.weight[0].zero_()
 
@@ -118,7 +127,7 @@ class Encoder(nn.Module):
             raise ValueError(f"cell is {config.cell!r}, must be one of {', '.join(CELLS)}")
         self.config = config
         self.tower = ItemTower(config)
-        self.kind = nn.Embedding(MAX_KINDS, config.width)
+        self.kind = _embedding(MAX_KINDS, config.width)
         with torch.no_grad():
             self.kind.weight[0].zero_()  # words that training never met say nothing
         self.gap = nn.Linear(2, config.width)

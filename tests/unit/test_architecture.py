@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.stores.models import save_ranker
+from tests.shops import fresh_ranker
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # Who may import whom within the project; a room may always import itself.
@@ -115,6 +118,15 @@ def test_nothing_heavy_is_loaded_before_the_fork():
                "sys.exit(bool({'torch', 'flask', 'prometheus_client'} & set(sys.modules))"
                " or conf.preload_app)")
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
+
+
+def test_loading_a_model_imports_no_compiler_of_torch(tmp_path):
+    """It takes seconds of a core, and 300 MB that each worker would have for itself."""
+    save_ranker(fresh_ranker(), tmp_path, {})
+    program = ("import pathlib, sys; from sidecar.stores.models import load_ranker; "
+               "load_ranker(pathlib.Path(sys.argv[1])); sys.exit('torch._dynamo' in sys.modules)")
+    assert subprocess.run([sys.executable, "-c", program, tmp_path], cwd=ROOT,
+                          check=False).returncode == 0
 
 
 def test_compiled_functions_call_none_of_another_file():
