@@ -87,7 +87,7 @@ def on_starting(server: Any) -> None:  # noqa: ARG001 (gunicorn's signature)
     """
     model = Path(_settings.model_dir, "model.json")
     if _settings.model_dir and model.is_file() and b'"format"' in model.read_bytes()[:100]:
-        for name in ("numpy", "torch", "numba"):
+        for name in ("numpy", "scipy.sparse.linalg", "torch", "numba"):
             importlib.import_module(name)
     gc.collect()
     gc.freeze()  # a collection in a worker would touch, and so copy, the pages that are shared

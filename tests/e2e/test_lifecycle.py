@@ -72,6 +72,7 @@ def test_reload_replaces_the_workers_without_a_failed_search(sidecars, shop, mod
 def test_old_workers_serve_until_the_new_ones_have_loaded_the_model(
         sidecars, shop, model_dir, new_model, until):
     sidecar = sidecars.start(FAKE, model_dir=model_dir, workers=2)
+    until(lambda: sidecar.log.count("model in use") == 2, "one does not serve, and may leave")
     old = children(sidecar.process.pid)
     (model_dir / "hold").touch()
     sidecar.process.send_signal(signal.SIGHUP)
