@@ -263,7 +263,7 @@ def test_refused_rows_are_written_with_line_reason_and_row(
     assert load(path) == 0
     entries = refused(path)
     assert [(entry["line"], entry["reason"][:20]) for entry in entries[:2]] == [
-        (3, "title is None, must "), (4, "Input data was trunc")]
+        (3, "title is None, must "), (4, "line must be one JSO")]
     assert entries[0]["row"] == '{"item_id": "b"}'
     assert entries[2]["line"] == 5
     assert "immense term" in entries[2]["reason"]
