@@ -23,9 +23,11 @@ from scripts._program import exit_code
 from sidecar.errors import LaunchError, SettingsError, SidecarError
 from sidecar.settings import Settings
 from sidecar.stores.administration import administration_client
+from sidecar.stores.catalogue_versions import DEFAULT_PIPELINE
 
 PROCESSOR = "personalize"
 PLUGIN = "opensearch-personalize"
+_SETTING = f"index.{DEFAULT_PIPELINE}"
 MOST_WINDOW, MOST_TIMEOUT_MS = 10_000, 60_000  # that the plugin takes
 
 
@@ -88,14 +90,13 @@ def _nodes_without_plugin(client: OpenSearch) -> list[str]:
 
 
 def _set_default(client: OpenSearch, index: str, name: str | None) -> None:
-    client.indices.put_settings(index=index, body={"index.search.default_pipeline": name})
+    client.indices.put_settings(index=index, body={_SETTING: name})
 
 
 def _indices_by_default(client: OpenSearch, name: str) -> list[str]:
-    setting = "index.search.default_pipeline"
-    found = client.indices.get_settings(index="*", name=setting, flat_settings=True,
+    found = client.indices.get_settings(index="*", name=_SETTING, flat_settings=True,
                                         expand_wildcards="all")
-    return sorted(index for index, body in found.items() if body["settings"].get(setting) == name)
+    return sorted(index for index, body in found.items() if body["settings"].get(_SETTING) == name)
 
 
 def _target(name: str) -> str:

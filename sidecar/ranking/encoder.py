@@ -62,9 +62,9 @@ class EncoderConfig:
 
 
 def _embedding(count: int, width: int, *, padding_idx: int | None = None) -> nn.Embedding:
-    """Return an embedding, begun at random unless it is on the device ``meta`` (whose values are
-    still to come). There, torch's beginning at random imports its compiler: 3 s of a core, and
-    memory that each worker would have for itself."""
+    """Return an embedding (count, width), initialised unless it is on the device ``meta``, whose
+    values are still to come: there torch would import its compiler to initialise it, which takes
+    3 s of a core, and memory that each worker would have for itself."""
     blank = torch.empty(count, width)
     return nn.Embedding(count, width, padding_idx, _weight=blank if blank.is_meta else None)
 

@@ -159,8 +159,9 @@ class Ranker:
         return self.knowledge.statistics.clock
 
     def count(self, pages: Iterable[Sequence[ItemEvent]], now: float) -> int:
-        """Count events of the time up to ``now``, all at once for a search; return how many were of
-        known items. If ``pages`` breaks off, what came before counts: it is not read again."""
+        """Count events of the time up to ``now`` (seconds), all at once for a search; return how
+        many were of known items. If ``pages`` breaks off, what came before counts: it is not read
+        again."""
         statistics: ItemStatistics | None = None  # one copy, which may be of a million items
         counted, strong = 0, self.config.strong_kinds
         try:

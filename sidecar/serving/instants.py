@@ -8,11 +8,14 @@ seconds in one window of 300.)
 
 from __future__ import annotations
 
+import time
+
 PERIOD_S = 10.0
 
 
-def shared_instant(now: float) -> float:
-    """Return the last instant (seconds) that all workers share."""
+def shared_instant() -> float:
+    """Return the last instant (seconds since 1970) that all workers share."""
+    now = time.time()
     return now - now % PERIOD_S
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -88,7 +87,7 @@ class MultiSearches:
     def _planned(self, request: HttpRequest, outcome: Outcome) -> list[Line]:
         target, pairs = parse(request.target), multi.pairs_of(request)
         outcome.searches = len(pairs)
-        now = shared_instant(time.time())
+        now = shared_instant()
         return [Line(pair, self._personal.clamped(plan_search(
                     multi.as_search(pair, request, target), self._settings, now)),
                      any(trace in pair.body for trace in OWN_TRACES)) for pair in pairs]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import time
 
 from sidecar.errors import SidecarError, UnreadableError, UpstreamError
 from sidecar.records import HttpRequest, SkipReason
@@ -87,7 +86,7 @@ class SearchPath:
     def _search(self, request: HttpRequest, outcome: Outcome,
                 client: socket.socket | None) -> Reply:
         with outcome.stage("parse"):
-            plan = plan_search(request, self._settings, shared_instant(time.time()))
+            plan = plan_search(request, self._settings, shared_instant())
         if plan.skip is None:
             return self._personal.reply(plan, outcome, client)
         outcome.skipped(plan.skip)

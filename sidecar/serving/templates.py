@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from dataclasses import replace
 
 from sidecar.errors import UnreadableError
@@ -69,8 +68,7 @@ class Templates:
 
     def _planned(self, search: HttpRequest, template: Template) -> SearchPlan:
         """Plan a rendered search; what passes through passes as the template that came."""
-        plan = plan_search(search, self._personal.settings, shared_instant(time.time()),
-                           is_template=True)
+        plan = plan_search(search, self._personal.settings, shared_instant(), is_template=True)
         is_altered = templates.holds_own_ext(search, self._own) and plan.search is not None
         if plan.skip is SkipReason.BEYOND_WINDOW or is_altered:
             return plan

@@ -164,7 +164,8 @@ class CatalogueVersions:
                                 f"{version.name}; that was deleted, load again")
         before = [old.name for old in searched if old.name != version.name]
         for_searches = {name: settings.get(name) for name in _WHILE_LOADING}
-        for_searches[DEFAULT_PIPELINE] = searched[0].pipeline if searched else None
+        if searched and searched[0].pipeline:
+            for_searches[DEFAULT_PIPELINE] = searched[0].pipeline
         self._ask(version, lambda: self._client.indices.put_settings(
             index=version.name, body={"index": for_searches}))
         actions: list[dict[str, Any]] = [

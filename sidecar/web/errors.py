@@ -105,7 +105,7 @@ def register(app: Flask, telemetry: Telemetry) -> None:
     app.register_error_handler(Exception, any_error)
 
 
-def _told(error: HTTPException, app: Flask) -> str | None:
+def _told(error: HTTPException, app: Flask) -> str:
     """Return what was wrong, and what there is instead."""
     asked = f"{request.method} {request.path[:_SHOWN_CHARS]}"
     if isinstance(error, MethodNotAllowed):
@@ -114,13 +114,13 @@ def _told(error: HTTPException, app: Flask) -> str | None:
     if isinstance(error, NotFound):
         paths = sorted({re.sub("<.*>", "ID", rule.rule) for rule in app.url_map.iter_rules()})
         return f"{asked} is not served; the sidecar's own paths are {', '.join(paths)}"
-    return error.description or error.name
+    return error.description or error.name or "error"
 
 
-def _http_error(error: HTTPException, reason: str | None) -> Response:
+def _http_error(error: HTTPException, reason: str) -> Response:
     status = error.code or 500
     word = (error.name or "error").lower().replace(" ", "_") + "_exception"
-    response = _response(status, _WORDS.get(status, word), reason or word)
+    response = _response(status, _WORDS.get(status, word), reason)
     if error.response is None:
         for name, value in error.get_headers():
             if name == "Allow":

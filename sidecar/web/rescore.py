@@ -85,7 +85,7 @@ def _read(body: bytes, settings: Settings) -> RescoreRequest:
 
 def _context(asked: RescoreRequest, settings: Settings) -> QueryContext:
     return QueryContext(
-        user_id=asked.user_id or None, query=asked.query, now=shared_instant(time.time()),
+        user_id=asked.user_id or None, query=asked.query, now=shared_instant(),
         session_id=asked.session_id or None,
         weight=settings.weight if asked.weight is None else asked.weight,
         explain=asked.explain, min_state=asked.state, diversity=asked.diversity,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,13 @@ import numpy.typing as npt
 from flask import Flask
 
 from sidecar.errors import ModelError
-from sidecar.records import (
-    Candidates,
-    FloatArray,
-    History,
-    ItemEvent,
-    QueryContext,
-    Ranking,
-    UserState,
-)
+from sidecar.records import Candidates, FloatArray, History, QueryContext, Ranking, UserState
 from sidecar.serving import logs
 from sidecar.serving.models import ModelLoader
 from sidecar.settings import Settings
 from sidecar.web.app import create_app
 from sidecar.web.services import build
+from tests.fake_rankers import Unlearnt
 
 
 class Table(dict[str, Any]):
@@ -46,13 +39,13 @@ class Table(dict[str, Any]):
         return changed
 
 
-class Ranker:
+class Ranker(Unlearnt):
     """Touched items first."""
 
     def __init__(self, version: str, delay_s: float = 0.0) -> None:
+        super().__init__()
         self.version = version
         self.items = Table()
-        self.counted_until = time.time()
         self._delay_s = delay_s
 
     def rank(self, candidates: Candidates, state: UserState | None,
@@ -68,12 +61,6 @@ class Ranker:
     def advance(self, hidden: FloatArray | None, events: History) -> FloatArray:
         steps = np.float32(len(events))
         return np.full((1, 2), steps) if hidden is None else hidden + steps
-
-    def count(self, pages: Iterable[Sequence[ItemEvent]], now: float) -> int:
-        return sum(0 for _ in pages)
-
-    def warm_up(self) -> None:
-        pass
 
 
 def application() -> Flask:

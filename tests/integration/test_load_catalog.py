@@ -226,6 +226,19 @@ def test_next_version_keeps_the_default_search_pipeline(
     assert found[f"{alias}-v2"]["settings"].items() >= setting.items()
 
 
+def test_default_search_pipeline_that_a_template_gives_stays(
+        client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path) -> None:
+    setting = {"index.search.default_pipeline": "_none"}
+    client.indices.put_index_template(name=alias, body={
+        "index_patterns": [f"{alias}-v*"], "template": {"settings": setting}})
+    try:
+        assert load(write(tmp_path / "c.jsonl", items(2))) == 0
+    finally:
+        client.indices.delete_index_template(name=alias)
+    found = client.indices.get_settings(index=alias, flat_settings=True)
+    assert found[f"{alias}-v1"]["settings"].items() >= setting.items()
+
+
 def test_alias_with_two_filters_is_left_as_it_is(
         client: OpenSearch, alias: str, load: Callable[..., int], tmp_path: Path,
         capsys: pytest.CaptureFixture[str]) -> None:

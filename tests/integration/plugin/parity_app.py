@@ -4,9 +4,8 @@ everything that a search sends along: its words, its weight, its session and its
 
 from __future__ import annotations
 
-import time
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from sidecar.records import (
     Candidates,
     FloatArray,
     History,
-    ItemEvent,
     QueryContext,
     Ranking,
     SkipReason,
@@ -29,6 +27,7 @@ from sidecar.serving.models import ModelLoader
 from sidecar.settings import Settings
 from sidecar.web.app import create_app
 from sidecar.web.services import build
+from tests.fake_rankers import Unlearnt
 
 
 class Table(dict[str, Any]):
@@ -41,12 +40,11 @@ class Table(dict[str, Any]):
         return 0
 
 
-class ParityRanker:
+class ParityRanker(Unlearnt):
     """Scores that are equal only where everything that went into them is."""
 
     version = "parity"
     items = Table()
-    counted_until = time.time()
 
     def rank(self, candidates: Candidates, state: UserState | None,
              context: QueryContext) -> Ranking:
@@ -60,17 +58,8 @@ class ParityRanker:
                        {"engine": engine, "chance": scores - engine},
                        tuple((f"asked {asked}",) for _ in scores), state.version, self.version)
 
-    def prepare(self, state: UserState) -> None:
-        pass
-
     def advance(self, hidden: FloatArray | None, events: History) -> FloatArray:
         return np.zeros((1, 2), np.float32)
-
-    def count(self, pages: Iterable[Sequence[ItemEvent]], now: float) -> int:
-        return sum(0 for _ in pages)
-
-    def warm_up(self) -> None:
-        pass
 
 
 def application() -> Flask:
